@@ -1,0 +1,49 @@
+"""Engines answer the turns of episodes; each is imported only when it is asked for."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+
+from mgpo_core.errors import EngineError
+
+if TYPE_CHECKING:
+    from mgpo_core.episode import Episode
+    from mgpo_core.trajectory import Trajectory
+
+__all__ = ["Engine", "load_engine"]
+
+_ENGINES = {"transformers": ("mgpo_core.engines.transformers", "TransformersEngine")}
+_LATER = ("vllm", "openai")
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Anything that plays episodes to their end."""
+
+    def run(self, episodes: Sequence[Episode]) -> list[Trajectory]:
+        """Answer every turn of every episode; one trajectory per episode, in the order given."""
+        ...
+
+
+def load_engine(name: str, *, model: Any, **options: Any) -> Engine:
+    """The engine called `name` for `model` (folder, hub id, "haystack:base", or a loaded model); raises EngineError."""
+    if name in _LATER:
+        raise EngineError(
+            f"The {name} engine is not part of this version (it will come with the extra mgpo-core[{name}]); "
+            "use load_engine('transformers', ...) meanwhile."
+        )
+    if name not in _ENGINES:
+        known = [*_ENGINES, *_LATER]
+        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        raise EngineError(f"There is no engine {name!r}; did you mean {nearest!r}? Engines: {', '.join(known)}.")
+    module_name, class_name = _ENGINES[name]
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise EngineError(
+            f"The {name} engine needs a package that is not installed ({error}); run pip install 'mgpo-core[{name}]'."
+        ) from error
+    return cast(Engine, getattr(module, class_name)(model, **options))

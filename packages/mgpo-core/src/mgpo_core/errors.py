@@ -1,0 +1,21 @@
+"""The errors that mgpo_core raises; each message names the input and the remedy."""
+
+
+class MGPOError(Exception):
+    """Base of every error of this project."""
+
+
+class ImageError(MGPOError, ValueError):
+    """A picture that cannot be used: unreadable, too large, animated, empty or of an impossible shape."""
+
+
+class SampleError(MGPOError, ValueError):
+    """A sample that contradicts itself or lacks a part."""
+
+
+class TokenAlignmentError(MGPOError, RuntimeError):
+    """Tokens, images and features of one sample do not line up."""
+
+
+class EngineError(MGPOError, RuntimeError):
+    """An engine cannot be loaded or cannot run the given model."""

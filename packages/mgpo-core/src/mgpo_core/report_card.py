@@ -1,0 +1,235 @@
+"""One trajectory as an HTML fragment: where the model looked, what it was shown, what it said."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Iterator
+
+from PIL import Image
+
+from mgpo_core.answers import choice_letter
+from mgpo_core.boxes import Box
+from mgpo_core.templates import Message
+from mgpo_core.token_view import escape, tokens_html
+from mgpo_core.trajectory import Trajectory, Turn
+
+DISPLAY_SIDE = 900
+"The longer side, in pixels, of the largest picture that goes into a page."
+
+_SHARP_AREA = 320 * 320
+"Pictures up to this area (what small models see) are kept nearly lossless: they are looked at enlarged."
+
+
+def trajectory_html(trajectory: Trajectory, *, max_side: int = DISPLAY_SIDE) -> str:
+    """The trajectory as one `<article>`, pictures included, at most `max_side` pixels a side; wants `report_style`."""
+    flags = "".join(f' data-{name}="{int(value)}"' for name, value in card_flags(trajectory).items())
+    return (
+        f'<article class="card" tabindex="-1"{flags}>\n{_heading(trajectory)}\n<div class="columns">\n'
+        f'<div class="pictures">{"".join(_pictures(trajectory, max_side))}</div>\n'
+        f'<div class="talk">{"".join(_talk(trajectory, max_side))}{_tokens(trajectory)}</div>\n</div>\n</article>\n'
+    )
+
+
+def card_flags(trajectory: Trajectory) -> dict[str, bool]:
+    """What the filters of a report go by; a question that the sample cannot answer is False both ways."""
+    turn = trajectory.box_turn
+    return {
+        "right": trajectory.correct is True,
+        "wrong": trajectory.correct is False,
+        "refused": turn is not None and turn.rejection is not None,
+        "missed": trajectory.hit is False,
+    }
+
+
+def data_uri(image: Image.Image, max_side: int = DISPLAY_SIDE) -> str:
+    """The image as a JPEG data URI, no side longer than `max_side` pixels."""
+    small = image.convert("RGB") if image.mode != "RGB" else image.copy()
+    small.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    buffer = io.BytesIO()
+    if small.width * small.height <= _SHARP_AREA:
+        small.save(buffer, "JPEG", quality=92, subsampling=0)
+    else:
+        small.save(buffer, "JPEG", quality=80, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[0]}×{size[1]}"
+
+
+def _heading(trajectory: Trajectory) -> str:
+    verdict = {True: ("right", "✓ right"), False: ("wrong", "✗ wrong"), None: ("unknown", "not graded")}
+    kind, word = verdict[trajectory.correct]
+    choices = "".join(
+        f'<li class="{_choice_kind(trajectory, index)}"><b>{choice_letter(index)}</b> {escape(choice)}</li>'
+        for index, choice in enumerate(trajectory.choices)
+    )
+    return (
+        f'<header><div class="facts"><span class="verdict {kind}">{word}</span>{"".join(_facts(trajectory))}</div>'
+        f"<h2>{escape(trajectory.question)}</h2>{f'<ul class=choices>{choices}</ul>' if choices else ''}</header>"
+    )
+
+
+def _choice_kind(trajectory: Trajectory, index: int) -> str:
+    letter = choice_letter(index)
+    kinds = ["true"] if trajectory.truth == letter else []
+    if (trajectory.answer or "").strip() == letter:
+        kinds.append("given")
+    return " ".join(kinds)
+
+
+def _facts(trajectory: Trajectory) -> Iterator[str]:
+    answer = "none" if trajectory.answer is None else trajectory.answer
+    yield _fact("answer", answer)
+    if trajectory.truth is not None:
+        yield _fact("truth", trajectory.truth)
+    if trajectory.reward is not None:
+        yield _fact("reward", f"{trajectory.reward:.3g}")
+    turn, metrics = trajectory.box_turn, trajectory.metrics()
+    if turn is not None and turn.rejection is not None:
+        yield _fact("box refused", turn.rejection.replace("_", " "), "bad")
+    elif trajectory.hit is not None:
+        yield _fact("box", "hit" if trajectory.hit else "missed", "good" if trajectory.hit else "bad")
+    if "mean_iou" in metrics:
+        yield _fact("IoU", f"{metrics['mean_iou']:.2f}")
+    if "crop_area_fraction" in metrics:
+        yield _fact("crop", f"{100 * metrics['crop_area_fraction']:.2g}% of the image")
+    if trajectory.sample_id:
+        yield _fact("sample", trajectory.sample_id)
+
+
+def _fact(name: str, value: str, kind: str = "") -> str:
+    return f'<span class="fact {kind}"><small>{name}</small> {escape(value)}</span>'
+
+
+def _pictures(trajectory: Trajectory, max_side: int) -> Iterator[str]:
+    """Every original with its boxes, over which the picture as the model saw it can be laid."""
+    boxes = list(_boxes(trajectory))
+    seen = [part["image"] for part in _image_parts(trajectory.messages)]
+    for index, original in enumerate(trajectory.originals):
+        here = [(box, kind, title) for box, kind, title in boxes if box.image == index]
+        overlay, note, toggle = "", f"really {_size(original.size)}", ""
+        if index < len(trajectory.input_sizes):
+            note = f"seen at {_size(trajectory.input_sizes[index])}, {note}"
+        if index < len(seen) and index < len(trajectory.input_sizes) and seen[index].size != original.size:
+            overlay = f'<img class="seen" src="{data_uri(seen[index], max_side)}" alt="">'
+            toggle = '<label class="toggle"><input type="checkbox" class="as-seen"> as the model saw it</label>'
+        name = "Image" if len(trajectory.sources) == 1 else f"Image {index + 1}"
+        yield (
+            f'<figure class="picture"><div class="frame" style="--ratio:{original.width / original.height:.5g}">'
+            f'<img src="{data_uri(original, max_side)}" alt="{name}, {note}">{overlay}{_svg(original.size, here)}</div>'
+            f"<figcaption>{name}, {note} {toggle}{_legend(here)}</figcaption></figure>"
+        )
+
+
+def _image_parts(messages: list[Message]) -> Iterator[dict]:
+    for message in messages:
+        yield from (part for part in message["content"] if part["type"] == "image")
+
+
+def _boxes(trajectory: Trajectory) -> Iterator[tuple[Box, str, str]]:
+    """(box in pixels of the original, kind, title) of the true boxes and of every turn's box that can be drawn."""
+    for true in trajectory.true_boxes:
+        yield true, "true", f"true box {_numbers(true)}"
+    for index, turn in enumerate(trajectory.turns):
+        box = trajectory.turn_box(turn)
+        if box is not None and all(math.isfinite(value) for value in box.as_tuple()):
+            kind = "model" if turn.rejection is None else "refused"
+            yield box, kind, f"box of turn {index + 1} {_numbers(box)}"
+
+
+def _numbers(box: Box) -> str:
+    return "[" + ", ".join(f"{value:.6g}" for value in box.as_tuple()) + "]"
+
+
+def _svg(size: tuple[int, int], boxes: list[tuple[Box, str, str]]) -> str:
+    """The boxes as an overlay in the original's coordinates; a ring around those too small to be seen."""
+    ring = max(size) / 40
+    shapes = []
+    for box, kind, title in boxes:
+        left, right = sorted((box.x1, box.x2))
+        top, bottom = sorted((box.y1, box.y2))
+        rect = f'x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}" height="{bottom - top:.1f}"'
+        tiny = max(right - left, bottom - top) < ring
+        circle = f'cx="{(left + right) / 2:.1f}" cy="{(top + bottom) / 2:.1f}" r="{ring:.1f}"'
+        shapes.append(
+            f'<g class="{kind}"><title>{escape(title)}</title><rect class="halo" {rect}/><rect {rect}/>'
+            f"{f'<circle {circle}/>' if tiny else ''}</g>"
+        )
+    return f'<svg viewBox="0 0 {size[0]} {size[1]}" preserveAspectRatio="none" role="img">{"".join(shapes)}</svg>'
+
+
+def _legend(boxes: list[tuple[Box, str, str]]) -> str:
+    words = {"model": "the model's box", "refused": "refused box", "true": "true box (the model never sees it)"}
+    kinds = [kind for kind in words if any(kind == other for _, other, _ in boxes)]
+    return "".join(f'<span class="key {kind}">{words[kind]}</span>' for kind in kinds)
+
+
+def _talk(trajectory: Trajectory, max_side: int) -> Iterator[str]:
+    """The conversation: what was said to the model folded away, its responses and the crops open."""
+    turns = iter(trajectory.turns)
+    responses = 0
+    for message in trajectory.messages:
+        if message["role"] == "assistant":
+            responses += 1
+            yield _response(next(turns, None), message, responses)
+        elif responses == 0:
+            yield _folded(message, "System" if message["role"] == "system" else "Question, as put to the model")
+        else:
+            yield _follow_up(trajectory, message, responses, max_side)
+
+
+def _response(turn: Turn | None, message: Message, number: int) -> str:
+    facts = ""
+    if turn is not None:
+        ends = {"length": ("ran out of length", "bad"), "cut": ("cut after the box", ""), "stop": ("", "")}
+        word, kind = ends.get(turn.finish_reason, (turn.finish_reason, ""))
+        facts += _fact("", word, kind) if word else ""
+        facts += _fact("refused", turn.rejection.replace("_", " "), "bad") if turn.rejection else ""
+        facts += _fact("tokens", str(turn.tokens)) if turn.tokens else ""
+        facts += _fact("seconds", f"{turn.seconds:.2g}") if turn.seconds else ""
+    return (
+        f'<section class="said turn{(number - 1) % 2}"><h3>Model, turn {number} {facts}</h3>'
+        f'<pre class="text">{escape(_text(message))}</pre></section>'
+    )
+
+
+def _follow_up(trajectory: Trajectory, message: Message, responses: int, max_side: int) -> str:
+    """What came back after a response: the crop with its true size, or the original again with the reason."""
+    turn = trajectory.turns[responses - 1] if responses <= len(trajectory.turns) else None
+    crop_of = turn.box_original if turn is not None else None
+    figures = ""
+    for part in _image_parts([message]):
+        shown = _size(part["image"].size)
+        if crop_of is not None:
+            really = _size((round(crop_of.width), round(crop_of.height)))
+            note = f"The crop, seen at {shown}, really {really} of the original"
+            ratio = part["image"].width / part["image"].height
+            figures += (
+                f'<figure class="crop"><div class="frame" style="--ratio:{ratio:.5g}">'
+                f'<img src="{data_uri(part["image"], max_side)}" alt="{note}"></div>'
+                f"<figcaption>{note}</figcaption></figure>"
+            )
+        else:
+            reason = turn.rejection.replace("_", " ") if turn is not None and turn.rejection else "no crop"
+            figures += f'<p class="refusal">{escape(reason.capitalize())}: the image again, at {shown}.</p>'
+    return figures + _folded(message, "Said to the model")
+
+
+def _folded(message: Message, summary: str) -> str:
+    return f'<details class="prompt"><summary>{summary}</summary><pre class="text">{escape(_text(message))}</pre></details>'
+
+
+def _text(message: Message) -> str:
+    parts = message["content"]
+    return "".join(p["text"] if p["type"] == "text" else f"[image {_size(p['image'].size)}]\n" for p in parts)
+
+
+def _tokens(trajectory: Trajectory) -> str:
+    tokens = trajectory.tokens
+    if tokens is None:
+        return ""
+    summary = f"Tokens <small>{sum(tokens.mask)} sampled of {len(tokens)}</small>"
+    return f'<details class="token-view"><summary>{summary}</summary>{tokens_html(tokens)}</details>'

@@ -1,0 +1,213 @@
+"""A sample: a question on one or more images, with what is known about its answer."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+from PIL import Image, ImageFile, ImageOps
+
+from mgpo_core.answers import choice_letter, resolve_choice
+from mgpo_core.boxes import Box
+from mgpo_core.errors import ImageError, SampleError
+from mgpo_core.pillow_limit import pillow_limit_lifted
+
+MAX_PIXELS = 400_000_000
+_ORIENTATION = 0x0112
+
+# A picture, a file, its bytes, datasets' {"bytes": ..., "path": ...}, or a function that renders it on demand.
+ImageSource: TypeAlias = (
+    Image.Image | str | os.PathLike[str] | bytes | Mapping[str, Any] | Callable[[], Image.Image]
+)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question with its images; raises SampleError when its parts contradict each other.
+
+    `choices` are texts without letters, and then `answer` is a letter "A".."Z" (a choice's text is turned into its
+    letter). `boxes` are true boxes in pixels of the original images and serve metrics only. `answer` None: unknown.
+    """
+
+    question: str
+    images: tuple[ImageSource, ...]
+    answer: str | None = None
+    choices: tuple[str, ...] = ()
+    boxes: tuple[Box, ...] = ()
+    id: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("images", "choices", "boxes"):
+            value = getattr(self, name)
+            if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Sequence):
+                raise SampleError(f"{self._who}: {name} must be a tuple, not {value!r:.80}; or build it by Sample.of.")
+            object.__setattr__(self, name, tuple(value))
+        if not isinstance(self.question, str) or not self.question.strip():
+            raise SampleError(f"{self._who}: the question is {self.question!r:.80}; give a text that is not empty.")
+        if not self.images:
+            raise SampleError(f"{self._who}: there is no image; every sample needs at least one.")
+        self._check_answer()
+        for box in self.boxes:
+            if not 0 <= box.image < len(self.images) or not all(map(math.isfinite, box.as_tuple())):
+                raise SampleError(
+                    f"{self._who}: {box} lies on none of its {len(self.images)} images (Box.image counts from 0)."
+                )
+
+    def _check_answer(self) -> None:
+        if any(not isinstance(choice, str) for choice in self.choices) or len(self.choices) > 26:
+            raise SampleError(f"{self._who}: choices must be at most 26 texts, not {self.choices!r:.200}.")
+        if self.answer is None:
+            return
+        if not isinstance(self.answer, str) or not self.answer.strip():
+            raise SampleError(f"{self._who}: the answer is {self.answer!r:.80}; give a text, or None if it is unknown.")
+        if self.choices:
+            index = resolve_choice(self.answer, self.choices)
+            if index is None:
+                last = choice_letter(len(self.choices) - 1)
+                raise SampleError(
+                    f"{self._who}: the answer {self.answer!r:.80} is none of the choices {list(self.choices)!r:.200}; "
+                    f"give a letter from A to {last}."
+                )
+            object.__setattr__(self, "answer", choice_letter(index))
+
+    @property
+    def _who(self) -> str:
+        return f"Sample {self.id!r}" if self.id else f"The sample with the question {self.question!r:.60}"
+
+    @classmethod
+    def of(cls, question: str, images: ImageSource | Sequence[ImageSource], **rest: Any) -> Sample:
+        """A sample from one image source or several; `rest` are the other fields."""
+        several = isinstance(images, Sequence) and not isinstance(images, (str, bytes))
+        return cls(question, tuple(images) if several else (images,), **rest)  # type: ignore[arg-type]
+
+    def load(self, index: int = 0) -> Image.Image:
+        """The `index`-th image, RGB, upright; raises ImageError as load_image does."""
+        name = f"image {index} of sample {self.id!r}" if self.id else None
+        return load_image(self.images[index], name=name)
+
+    @property
+    def image(self) -> Image.Image:
+        """The first image, loaded."""
+        return self.load(0)
+
+
+def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Image.Image:
+    """Any ImageSource as an RGB picture with its EXIF orientation applied once.
+
+    Transparency is laid on white, 16-bit grey is scaled to 8 bits. Raises ImageError, naming the file (or `name`) and
+    the remedy, for a picture that is missing, truncated, corrupt, animated, empty or over `max_pixels`; the size is
+    checked on the header, before anything is decoded.
+    """
+    who = _describe(source, name)
+    with ExitStack() as files:
+        image = _open(source, who, files)
+        _check(image, max_pixels, who)
+        try:
+            image.load()
+            if image.getexif().get(_ORIENTATION, 1) != 1:
+                image = ImageOps.exif_transpose(image)
+        except MemoryError:
+            raise
+        except Exception as error:  # Pillow's decoders raise whatever the broken bytes lead them to
+            raise ImageError(
+                f"{who} is truncated or corrupt ({type(error).__name__}: {error}); replace the file or drop the sample."
+            ) from error
+        rgb = _to_rgb(image, who)
+        # nothing of the file (its handle, its EXIF) goes along; a picture handed in comes back as the same object
+        return _plain(rgb) if isinstance(rgb, ImageFile.ImageFile) else rgb
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    plain = image.copy()
+    plain.info.clear()
+    return plain
+
+
+def _describe(source: ImageSource, name: str | None) -> str:
+    if isinstance(source, Mapping) and source.get("path"):
+        source = str(source["path"])
+    path = f"{str(source)[:200]!r}" if isinstance(source, (str, os.PathLike)) else ""
+    return f"{name} ({path})" if name and path else name or path or f"The image given as {type(source).__name__}"
+
+
+def _open(source: ImageSource, who: str, files: ExitStack) -> Image.Image:
+    """The picture, of a file with no more than its header read yet; `files` closes what was opened."""
+    if isinstance(source, Mapping):
+        source = source["bytes"] if source.get("bytes") is not None else source.get("path") or b""
+    if isinstance(source, Image.Image):
+        return source
+    if callable(source):
+        image = source()
+        if not isinstance(image, Image.Image):
+            raise ImageError(f"{who}: the function returned {type(image).__name__}; return a PIL.Image.Image.")
+        return image
+    if not isinstance(source, (bytes, bytearray, memoryview, str, os.PathLike)):
+        raise ImageError(f"{who} is no image; give a PIL image, a path, bytes or a function that returns an image.")
+    if str(source).startswith(("http://", "https://")):
+        raise ImageError(f"{who} is an address; download the picture and give its path.")
+    try:
+        file = files.enter_context(open(source, "rb") if isinstance(source, (str, os.PathLike)) else io.BytesIO(source))
+        with pillow_limit_lifted():  # reads the header only; _check holds our own limit
+            return Image.open(file)
+    except FileNotFoundError as error:
+        raise ImageError(f"{who} does not exist; check the path and the folder it is relative to.") from error
+    except Exception as error:
+        raise ImageError(
+            f"{who} cannot be read as a picture ({type(error).__name__}: {error}); "
+            "convert it to PNG or JPEG, or drop the sample."
+        ) from error
+
+
+def _check(image: Image.Image, max_pixels: int, who: str) -> None:
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise ImageError(f"{who} is empty ({width}x{height} pixels); replace it or drop the sample.")
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{who} has {width}x{height} = {width * height:,} pixels, over the limit of {max_pixels:,}; "
+            "scale it down, cut it into tiles, or raise max_pixels."
+        )
+    try:
+        # an MPO file is a JPEG with previews or a depth map behind the picture: phones write them
+        animated = getattr(image, "is_animated", False) and image.format != "MPO"
+    except Exception as error:
+        raise ImageError(f"{who} is truncated or corrupt ({error}); replace the file or drop the sample.") from error
+    if animated:
+        raise ImageError(
+            f"{who} holds {getattr(image, 'n_frames', 'several')} frames (an animation or several pages); "
+            "save the one you mean as a picture of its own."
+        )
+
+
+def _to_rgb(image: Image.Image, who: str) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return _scaled_16_bit(image, who)
+    try:
+        if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+            rgba = image.convert("RGBA")
+            white = Image.new("RGB", image.size, "white")
+            white.paste(rgba, mask=rgba.getchannel("A"))
+            return white
+        if image.mode != "F":
+            return image.convert("RGB")
+    except ValueError as error:
+        raise ImageError(f"{who} has the mode {image.mode}, which is not supported; save it as RGB.") from error
+    raise ImageError(f"{who} holds floating-point numbers of unknown range; save it as an 8-bit or 16-bit picture.")
+
+
+def _scaled_16_bit(image: Image.Image, who: str) -> Image.Image:
+    """0..65535 to 0..255 (Pillow's own conversion clips instead)."""
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 65535:
+        raise ImageError(f"{who} holds values beyond 16 bits; save it as an 8-bit or 16-bit picture.")
+    grey = np.round(values / np.float32(257)).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")

@@ -1,0 +1,61 @@
+"""Evaluation on held-out samples: the same episodes, engine and metrics as in training, plus 95% intervals."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from mgpo_core import CoordinateSpace, PixelBudget, Sample
+from mgpo_core.episode import Episode
+from mgpo_core.cropping import CropRules
+from mgpo_core.templates import Template
+from mgpo_core.trajectory import Trajectory, aggregate
+
+
+def evaluate(
+    model: Any,
+    processor: Any,
+    samples: Sequence[Sample],
+    *,
+    template: Template,
+    budget: PixelBudget,
+    space: CoordinateSpace = CoordinateSpace.ABSOLUTE,
+    rules: CropRules | None = None,
+    strict: bool = False,
+    temperature: float = 1.0,
+    seed: int = 0,
+    batch_size: int = 64,
+    max_new_tokens: int = 512,
+    keep: int = 8,
+    progress: str | None = None,
+) -> tuple[dict[str, Any], list[Trajectory]]:
+    """Play every sample once; `mgpo_core` aggregate of the metrics with 95% intervals, and the first `keep` trajectories.
+
+    Temperature 0 is greedy. The result is a function of the seed and the batch size. `progress` names a bar.
+    """
+    from tqdm.auto import tqdm
+
+    from mgpo_core.engines.transformers import TransformersEngine
+
+    engine = TransformersEngine(
+        model, processor, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, batch_size=batch_size
+    )
+    was_training = getattr(model, "training", False)
+    started = time.perf_counter()
+    trajectories: list[Trajectory] = []
+    with tqdm(total=len(samples), desc=progress, unit="sample", disable=progress is None) as bar:
+        for start in range(0, len(samples), batch_size):
+            chunk = samples[start : start + batch_size]
+            episodes = [
+                Episode(sample, template=template, budget=budget, space=space, rules=rules or CropRules(), strict=strict)
+                for sample in chunk
+            ]
+            trajectories += engine.run(episodes)
+            for trajectory in trajectories[max(keep, start) :]:
+                # the pictures that the model saw, of thousands of samples, would not fit in memory
+                trajectory.messages, trajectory.tokens = [], None
+            bar.update(len(chunk))
+    if was_training:
+        model.train()
+    return aggregate(trajectories) | {"seconds": round(time.perf_counter() - started, 2)}, trajectories[:keep]

@@ -1,0 +1,138 @@
+"""The options of a run that most people set, without torch: `mgpo-train --help` prints them at once.
+
+`mgpo_train.config.MGPOConfig` adds these fields to TRL's `GRPOConfig`; where a name exists upstream as well
+(`learning_rate`, `num_generations`, ...), it is repeated here to give it the default and the words of this project.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+METHODS: dict[str, str] = {"mgpo": "two_turn", "grpo": "single_turn", "sft": "single_turn"}
+"""Each training method with the template that it uses unless told otherwise."""
+
+PARTS = ("vision", "merger", "language")
+"""The parts of a model that `freeze` can name."""
+
+REWARD_CONTROLS = ("none", "shuffle")
+
+
+class ConfigError(ValueError):
+    """An option that is unknown or cannot be; the message says which and what to do."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a misspelt name: the most similar known one, or all of them when they are few."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known are {', '.join(known)}" if len(known) <= 20 else "see --help and --help-all"
+
+
+def _option(default: Any, help: str) -> Any:
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata={"help": help})
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass
+class RunOptions:
+    """What this project adds to, or sets differently from, TRL's and transformers' options."""
+
+    # Method
+    method: str = _option("mgpo", "mgpo (two turns, reward), grpo (one look, reward) or sft (one look, answers).")
+    template: str | None = _option(None, "Conversation: two_turn or single_turn. Default: the method's own.")
+    strict_boxes: bool = _option(False, "Accept only the paper's exact box block, nothing that merely resembles it.")
+
+    # Data
+    train_data: dict | str | None = _option(
+        "haystack:train?n=960&seed=1",
+        "Training samples: haystack:SPLIT?n=..&seed=.., a .jsonl or .parquet file, a folder, or a hub id; "
+        "more by ?key=value or a mapping in YAML (split, n, columns, schema, images).",
+    )
+    eval_data: dict | str | None = _option(
+        "haystack:val?n=512&seed=7", "Held-out samples, evaluated before and after training; none: no evaluation."
+    )
+    eval_ood_data: dict | str | None = _option(None, "A second held-out set, usually harder; its own rows in the table.")
+    columns: dict | str | None = _option(
+        None, 'Our field = your column, as in {"question": "prompt", "image": "picture"}, for train and eval data.'
+    )
+    on_bad_sample: str = _option("error", "error: stop before training at a bad row. skip: leave it out and report it.")
+    max_bad_fraction: float = _option(0.1, "With on_bad_sample=skip, stop when a larger share of the rows is bad.")
+
+    # Model and picture budget
+    model: str = _option("haystack:base", "Folder, hub id, or haystack:base / haystack:mgpo (the tiny checkpoints).")
+    dtype: str = _option("float32", "Type of the weights: float32 (bf16 autocast on a GPU) or bfloat16 (less memory).")
+    attn_implementation: str | None = _option(None, "Attention kernel: sdpa, eager, flash_attention_2. Default: best.")
+    freeze: list[str] = _option([], "Parts that stay as they are: any of vision, merger, language.")
+    min_pixels: int | None = _option(None, "Fewest pixels of a picture shown to the model. Default 200704 (256 tokens).")
+    max_pixels: int | None = _option(None, "Most pixels of a picture shown to the model. Default 1003520 (1280 tokens).")
+    coordinate_space: str = _option("absolute", "How the model writes boxes: absolute (Qwen2.5-VL), 0-1000 (Qwen3-VL).")
+    crop_min_side: float = _option(28.0, "A box is refused unless both sides are longer (pixels of the model's input).")
+    crop_max_aspect: float = _option(100.0, "A box is refused unless its longer side is less than so many times the other.")
+
+    # Rollouts
+    num_generations: int | None = _option(8, "Rollouts per sample: the group over which advantages are computed.")
+    max_completion_length: int | None = _option(512, "Most tokens of one response; every turn has as many.")
+    temperature: float = _option(1.0, "Sampling temperature of the rollouts.")
+    rollout_batch_size: int | None = _option(None, "Episodes decoded at a time. Default: all of a step's rollouts.")
+
+    # Reward
+    rewards: list[str] = _option(["accuracy"], "Rewards to add up; the paper's is accuracy alone. Also: format, valid_box.")
+    reward_weights: list[float] | None = _option(None, "One weight for each reward. Default: 1.")
+    reward_control: str = _option("none", "shuffle: deal the rewards out at random over the batch, to show that they matter.")
+
+    # Optimisation
+    max_steps: int = _option(-1, "Optimiser steps; overrides num_train_epochs when positive.")
+    num_train_epochs: float = _option(1.0, "Passes over the training samples.")
+    per_device_train_batch_size: int = _option(
+        8, "Rollouts (sft: samples) per device and forward pass; a step has this x devices x accumulation steps."
+    )
+    gradient_accumulation_steps: int = _option(1, "Forward passes per optimiser step.")
+    learning_rate: float = _option(1e-6, "Peak learning rate of AdamW.")
+    beta: float = _option(0.0, "Weight of the KL term that holds the policy near the start model (the paper: 0.01).")
+    gradient_checkpointing: bool | None = _option(None, "Recompute activations to save memory. Default: on a GPU only.")
+    seed: int = _option(42, "Seed of the order of samples, the sampling and the controls.")
+
+    # Evaluation
+    eval_samples: int | None = _option(None, "Evaluate on the first so many samples only; 0: do not evaluate.")
+    eval_greedy: bool = _option(True, "Evaluate with greedy decoding too, beside temperature 1.")
+    per_device_eval_batch_size: int = _option(64, "Episodes decoded at a time during evaluation.")
+
+    # Output
+    output_dir: str | None = _option(None, "Folder of the run. Default: runs/NAME OF THE RECIPE.")
+    overwrite: bool = _option(False, "Delete what an earlier run left in output_dir.")
+    plot_every: int = _option(20, "Redraw curves.png every so many steps (0: at the end only).")
+    report_every: int = _option(20, "Rewrite report.html every so many steps (0: at the end only).")
+    report_trajectories: int = _option(8, "Trajectories shown in each part of report.html.")
+    progress: bool = _option(True, "Show a progress bar with accuracy and hit rate.")
+    report_to: None | str | list[str] = _option("none", "Also send metrics to trackio, wandb, tensorboard ...")
+    logging_steps: float = _option(1, "Log every so many steps.")
+    save_steps: float = _option(20, "Write a checkpoint every so many steps.")
+    save_total_limit: int | None = _option(2, "Keep the newest so many checkpoints.")
+
+
+GROUPS: dict[str, tuple[str, str]] = {
+    # title: (first field, last field), in the order of the class above
+    "Method": ("method", "strict_boxes"),
+    "Data": ("train_data", "max_bad_fraction"),
+    "Model and picture budget": ("model", "crop_max_aspect"),
+    "Rollouts": ("num_generations", "rollout_batch_size"),
+    "Reward": ("rewards", "reward_control"),
+    "Optimisation": ("max_steps", "seed"),
+    "Evaluation": ("eval_samples", "per_device_eval_batch_size"),
+    "Output": ("output_dir", "save_total_limit"),
+}
+
+
+def grouped_fields() -> dict[str, list[Any]]:
+    """The dataclass fields of `RunOptions`, by group title, in order of declaration."""
+    declared = list(fields(RunOptions))
+    names = [f.name for f in declared]
+    return {
+        title: declared[names.index(first) : names.index(last) + 1] for title, (first, last) in GROUPS.items()
+    }

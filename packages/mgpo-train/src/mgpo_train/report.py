@@ -1,0 +1,63 @@
+"""`report.html`: the run's table and some of its trajectories, with boxes, crops and tokens coloured by mask."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mgpo_core.trajectory import Trajectory
+from mgpo_core.render import write_report
+from mgpo_train.summary import table_rows
+
+
+def write_run_report(
+    path: str | Path,
+    parts: Mapping[str, Sequence[Trajectory]],
+    *,
+    title: str,
+    summary: Mapping[str, Any] | None = None,
+    curves: str | Path | None = None,
+) -> Path | None:
+    """Write the report of a run: `parts` maps a heading ("after, temperature 1") to its trajectories.
+
+    Written aside and renamed, so that a reader never meets half a page; None when there is no trajectory to show.
+    """
+    shown = [_labelled(trajectory, part) for part, trajectories in parts.items() for trajectory in trajectories]
+    if not shown:
+        return None
+    header = _table(summary) + _picture(curves) + _contents(parts)
+    path = Path(path)
+    aside = path.with_suffix(".tmp.html")
+    write_report(aside, shown, title, header)
+    aside.replace(path)
+    return path
+
+
+def _labelled(trajectory: Trajectory, part: str) -> Trajectory:
+    """The trajectory with the part of the run it is from in front of its sample's name."""
+    return dataclasses.replace(trajectory, sample_id=f"{part}: {trajectory.sample_id}")
+
+
+def _contents(parts: Mapping[str, Sequence[Trajectory]]) -> str:
+    counts = ", ".join(f"{len(trajectories)} {part}" for part, trajectories in parts.items() if trajectories)
+    return f"<p>Trajectories below: {html.escape(counts)}. The tiles above count these only.</p>"
+
+
+def _table(summary: Mapping[str, Any] | None) -> str:
+    if summary is None:
+        return ""
+    head, *body = table_rows(summary)
+    lines = ["".join(f"<th>{html.escape(cell)}</th>" for cell in head)]
+    lines += ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in body]
+    return '<table class="run">' + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>" if body else ""
+
+
+def _picture(path: str | Path | None) -> str:
+    if path is None or not Path(path).is_file():
+        return ""
+    data = base64.b64encode(Path(path).read_bytes()).decode("ascii")
+    return f'<p><img alt="curves of the run" style="max-width:100%" src="data:image/png;base64,{data}"></p>'

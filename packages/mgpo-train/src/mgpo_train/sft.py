@@ -1,0 +1,105 @@
+"""Supervised fine-tuning on the answers: the paper's SFT baseline, on the same samples and pixel budget as RL.
+
+One turn (`SingleTurn`): the downsized picture and the question, then `\\boxed{answer}`. The loss covers the response's
+tokens alone. Stands on `trl.SFTTrainer` with our collator, so that template and image handling are the engines' own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import TrainingArguments
+from trl import SFTConfig, SFTTrainer
+
+from mgpo_core import Episode, Sample
+from mgpo_core.engines.turn_tokens import TurnTokenizer, message_images
+from mgpo_core.errors import SampleError
+from mgpo_train.config import MGPOConfig
+from mgpo_train.metrics import MetricsLog
+
+_IGNORED = -100
+
+
+def answer_text(sample: Sample) -> str:
+    r"""The response that is taught: the boxed answer and nothing else. Raises SampleError when there is none."""
+    if sample.answer is None:
+        raise SampleError(f"sample {sample.id!r} has no answer to teach: add one, or leave the row out")
+    return f"\\boxed{{{sample.answer}}}"
+
+
+class AnswerCollator:
+    """Rows of the index dataset -> model inputs `(B, T)`, right padded; labels on the response's tokens alone."""
+
+    def __init__(self, samples: Sequence[Sample], tokens: TurnTokenizer, config: MGPOConfig) -> None:
+        self.samples, self.tokens, self.config = samples, tokens, config
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        sequences, labels, images = [], [], []
+        for row in rows:
+            sample = self.samples[row["sample"]]
+            episode = Episode(sample, template=self.config.make_template(), budget=self.config.budget)
+            messages = episode.messages
+            prompt = self.tokens.opening(messages, name=sample.id)
+            response = self.tokens.tokenizer.encode(answer_text(sample), add_special_tokens=False)
+            response = [*response, self.tokens.end_id]
+            self.tokens.check(prompt + response, message_images(messages), name=sample.id)
+            sequences.append(prompt + response)
+            labels.append([_IGNORED] * len(prompt) + response)
+            images += message_images(messages)
+        ids = _padded(sequences, self.tokens.pad_id)
+        return {
+            "input_ids": ids,
+            "attention_mask": _padded([[1] * len(sequence) for sequence in sequences], 0),
+            "labels": _padded(labels, _IGNORED),
+            "mm_token_type_ids": (ids == self.tokens.image_id).long(),
+            **self.tokens.pixels(images),
+        }
+
+
+def _padded(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
+    width = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])
+
+
+def make_trainer(model: Any, processor: Any, config: MGPOConfig, samples: Sequence[Sample]) -> SFTTrainer:
+    """An `SFTTrainer` over the samples with the run's training arguments."""
+    tokens = TurnTokenizer(processor)
+    indices = Dataset.from_dict({"input_ids": [[0]] * len(samples), "sample": list(range(len(samples)))})
+    return SFTTrainer(
+        model=model,
+        args=_sft_config(config),
+        train_dataset=indices,
+        data_collator=AnswerCollator(samples, tokens, config),
+        processing_class=processor,
+    )
+
+
+def _sft_config(config: MGPOConfig) -> SFTConfig:
+    """The training arguments that both configs share; what only GRPO knows is left behind."""
+    shared = {name: getattr(config, name) for name in TrainingArguments.__dataclass_fields__ if hasattr(config, name)}
+    names = {name: value for name, value in shared.items() if TrainingArguments.__dataclass_fields__[name].init}
+    names |= {"remove_unused_columns": False, "dataset_kwargs": {"skip_prepare_dataset": True}, "max_length": None}
+    return SFTConfig(**names)
+
+
+def train_sft(
+    model: Any,
+    processor: Any,
+    config: MGPOConfig,
+    samples: Sequence[Sample],
+    metrics_log: MetricsLog | None = None,
+    resume_from: str | bool | None = None,
+) -> SFTTrainer:
+    """Fine-tune `model` in place on the samples' answers; returns the trainer, finished."""
+    for sample in samples:
+        answer_text(sample)  # a missing answer is told before training starts
+    trainer = make_trainer(model, processor, config, samples)
+    if metrics_log is not None:
+        from mgpo_train.callbacks import attach
+
+        attach(trainer, metrics_log, config)
+    trainer.train(resume_from_checkpoint=resume_from)
+    return trainer

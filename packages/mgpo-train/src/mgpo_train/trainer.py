@@ -1,0 +1,275 @@
+"""`MGPOTrainer`: TRL's `GRPOTrainer` with multi-turn rollouts that insert images.
+
+The one file that touches TRL's internals (1.16). It relies on these names of `trl.GRPOTrainer`, and
+tests/train/test_trl_contract.py fails when one of them moves:
+
+- `_generate(prompts)` returns `(prompt_ids, completion_ids, tool_mask, completions, logprobs, extra_fields, images,
+  tool_images)`; overridden with our rollouts.
+- `_generate_and_score_completions(inputs)`: pads those, and takes the image processor's features of prompt *and*
+  completion images, with `mm_token_type_ids` over the whole sequence, when `self.tools` is truthy and `tool_images`
+  is not empty. TRL calls an environment that answers mid-sequence a tool; ours is the crop.
+- `_calculate_rewards(...)` returns gathered rewards (B, number of functions).
+- `_get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep, ...)` goes through
+  `model.get_output_embeddings()`, of which it reads `weight` and `bias` (`trl.trainer.utils.add_fused_lm_head`).
+- `_compute_loss(model, inputs)`, `_metrics`, `_step`, `_standalone_tools`, `num_generations`.
+
+Loss, advantages, weight sync, distribution, resume and logging are upstream's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor
+from trl import GRPOTrainer
+from trl.models.utils import unwrap_model_for_generation
+
+from mgpo_core import Sample, Trajectory
+from mgpo_core.engines.transformers import TransformersEngine
+from mgpo_core.engines.turn_tokens import TurnTokenizer
+from mgpo_core.errors import TokenAlignmentError
+from mgpo_train.config import MGPOConfig
+from mgpo_train.metrics import MetricsLog, step_metrics
+from mgpo_train.rewards import REWARDS, shuffle_rewards
+from mgpo_train.rollout import Rollouts, collect, make_episodes
+
+_IMPOSSIBLE = -1e4
+"""Added to the logits of tokens that may not be sampled; finite, so that 0 times it stays 0 in the entropy."""
+
+
+class MGPOTrainer(GRPOTrainer):
+    """GRPO on multi-turn trajectories: loss on the sampled tokens of every turn, images where the engine saw them.
+
+    `samples` are what is trained on; `metrics_log` keeps the last step's trajectories for the report. Raises
+    TokenAlignmentError, naming the sample, wherever tokens, images and features do not line up.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        args: MGPOConfig,
+        samples: Sequence[Sample],
+        metrics_log: MetricsLog | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.samples = list(samples)
+        self.metrics_log = metrics_log
+        self.tokens = TurnTokenizer(processor)
+        super().__init__(
+            model=model,
+            args=args,
+            processing_class=processor,
+            reward_funcs=[_reward_function(name) for name in args.rewards],
+            train_dataset=_index_dataset(self.samples),
+            **kwargs,
+        )
+        # the crop is our environment's answer; see the note on `self.tools` above
+        self.tools, self._standalone_tools = [_crop_tool], []
+        self.engine = TransformersEngine(
+            self.model,
+            processor,
+            max_new_tokens=args.max_completion_length,
+            temperature=args.temperature,
+            top_p=args.top_p,
+            top_k=args.top_k or 0,
+            seed=None,
+            batch_size=args.rollout_batch_size or args.generation_batch_size,
+        )
+        self._batch_samples: list[Sample] = []
+        self._rollouts: Rollouts | None = None
+        self._head_bias: Tensor | None = None
+        self._scored: tuple[Tensor, Tensor] | None = None
+
+    # --- rollouts ---------------------------------------------------------------------------------------------
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        self._batch_samples = [self.samples[row["sample"]] for row in inputs]
+        with _as_resized(self.processing_class.image_processor):
+            output = super()._generate_and_score_completions(inputs)
+        assert self._rollouts is not None
+        _check_features(output, self._rollouts, self.tokens)
+        return output
+
+    def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
+        episodes = make_episodes(self._batch_samples, self.args)
+        with unwrap_model_for_generation(
+            self.model_wrapped, self.accelerator, gather_deepspeed3_params=self.args.ds3_gather_for_generation
+        ) as model:
+            self.engine.model = model
+            trajectories = self.engine.run(episodes)
+        self._rollouts = rollouts = collect(trajectories, self.tokens)
+        mode = "train" if self.model.training else "eval"
+        if mode == "train":
+            sampled = sum(sum(mask) for mask in rollouts.mask) + sum(map(len, rollouts.prompt_ids))
+            counted = self.accelerator.gather(torch.tensor(sampled, device=self.accelerator.device)).sum().item()
+            self.state.num_input_tokens_seen += counted
+        self._metrics[mode]["num_tokens"] = [self.state.num_input_tokens_seen]
+        completions = [[{"role": "assistant", "content": t.turns[-1].text}] for t in trajectories]
+        return (
+            rollouts.prompt_ids,
+            rollouts.completion_ids,
+            rollouts.mask,
+            completions,
+            rollouts.logprobs,
+            {"trajectory": trajectories},
+            rollouts.images,
+            rollouts.images,
+        )
+
+    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
+        rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        if self.args.reward_control == "shuffle":
+            shuffled = shuffle_rewards(rewards.cpu().numpy(), self.args.seed, self._step)
+            rewards = torch.from_numpy(np.ascontiguousarray(shuffled)).to(rewards)
+        self._record(rewards)
+        return rewards
+
+    def _record(self, rewards: Tensor) -> None:
+        """Log the step's metrics, as means over the processes, and keep trajectories for the report."""
+        assert self._rollouts is not None
+        trajectories = self._rollouts.trajectories
+        for trajectory, reward in zip(trajectories, self._local(rewards), strict=True):
+            trajectory.reward = float(reward)
+        mode = "train" if self.model.training else "eval"
+        group = self.num_generations if mode == "train" else self.num_generations_eval
+        found = step_metrics(trajectories, rewards=self._local(rewards), group_size=group)
+        for name in ("reward", "reward_std"):  # TRL logs these itself
+            found.pop(name, None)
+        for name, value in self._averaged(found).items():
+            self._metrics[mode][name].append(value)
+        if self.metrics_log is not None and mode == "train":
+            self.metrics_log.keep(self.state.global_step + 1, trajectories)
+
+    def _local(self, rewards: Tensor) -> np.ndarray:
+        """This process's weighted rewards (B,) of the gathered table (processes * B, functions)."""
+        total = (rewards * self.reward_weights.to(rewards.device)).nansum(dim=1)
+        count = len(self._batch_samples)
+        return total[self.accelerator.process_index * count :][:count].cpu().numpy()
+
+    def _averaged(self, found: dict[str, float]) -> dict[str, float]:
+        """Means over the processes; a metric that some processes lack is averaged over the others."""
+        if self.accelerator.num_processes == 1:
+            return found
+        from accelerate.utils import gather_object
+
+        everyone = gather_object([found])
+        names = dict.fromkeys(name for row in everyone for name in row)
+        return {name: float(np.mean([row[name] for row in everyone if name in row])) for name in names}
+
+    # --- loss -------------------------------------------------------------------------------------------------
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Upstream's, under the sampler's distribution: tokens that cannot be sampled have no probability."""
+        with self._sampler_mask(self.accelerator.unwrap_model(model)):
+            logps, entropies, aux = super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
+            )
+        impossible = self._bias(logps) < 0
+        # image and turn marks that we appended ourselves; the loss mask leaves them out, but they must stay finite
+        logps = logps.masked_fill(impossible[input_ids[:, -logits_to_keep:]], 0.0)
+        if entropies is not None:
+            self._scored = (logps.detach(), entropies.detach())
+        return logps, entropies, aux
+
+    @contextlib.contextmanager
+    def _sampler_mask(self, model: Any) -> Iterator[None]:
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        head = base.get_output_embeddings()
+        base.get_output_embeddings = lambda: _MaskedHead(head, self._bias(head.weight))
+        try:
+            yield
+        finally:
+            del base.get_output_embeddings
+
+    def _bias(self, like: Tensor) -> Tensor:
+        """(vocabulary,) 0 for tokens that may be sampled, `_IMPOSSIBLE` for the others."""
+        if self._head_bias is None or self._head_bias.device != like.device:
+            vocabulary = self.model.config.get_text_config().vocab_size
+            forbidden = torch.from_numpy(self.tokens.forbidden_mask(vocabulary))
+            self._head_bias = torch.zeros(vocabulary).masked_fill(forbidden, _IMPOSSIBLE).to(like.device)
+        return self._head_bias.to(like.dtype)
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        loss = super()._compute_loss(model, inputs)
+        if self._scored is not None and self.num_iterations == 1:
+            self._log_turns(inputs, *self._scored)
+        self._scored = None
+        return loss
+
+    def _log_turns(self, inputs: dict[str, Any], logps: Tensor, entropies: Tensor) -> None:
+        """Per turn: entropy, and how far the trainer's log-probabilities are from the rollout engine's."""
+        mode = "train" if self.model.training else "eval"
+        turns = turn_numbers(inputs["completion_mask"] * inputs["tool_mask"])
+        gap = (logps - inputs["sampling_per_token_logps"]).abs()
+        for turn in range(1, int(turns.max()) + 1):
+            here = turns == turn
+            if here.any():
+                self._metrics[mode][f"logprob_gap/turn{turn}"].append(gap[here].mean().item())
+                self._metrics[mode][f"logprob_gap_max/turn{turn}"].append(gap[here].max().item())
+                self._metrics[mode][f"entropy/turn{turn}"].append(entropies[here].mean().item())
+
+
+def turn_numbers(mask: Tensor) -> Tensor:
+    """(B, T) loss mask -> (B, T) number of the turn that each sampled token belongs to, from 1; 0 elsewhere."""
+    before = torch.nn.functional.pad(mask[:, :-1], (1, 0))
+    return ((mask > 0) & (before == 0)).cumsum(dim=1) * (mask > 0)
+
+
+class _MaskedHead:
+    """What TRL reads of an output embedding, with a bias that rules tokens out."""
+
+    def __init__(self, head: Any, bias: Tensor) -> None:
+        self.weight = head.weight
+        self.bias = bias if head.bias is None else head.bias + bias
+
+
+def _crop_tool() -> None:
+    """Stands in `self.tools`; never called."""
+
+
+def _reward_function(name: str) -> Any:
+    def reward(trajectory: list[Trajectory], **kwargs: Any) -> list[float]:
+        for one in trajectory:
+            if one.truth is None:
+                raise ValueError(f"sample {one.sample_id!r} has no answer: it cannot be rewarded")
+        return [REWARDS[name](one) for one in trajectory]
+
+    reward.__name__ = name
+    return reward
+
+
+def _index_dataset(samples: Sequence[Sample]) -> Dataset:
+    """What TRL iterates over: the question, for its logs, and the sample's index; pictures stay where they are."""
+    prompts = [[{"role": "user", "content": sample.question}] for sample in samples]
+    return Dataset.from_dict({"prompt": prompts, "sample": list(range(len(samples)))})
+
+
+@contextlib.contextmanager
+def _as_resized(image_processor: Any) -> Iterator[None]:
+    """Images come resized from the episode: the processor must not touch their size again."""
+    before = image_processor.do_resize
+    image_processor.do_resize = False
+    try:
+        yield
+    finally:
+        image_processor.do_resize = before
+
+
+def _check_features(output: dict[str, Any], rollouts: Rollouts, tokens: TurnTokenizer) -> None:
+    """TRL drops every image of a batch, silently, when one sample does not add up: refuse instead, by name."""
+    grids = [grid for images in rollouts.images for grid in map(tokens.grid, images)]
+    got = output.get("image_grid_thw")
+    if "pixel_values" not in output or got is None or [tuple(row) for row in got.tolist()] != grids:
+        counts = {t.sample_id: len(images) for t, images in zip(rollouts.trajectories, rollouts.images, strict=True)}
+        raise TokenAlignmentError(f"The batch reached the loss without the images of its rollouts (images by sample: {counts}).")
+    sequences = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)
+    for row, (trajectory, images) in enumerate(zip(rollouts.trajectories, rollouts.images, strict=True)):
+        tokens.check(sequences[row].tolist(), images, name=trajectory.sample_id)

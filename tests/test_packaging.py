@@ -1,0 +1,154 @@
+"""Each package builds, carries everything it needs, and installs and imports alone."""
+
+from __future__ import annotations
+
+import email.message
+import email.parser
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from uv import find_uv_bin
+
+pytestmark = [pytest.mark.packaging, pytest.mark.slow]
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = {
+    "mgpo-core": ROOT / "packages/mgpo-core",
+    "mgpo-train": ROOT / "packages/mgpo-train",
+    "mgpo-eval": ROOT / "packages/mgpo-eval",
+    "mgpo-demo": ROOT / "apps/demo",
+}
+# What a new environment holds after installing the package, beside the package itself. None: too many to list.
+INSTALLED = {"mgpo-core": {"numpy", "pillow"}, "mgpo-demo": {"mgpo-core", "numpy", "pillow"}}
+IMPORTS = {
+    "mgpo-core": """
+import mgpo_core.engines
+from mgpo_core import haystack
+haystack.make("train", 1, 0)[0].load()
+for name in ("base", "mgpo"):
+    assert (haystack.checkpoint(name) / "config.json").is_file()
+""",
+    "mgpo-train": "from mgpo_train import MGPOConfig, MGPOTrainer; import mgpo_train.cli",
+    "mgpo-eval": "import mgpo_eval",
+    "mgpo-demo": "import mgpo_demo",
+}
+
+COMMANDS = {"mgpo-train": ["mgpo-train"]}
+
+
+def uv(*arguments: str | Path, cwd: Path = ROOT) -> str:
+    """Run uv apart from the environment the tests run in, and return what it printed."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "PYTHONPATH")
+    }
+    done = subprocess.run(
+        [find_uv_bin(), *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def module_of(package: str) -> str:
+    return package.replace("-", "_")
+
+
+def wheel_of(dist: Path, package: str) -> Path:
+    [wheel] = dist.glob(f"{module_of(package)}-*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sdist of each package and the wheel built from that sdist."""
+    folder = tmp_path_factory.mktemp("dist")
+    for source in PACKAGES.values():
+        uv("build", "--quiet", "--out-dir", folder, source)
+    return folder
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_wheel_holds_every_file_of_the_package(package: str, dist: Path) -> None:
+    source = PACKAGES[package] / "src"
+    files = {
+        path.relative_to(source).as_posix()
+        for path in source.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert f"{module_of(package)}/py.typed" in files
+    with zipfile.ZipFile(wheel_of(dist, package)) as wheel:
+        packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
+        [licence] = [name for name in wheel.namelist() if name.endswith(".dist-info/licenses/LICENSE")]
+        assert wheel.read(licence) == (ROOT / "LICENSE").read_bytes()
+    assert packed == files
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_sdist_holds_licence_readme_and_project_file(package: str, dist: Path) -> None:
+    [sdist] = dist.glob(f"{module_of(package)}-*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"LICENSE", "README.md", "pyproject.toml", f"src/{module_of(package)}/py.typed"} <= names
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_metadata_is_complete_and_names_no_address(package: str, dist: Path) -> None:
+    with zipfile.ZipFile(wheel_of(dist, package)) as wheel:
+        [name] = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+        metadata: email.message.Message = email.parser.Parser().parsestr(wheel.read(name).decode())
+    assert metadata["Name"] == package
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["License-File"] == "LICENSE"
+    assert metadata["Requires-Python"] == ">=3.11"
+    assert metadata["Summary"]
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert len(str(metadata.get_payload())) > 200
+    assert "Typing :: Typed" in metadata.get_all("Classifier", [])
+    assert metadata.get_all("Project-URL") is None
+    assert metadata["Home-page"] is None
+    assert not [requirement for requirement in metadata.get_all("Requires-Dist", []) if "://" in requirement]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_installs_alone_into_a_new_environment_imports_and_has_its_commands(
+    package: str, dist: Path, tmp_path: Path
+) -> None:
+    environment = tmp_path / "environment"
+    python = environment / "bin" / "python"
+    uv("venv", "--quiet", "--python", sys.executable, environment)
+    # --no-config: outside the workspace, as a user would; our own packages come from the folder of wheels.
+    uv(
+        *("pip", "install", "--quiet", "--no-config", "--python", python),
+        *("--find-links", dist, wheel_of(dist, package)),
+        cwd=tmp_path,
+    )
+    installed = {line.partition("==")[0] for line in uv("pip", "freeze", "--python", python).splitlines()}
+    installed = {line.partition(" @ ")[0] for line in installed}
+    assert package in installed
+    if package in INSTALLED:
+        assert installed - {package} == INSTALLED[package]
+    else:
+        assert "torch" in installed
+        assert installed.isdisjoint(set(PACKAGES) - {package, "mgpo-core"})
+    isolated = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [python, "-c", IMPORTS[package]], cwd=tmp_path, env=isolated, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for command in COMMANDS.get(package, ()):
+        done = subprocess.run(
+            [environment / "bin" / command, "--help"],
+            cwd=tmp_path,
+            env=isolated,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert command in done.stdout

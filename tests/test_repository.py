@@ -1,0 +1,203 @@
+"""What holds for the repository as a whole: what may stand in it, and that its documents name what exists."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import subprocess
+import tomllib
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+MEMBERS = ["packages/mgpo-core", "packages/mgpo-train", "packages/mgpo-eval", "apps/demo"]
+TEST_COMMAND = "python3 -m pip install -qq --target .uv uv && .uv/bin/uv run tools/check.py"
+
+# Put together from pieces, so that this file does not name what it forbids.
+REGISTRY = re.compile("|".join(["pypi" + r"\.org", "python" + r"hosted\.org", r"download\.py" + r"torch\.org"]))
+MACHINE_PATH = re.compile(r"(?<![\w.~$}])/(?:" + "|".join(["work", "root", r"home/\w+", r"Users/\w+"]) + ")/")
+
+
+@cache
+def files() -> tuple[Path, ...]:
+    """The files that git tracks or would add."""
+    listing = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listing.returncode != 0:
+        pytest.skip("not a git repository")
+    return tuple(path for name in listing.stdout.split("\0") if name and (path := ROOT / name).is_file())
+
+
+def texts() -> Iterator[tuple[Path, str]]:
+    for path in files():
+        try:
+            yield path.relative_to(ROOT), path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue  # an image or weights
+
+
+def project(folder: str) -> dict[str, Any]:
+    return tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]
+
+
+def fenced(document: str) -> list[str]:
+    """The shell blocks of a document, each as one string."""
+    return [block.strip() for block in re.findall(r"```(?:bash|sh|shell|console)\n(.*?)```", document, flags=re.DOTALL)]
+
+
+def test_no_lock_file_is_tracked() -> None:
+    locks = {"uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "package-lock.json", "pylock.toml"}
+    assert not [path for path in files() if path.name in locks]
+
+
+def test_no_file_holds_a_registry_address() -> None:
+    assert not [(str(path), found[0]) for path, text in texts() if (found := REGISTRY.search(text))]
+
+
+def test_no_file_holds_a_path_of_one_machine() -> None:
+    assert not [(str(path), found[0]) for path, text in texts() if (found := MACHINE_PATH.search(text))]
+
+
+def test_patterns_find_what_they_are_for() -> None:
+    assert REGISTRY.search("index-url = https://" + "pypi" + ".org/simple")
+    assert MACHINE_PATH.search("model: " + "/ro" + "ot/models/base")
+    assert MACHINE_PATH.search('"' + "/ho" + 'me/ann/x"')
+    assert not MACHINE_PATH.search("runs" + "/wo" + "rk/x")
+
+
+def test_every_member_carries_the_licence_the_marker_and_one_version() -> None:
+    licence = (ROOT / "LICENSE").read_bytes()
+    assert b"Apache License" in licence
+    version = project(".")["version"]
+    for member in MEMBERS:
+        assert (ROOT / member / "LICENSE").read_bytes() == licence
+        module = project(member)["name"].replace("-", "_")
+        assert (ROOT / member / "src" / module / "py.typed").is_file()
+        assert project(member)["version"] == version
+    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"version: {version}" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_every_console_script_points_at_a_function() -> None:
+    for member in MEMBERS:
+        for target in project(member).get("scripts", {}).values():
+            module, _, function = target.partition(":")
+            source = ROOT / member / "src" / (module.replace(".", "/") + ".py")
+            defined = {node.name for node in ast.parse(source.read_text()).body if isinstance(node, ast.FunctionDef)}
+            assert function in defined
+
+
+def test_constraints_pin_every_direct_dependency_within_its_range() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
+    assert all(pin.url is None and str(pin.specifier).startswith("==") for pin in pins)
+    versions: dict[str, list[str]] = {}
+    for pin in pins:
+        versions.setdefault(canonicalize_name(pin.name), []).append(str(pin.specifier).removeprefix("=="))
+    ours = {project(member)["name"] for member in MEMBERS}
+    for member in MEMBERS:
+        table = project(member)
+        extras = [text for texts in table.get("optional-dependencies", {}).values() for text in texts]
+        for requirement in map(Requirement, [*table["dependencies"], *extras]):
+            if requirement.name in ours:
+                continue
+            for version in versions[canonicalize_name(requirement.name)]:
+                assert requirement.specifier.contains(version), f"{member}: {requirement} but pinned to {version}"
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    assert TEST_COMMAND in fenced((ROOT / "README.md").read_text())
+    assert TEST_COMMAND in (ROOT / ".ci/run").read_text().splitlines()
+    assert (ROOT / ".ci/run").stat().st_mode & 0o111
+
+
+def documented_commands() -> list[tuple[str, list[str]]]:
+    """Every command in the shell blocks of the Markdown files, with the document it stands in."""
+    found = []
+    for path, text in texts():
+        if path.suffix != ".md":
+            continue
+        for block in fenced(text):
+            for line in block.replace("\\\n", " ").splitlines():
+                if not line.strip() or line.lstrip().startswith("#"):
+                    continue
+                for command in line.split("&&"):
+                    found.append((str(path), shlex.split(command, comments=True)))
+    return found
+
+
+def test_documents_name_only_commands_and_recipes_that_exist() -> None:
+    scripts = {script for member in MEMBERS for script in project(member).get("scripts", {})}
+    recipes = {path.stem for path in (ROOT / "packages/mgpo-train/src/mgpo_train/recipes").glob("*.yaml")}
+    subcommands = {"haystack-base"}
+    commands = documented_commands()
+    assert any("mgpo-train" in words for _, words in commands)
+    for document, words in commands:
+        for word in words:
+            if word.startswith("mgpo-") and word not in {project(member)["name"] for member in MEMBERS}:
+                assert word in scripts, f"{document}: no command {word}"
+            if re.fullmatch(r"(?:tools|benchmarks|tests)/\S+\.py", word):
+                assert (ROOT / word).is_file(), f"{document}: no file {word}"
+        if "mgpo-train" in words:
+            # the last one: `uv run --package mgpo-train mgpo-train recipe` names the package first
+            following = words[len(words) - words[::-1].index("mgpo-train") :]
+            recipe = following[0] if following else "--help"
+            known = recipe.startswith("-") or recipe.endswith(".yaml") or recipe in recipes | subcommands
+            assert known, f"{document}: no recipe {recipe}"
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    broken = []
+    for path, text in texts():
+        if path.suffix != ".md":
+            continue
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+            if "://" not in target and not (ROOT / path.parent / target).exists():
+                broken.append(f"{path}: {target}")
+    assert not broken
+
+
+def test_test_files_mirror_the_packages_and_have_names_of_their_own() -> None:
+    tests = [path.relative_to(ROOT / "tests") for path in files() if re.match(r"test_.*\.py$", path.name)]
+    assert {path.parts[0] for path in tests if len(path.parts) > 1} <= {"core", "train", "eval", "demo"}
+    assert {path.name for path in tests if len(path.parts) == 1} == {"test_packaging.py", "test_repository.py"}
+    assert not [name for name, count in Counter(path.name for path in tests).items() if count > 1]
+
+
+def test_words_that_the_project_avoids_are_not_module_names() -> None:
+    assert not [path for path in files() if path.name in {"utils.py", "helpers.py", "common.py"}]
+
+
+def test_examples_of_the_core_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = ROOT / "docs/core.md"
+    blocks = list(re.finditer(r"```python\n(.*?)\n```\n", page.read_text(), flags=re.DOTALL))
+    assert len(blocks) >= 8
+    namespace: dict[str, object] = {}
+    for block in blocks:
+        # line numbers of the page, so that a failing example is found
+        lines = page.read_text()[: block.start(1)].count("\n")
+        exec(compile("\n" * lines + block[1], str(page), "exec"), namespace)
+    assert (tmp_path / "report.html").is_file()
+
+
+@pytest.mark.parametrize("document", ["README.md", "packages/mgpo-core/README.md"])
+def test_python_examples_of_the_readmes_name_what_exists(document: str) -> None:
+    for block in re.findall(r"```python\n(.*?)\n```\n", (ROOT / document).read_text(), flags=re.DOTALL):
+        imports = [node for node in ast.parse(block).body if isinstance(node, ast.ImportFrom)]
+        assert imports
+        for node in imports:
+            exec(compile(ast.Module([node], []), document, "exec"), {})
