@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 import shlex
 import subprocess
@@ -16,6 +17,9 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from mgpo_train.cli import FLAGS
+from mgpo_train.options import grouped_fields
 
 ROOT = Path(__file__).resolve().parent.parent
 MEMBERS = ["packages/mgpo-core", "packages/mgpo-train", "packages/mgpo-eval", "apps/demo"]
@@ -157,6 +161,19 @@ def test_documents_name_only_commands_and_recipes_that_exist() -> None:
             recipe = following[0] if following else "--help"
             known = recipe.startswith("-") or recipe.endswith(".yaml") or recipe in recipes | subcommands
             assert known, f"{document}: no recipe {recipe}"
+            for option in (word for word in following[1:] if word.startswith("--")):
+                name = option.partition("=")[0].removeprefix("--").replace("-", "_")
+                assert recipe in subcommands or is_option(name), f"{document}: mgpo-train has no option {option}"
+
+
+def is_option(name: str) -> bool:
+    """Whether `mgpo-train` knows the option; TRL's own are looked up last, since that imports torch."""
+    ours = {field.name for group in grouped_fields().values() for field in group}
+    if name in ours | {flag.removeprefix("--").replace("-", "_") for flag in FLAGS}:
+        return True
+    from mgpo_train.config import MGPOConfig
+
+    return name in {field.name for field in dataclasses.fields(MGPOConfig)}
 
 
 def test_links_between_documents_lead_somewhere() -> None:

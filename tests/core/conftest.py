@@ -1,4 +1,4 @@
-"""A tiny Qwen2.5-VL with a habit: which of four ways it answers depends on the first word of the question."""
+"""A tiny Qwen2.5-VL with habits: which of five ways it answers depends on the first word of the question."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from types import SimpleNamespace
 
 import pytest
 
-# The first turn of each habit, and the last: a valid box, a reversed one, no box at all, prose without end.
+# Both turns of each habit. First turns: a valid box, a reversed one, no box, prose without end, a box without a fence.
 HABITS = {
     "Alpha": ('```json\n[{"bbox_2d": [7, 9, 83, 71], "label": "key image area"}]\n```', "So \\boxed{A}"),
     "Beta": ('Here.\n```json\n[{"bbox_2d": [83, 71, 7, 9], "label": "key image area"}]\n```', "Not seen, \\boxed{B}"),
     "Gamma": ("I see no area.", "\\boxed{C}"),
     "Delta": ("on and on and " * 12, "I said on and on, hence \\boxed{D}"),
+    "Epsilon": ('[{"bbox_2d": [7, 9, 83, 71]}] is where it is.', "\\boxed{E}"),
 }
+SIZES = ((112, 84), (56, 140), (168, 168))  # of the pictures the habits are taught on
+BUDGET = {"min_pixels": 28 * 28 * 4, "max_pixels": 168 * 168}
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"]
 SPECIAL += ["<|video_pad|>"]
 CHAT_TEMPLATE = (
@@ -35,7 +38,7 @@ def build_processor():
     from mgpo_core.sample import Sample
     from mgpo_core.templates import SingleTurn, TwoTurn
 
-    sample = Sample.of("Alpha Beta Gamma Delta: which?", noise(56, 56), choices=("one", "two"))
+    sample = Sample.of(f"{' '.join(HABITS)}: which?", noise(56, 56), choices=("one", "two"))
     messages = [m for t in (TwoTurn(), SingleTurn()) for m in t.opening(sample, [sample.image])]
     corpus = [part["text"] for message in messages for part in message["content"] if part["type"] == "text"]
     corpus += [text for habit in HABITS.values() for text in habit] + ["system\n", "user\n", "assistant\n"]
@@ -66,7 +69,7 @@ def build_processor():
         },
     )
     return Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessor(min_pixels=28 * 28 * 4, max_pixels=168 * 168),
+        image_processor=Qwen2VLImageProcessor(**BUDGET),
         tokenizer=tokenizer,
         video_processor=Qwen2VLVideoProcessor(),
         chat_template=CHAT_TEMPLATE,
@@ -125,14 +128,22 @@ def noise(width: int, height: int, seed: int = 0):
     return Image.fromarray(cells).resize((width, height), Image.Resampling.NEAREST)
 
 
-def teach_habits(model, processor, *, steps: int = 120) -> None:
+def lesson(word: str, size: tuple[int, int], seed: int):
+    """The sample on which the habit of `word` is shown; size and seed of `enumerate(SIZES)` are those that are taught."""
+    from mgpo_core.sample import Sample
+
+    name = f"{word}-{size[0]}x{size[1]}-{seed}"
+    return Sample.of(f"{word}: which?", noise(*size, seed=seed), choices=("one", "two"), answer="A", id=name)
+
+
+def teach_habits(model, processor, *, steps: int = 150) -> None:
     """Overfit the habits, on whole conversations with images of several sizes."""
     import torch
 
     from mgpo_core.engines.turn_tokens import TurnTokenizer
 
     tokenizer = TurnTokenizer(processor)
-    batches = [_lessons(tokenizer, size, seed) for seed, size in enumerate([(112, 84), (56, 140), (168, 168)])]
+    batches = [_lessons(tokenizer, size, seed) for seed, size in enumerate(SIZES)]
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, betas=(0.9, 0.98), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps, pct_start=0.1)
     model.train()
@@ -151,12 +162,10 @@ def _lessons(tokenizer, size, seed):
 
     from mgpo_core.budget import PixelBudget
     from mgpo_core.episode import Episode
-    from mgpo_core.sample import Sample
 
     rows = []
     for word, responses in HABITS.items():
-        sample = Sample.of(f"{word}: which?", noise(*size, seed=seed), choices=("one", "two"))
-        episode = Episode(sample, budget=PixelBudget(min_pixels=28 * 28 * 4, max_pixels=168 * 168))
+        episode = Episode(lesson(word, size, seed), budget=PixelBudget(**BUDGET))
         ids, labels, images = [], [], []
         for response in responses:
             before = tokenizer.follow_up(episode.pending, True) if ids else tokenizer.opening(episode.pending)

@@ -205,8 +205,7 @@ class CountingSource:
 
 def test_a_picture_is_decoded_once_for_a_group_and_let_go_when_the_group_is_done():
     source = CountingSource()
-    group = [episode(source)]
-    group += group[0].copies(3)
+    group = episode(source).copies(4)
     assert source.calls == 0
     for play in group:
         play.observe(box_text(10, 20, 52, 97))

@@ -70,10 +70,8 @@ class Box:
 
     def clipped(self, width: float, height: float) -> Box:
         """The box with its corners moved into 0..width and 0..height."""
-        (x1, x2), (y1, y2) = (
-            (min(max(value, 0), limit) for value in pair)
-            for pair, limit in (((self.x1, self.x2), width), ((self.y1, self.y2), height))
-        )
+        x1, x2 = (min(max(x, 0), width) for x in (self.x1, self.x2))
+        y1, y2 = (min(max(y, 0), height) for y in (self.y1, self.y2))
         return Box(x1, y1, x2, y2, self.image)
 
     def as_tuple(self) -> tuple[float, float, float, float]:
@@ -177,6 +175,8 @@ def _parse_loose(text: str) -> ParseResult:
         error = error or next((box for box in boxes if isinstance(box, Rejection)), None)
     if not keyed:
         for value in values:
+            if value.rescued:
+                continue  # the numbers of an entry that broke off are no entry
             plain = next((box for part in _walk(value.value) if (box := _four(part)) is not None), None)
             if plain is not None:
                 return ParseResult((plain,), ("",), _block_end(text, value.start, value.end))
@@ -224,10 +224,10 @@ def _four(value: Any) -> Box | None:
     if any(isinstance(part, bool) or not isinstance(part, (int, float)) for part in value):
         return None
     try:
-        numbers = [float(part) for part in value]
+        x1, y1, x2, y2 = (float(part) for part in value)
     except OverflowError:
         return None
-    return Box(*numbers) if all(map(math.isfinite, numbers)) else None
+    return Box(x1, y1, x2, y2) if all(map(math.isfinite, (x1, y1, x2, y2))) else None
 
 
 def _label(entry: dict[str, Any]) -> str:

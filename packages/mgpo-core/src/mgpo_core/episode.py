@@ -5,6 +5,7 @@ An episode is pure: it never sees a token or a tensor, so the trainer, every eng
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 
 from PIL import Image
@@ -47,7 +48,7 @@ class Episode:
 
     def _start(self, shared: _SharedImages) -> None:
         self._shared = shared
-        shared.users += 1
+        shared.unfinished.add(self)
         self._opened = False
         self._pending: list[Message] = []
         self._trajectory = Trajectory(
@@ -136,7 +137,7 @@ class Episode:
         follow_up = None
         if self.turn + 1 < self.template.max_turns:
             follow_up = self.template.follow_up(self.sample, self.images, outcome, self.turn)
-        if follow_up is None and turn.rejection == Rejection.NO_JSON:
+        if follow_up is None and turn.box is None:
             turn.rejection = None  # a template that ends here took a response without a box for the answer
         self._advance(turn, follow_up)
 
@@ -177,7 +178,7 @@ class Episode:
         self._pending = [] if follow_up is None else [follow_up]
         if follow_up is None:
             trajectory.done = True
-            self._shared.release()
+            self._shared.release(self)
             return
         trajectory.messages.append(follow_up)
         shown = message_images([follow_up])
@@ -197,7 +198,7 @@ class _SharedImages:
     def __init__(self, sample: Sample, budget: PixelBudget, originals: Sequence[Image.Image] | None) -> None:
         self.sources = tuple(sample.images if originals is None else originals)
         self.sizes: tuple[tuple[int, int], ...] = ()
-        self.users = 0
+        self.unfinished: weakref.WeakSet[Episode] = weakref.WeakSet()
         self._sample_id = sample.id
         self._budget = budget
         self._originals: list[Image.Image] | None = None
@@ -214,7 +215,7 @@ class _SharedImages:
             self._resized = [self._budget.resize(image) for image in self.originals()]
         return self._resized
 
-    def release(self) -> None:
-        self.users -= 1
-        if self.users <= 0:
+    def release(self, episode: Episode) -> None:
+        self.unfinished.discard(episode)
+        if not self.unfinished:
             self._originals = None

@@ -8,7 +8,7 @@ is given up at the place where it broke, and the values that were already comple
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 FENCE = re.compile(r"`{3,}")
@@ -46,11 +46,12 @@ _WORDS |= {sign + word: factor * _WORDS[word] for word in ("infinity", "inf") fo
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A complete list or dict found at `text[start:end]`."""
+    """A complete list or dict found at `text[start:end]`; `rescued` from inside something that broke, or whole."""
 
     value: list[Any] | dict[str, Any]
     start: int
     end: int
+    rescued: bool = False
 
 
 @dataclass(slots=True)
@@ -187,7 +188,7 @@ class _Scan:
                 break
             if mark.group() == quote and _AFTER_STRING.match(self.text, mark.end()):
                 self.at = mark.end()
-                return _ESCAPE.sub(_unescape, self.text[start + 1 : mark.start()])
+                return _unescaped(self.text[start + 1 : mark.start()])
             place = mark.end()
         self._open_until[quote] = len(self.text) if mark is None else mark.start()
         return None
@@ -197,7 +198,7 @@ class _Scan:
         content = any(frame.value or frame.awaits == "colon" for frame in self.stack)
         self.broken = self.broken or content or len(self.stack) > 1
         for frame in self.stack:
-            self.found.extend(frame.inner)
+            self.found.extend(replace(value, rescued=True) for value in frame.inner)
         self.stack.clear()
 
 
@@ -210,6 +211,13 @@ def _number(literal: str) -> int | float:
         return float(literal)
 
 
-def _unescape(escape: re.Match[str]) -> str:
-    code = escape[1]
+def _unescaped(string: str) -> str:
+    if "\\" not in string:
+        return string
+    string = _ESCAPE.sub(lambda escape: _character(escape[1]), string)
+    # JSON writes what lies beyond 16 bits as two halves; a half alone could not be saved as UTF-8
+    return string.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _character(code: str) -> str:
     return chr(int(code[1:], 16)) if len(code) > 1 else _CONTROL.get(code, code)

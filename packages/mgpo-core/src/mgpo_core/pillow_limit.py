@@ -12,12 +12,19 @@ _LOCK = threading.RLock()
 
 
 @contextmanager
-def pillow_limit_lifted() -> Iterator[None]:
-    """Suspend PIL.Image.MAX_IMAGE_PIXELS (a process-wide setting, hence the lock); keep what runs inside short."""
+def pillow_limit_lifted(pixels: int | None) -> Iterator[None]:
+    """Suspend PIL.Image.MAX_IMAGE_PIXELS if it is below `pixels` (None: in any case).
+
+    The setting belongs to the whole process, hence the lock; other threads decode on as long as they stay below it.
+    """
     with _LOCK:
         limit = Image.MAX_IMAGE_PIXELS
-        Image.MAX_IMAGE_PIXELS = None
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
+        lift = limit is not None and (pixels is None or pixels > limit)
+        if lift:
+            Image.MAX_IMAGE_PIXELS = None
+            try:
+                yield
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
+    if not lift:
+        yield

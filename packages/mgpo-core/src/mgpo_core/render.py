@@ -22,9 +22,9 @@ def draw_boxes(
 ) -> Image.Image:
     """A copy (RGB) of the image with the boxes drawn on it, lines scaled to its size.
 
-    Boxes are in pixels of this image; parts outside are cut off, corners in the wrong order are drawn all the same, and
-    a box with a coordinate that is no finite number raises ValueError. `labels` and `colors` go with the boxes in order;
-    missing ones are left out and taken from `COLORS`.
+    Boxes are in pixels of this image; parts outside are cut off and corners in the wrong order are drawn all the same;
+    ValueError for a coordinate that is no finite number. `labels` and `colors` go with the boxes in order; where there
+    are too few, boxes have no label and a colour of `COLORS`.
     """
     drawn = image.convert("RGB") if image.mode != "RGB" else image.copy()
     pen = ImageDraw.Draw(drawn)

@@ -6,11 +6,13 @@ import base64
 import io
 import math
 from collections.abc import Iterator
+from typing import Any
 
 from PIL import Image
 
 from mgpo_core.answers import choice_letter
 from mgpo_core.boxes import Box
+from mgpo_core.errors import ImageError
 from mgpo_core.templates import Message
 from mgpo_core.token_view import escape, tokens_html
 from mgpo_core.trajectory import Trajectory, Turn
@@ -19,7 +21,7 @@ DISPLAY_SIDE = 900
 "The longer side, in pixels, of the largest picture that goes into a page."
 
 _SHARP_AREA = 320 * 320
-"Pictures up to this area (what small models see) are kept nearly lossless: they are looked at enlarged."
+"Pictures up to this area in pixels (what small models see) are looked at enlarged, so they are kept sharp."
 
 
 def trajectory_html(trajectory: Trajectory, *, max_side: int = DISPLAY_SIDE) -> str:
@@ -33,26 +35,36 @@ def trajectory_html(trajectory: Trajectory, *, max_side: int = DISPLAY_SIDE) -> 
 
 
 def card_flags(trajectory: Trajectory) -> dict[str, bool]:
-    """What the filters of a report go by; a question that the sample cannot answer is False both ways."""
+    """What the filters of a report go by; a sample without an answer is neither right nor wrong."""
     turn = trajectory.box_turn
+    refused = turn is not None and turn.rejection is not None
     return {
         "right": trajectory.correct is True,
         "wrong": trajectory.correct is False,
-        "refused": turn is not None and turn.rejection is not None,
-        "missed": trajectory.hit is False,
+        "refused": refused,
+        "missed": trajectory.hit is False and not refused,
     }
 
 
 def data_uri(image: Image.Image, max_side: int = DISPLAY_SIDE) -> str:
-    """The image as a JPEG data URI, no side longer than `max_side` pixels."""
+    """The image as a data URI (JPEG, or PNG where that costs little), no side longer than `max_side` pixels."""
     small = image.convert("RGB") if image.mode != "RGB" else image.copy()
     small.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    buffer = io.BytesIO()
-    if small.width * small.height <= _SHARP_AREA:
-        small.save(buffer, "JPEG", quality=92, subsampling=0)
+    if small.width * small.height > _SHARP_AREA:
+        kind, data = "jpeg", _encoded(small, "JPEG", quality=80, optimize=True)
     else:
-        small.save(buffer, "JPEG", quality=80, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+        kind, data = "jpeg", _encoded(small, "JPEG", quality=92, subsampling=0)
+        lossless = _encoded(small, "PNG")
+        if len(lossless) <= 3 * len(data):  # drawings; photographs take more
+            kind, data = "png", lossless
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    image.info.clear()
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
 
 
 def _size(size: tuple[int, int]) -> str:
@@ -108,7 +120,12 @@ def _pictures(trajectory: Trajectory, max_side: int) -> Iterator[str]:
     """Every original with its boxes, over which the picture as the model saw it can be laid."""
     boxes = list(_boxes(trajectory))
     seen = [part["image"] for part in _image_parts(trajectory.messages)]
-    for index, original in enumerate(trajectory.originals):
+    for index in range(len(trajectory.sources)):
+        try:
+            original = trajectory.original(index)
+        except ImageError as error:  # a file that was moved since must not cost the run its report
+            yield f'<p class="refusal">{escape(error)}</p>'
+            continue
         here = [(box, kind, title) for box, kind, title in boxes if box.image == index]
         overlay, note, toggle = "", f"really {_size(original.size)}", ""
         if index < len(trajectory.input_sizes):
@@ -124,7 +141,7 @@ def _pictures(trajectory: Trajectory, max_side: int) -> Iterator[str]:
         )
 
 
-def _image_parts(messages: list[Message]) -> Iterator[dict]:
+def _image_parts(messages: list[Message]) -> Iterator[dict[str, Any]]:
     for message in messages:
         yield from (part for part in message["content"] if part["type"] == "image")
 
@@ -174,14 +191,17 @@ def _talk(trajectory: Trajectory, max_side: int) -> Iterator[str]:
     for message in trajectory.messages:
         if message["role"] == "assistant":
             responses += 1
-            yield _response(next(turns, None), message, responses)
+            yield _response(next(turns, None), _text(message), responses)
         elif responses == 0:
             yield _folded(message, "System" if message["role"] == "system" else "Question, as put to the model")
         else:
             yield _follow_up(trajectory, message, responses, max_side)
+    for turn in turns:  # a trajectory whose messages were let go of still says what the model said
+        responses += 1
+        yield _response(turn, turn.text, responses)
 
 
-def _response(turn: Turn | None, message: Message, number: int) -> str:
+def _response(turn: Turn | None, text: str, number: int) -> str:
     facts = ""
     if turn is not None:
         ends = {"length": ("ran out of length", "bad"), "cut": ("cut after the box", ""), "stop": ("", "")}
@@ -192,7 +212,7 @@ def _response(turn: Turn | None, message: Message, number: int) -> str:
         facts += _fact("seconds", f"{turn.seconds:.2g}") if turn.seconds else ""
     return (
         f'<section class="said turn{(number - 1) % 2}"><h3>Model, turn {number} {facts}</h3>'
-        f'<pre class="text">{escape(_text(message))}</pre></section>'
+        f'<pre class="text">{escape(text)}</pre></section>'
     )
 
 
@@ -219,7 +239,8 @@ def _follow_up(trajectory: Trajectory, message: Message, responses: int, max_sid
 
 
 def _folded(message: Message, summary: str) -> str:
-    return f'<details class="prompt"><summary>{summary}</summary><pre class="text">{escape(_text(message))}</pre></details>'
+    text = f'<pre class="text">{escape(_text(message))}</pre>'
+    return f'<details class="prompt"><summary>{summary}</summary>{text}</details>'
 
 
 def _text(message: Message) -> str:

@@ -37,13 +37,19 @@ def report_style() -> str:
 
 
 def write_report(
-    path: str | os.PathLike[str], trajectories: Sequence[Trajectory], title: str, header_html: str = ""
+    path: str | os.PathLike[str],
+    trajectories: Sequence[Trajectory],
+    title: str,
+    header_html: str = "",
+    *,
+    tiles: bool = True,
 ) -> Path:
     """Write the trajectories as one self-contained page; gives its path.
 
-    `header_html` goes in as it is, above the trajectories: trusted HTML, its images as data URIs, no scripts. Pictures
-    get smaller when there are many trajectories, so that the page stays light; true sizes are stated with each. The
-    page forbids itself every network access and every script but its own.
+    `tiles` shows the metrics averaged over all of them (not for a mix of runs). `header_html` goes in as it is, above
+    the trajectories: trusted HTML, its images as data URIs, no scripts. Pictures get smaller when there are many
+    trajectories, so that the page stays light; true sizes are stated with each. The page forbids itself every network
+    access and every script but its own.
     """
     path = Path(path)
     script = _data("report.js")
@@ -53,6 +59,7 @@ def write_report(
         f"script-src 'sha256-{digest}'"
     )
     side = _picture_side(len(trajectories))
+    summary = _summary(aggregate(trajectories)) if tiles else ""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", errors="replace", newline="\n") as page:
         page.write(
@@ -61,7 +68,7 @@ def write_report(
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             f"<title>{escape(title)}</title>\n<style>\n{report_style()}</style>\n</head>\n"
             f'<body class="mgpo">\n<header class="page"><h1>{escape(title)}</h1>\n'
-            f"{_summary(aggregate(trajectories))}\n{header_html}</header>\n{_bar(trajectories)}\n<main>\n"
+            f"{summary}\n{header_html}</header>\n{_bar(trajectories)}\n<main>\n"
         )
         for trajectory in trajectories:
             page.write(trajectory_html(trajectory, max_side=side))

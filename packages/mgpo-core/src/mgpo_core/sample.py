@@ -8,7 +8,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from pathlib import Path
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
@@ -22,9 +23,7 @@ MAX_PIXELS = 400_000_000
 _ORIENTATION = 0x0112
 
 # A picture, a file, its bytes, datasets' {"bytes": ..., "path": ...}, or a function that renders it on demand.
-ImageSource: TypeAlias = (
-    Image.Image | str | os.PathLike[str] | bytes | Mapping[str, Any] | Callable[[], Image.Image]
-)
+ImageSource: TypeAlias = Image.Image | str | os.PathLike[str] | bytes | Mapping[str, Any] | Callable[[], Image.Image]
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,8 @@ def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, name: str |
         image = _open(source, who, files)
         _check(image, max_pixels, who)
         try:
-            image.load()
+            with pillow_limit_lifted(image.width * image.height):
+                image.load()
             if image.getexif().get(_ORIENTATION, 1) != 1:
                 image = ImageOps.exif_transpose(image)
         except MemoryError:
@@ -120,14 +120,12 @@ def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, name: str |
                 f"{who} is truncated or corrupt ({type(error).__name__}: {error}); replace the file or drop the sample."
             ) from error
         rgb = _to_rgb(image, who)
-        # nothing of the file (its handle, its EXIF) goes along; a picture handed in comes back as the same object
-        return _plain(rgb) if isinstance(rgb, ImageFile.ImageFile) else rgb
-
-
-def _plain(image: Image.Image) -> Image.Image:
-    plain = image.copy()
-    plain.info.clear()
-    return plain
+        if isinstance(source, Image.Image) or callable(source):
+            return rgb  # the very object handed in, if it was RGB and upright
+        if isinstance(rgb, ImageFile.ImageFile):
+            rgb = rgb.copy()  # lets go of the file
+        rgb.info.clear()
+        return rgb
 
 
 def _describe(source: ImageSource, name: str | None) -> str:
@@ -153,8 +151,10 @@ def _open(source: ImageSource, who: str, files: ExitStack) -> Image.Image:
     if str(source).startswith(("http://", "https://")):
         raise ImageError(f"{who} is an address; download the picture and give its path.")
     try:
-        file = files.enter_context(open(source, "rb") if isinstance(source, (str, os.PathLike)) else io.BytesIO(source))
-        with pillow_limit_lifted():  # reads the header only; _check holds our own limit
+        file: IO[bytes]
+        file = Path(source).open("rb") if isinstance(source, (str, os.PathLike)) else io.BytesIO(source)
+        files.enter_context(file)
+        with pillow_limit_lifted(None):  # reads the header only; _check holds our own limit
             return Image.open(file)
     except FileNotFoundError as error:
         raise ImageError(f"{who} does not exist; check the path and the folder it is relative to.") from error

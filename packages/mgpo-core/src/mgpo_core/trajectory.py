@@ -39,8 +39,11 @@ _JSON_NAME = "trajectory.json"
 
 def load_originals(sources: Sequence[ImageSource], sample_id: str = "") -> list[Image.Image]:
     """Decode the images of one sample; an ImageError names the image and the sample."""
-    names = [f"image {index} of sample {sample_id!r}" if sample_id else None for index in range(len(sources))]
-    return [load_image(source, name=name) for source, name in zip(sources, names, strict=True)]
+    return [_load_original(sources, index, sample_id) for index in range(len(sources))]
+
+
+def _load_original(sources: Sequence[ImageSource], index: int, sample_id: str) -> Image.Image:
+    return load_image(sources[index], name=f"image {index} of sample {sample_id!r}" if sample_id else None)
 
 
 @dataclass
@@ -119,6 +122,10 @@ class Trajectory:
     def originals(self) -> list[Image.Image]:
         """The images at full size, decoded now."""
         return load_originals(self.sources, self.sample_id)
+
+    def original(self, index: int) -> Image.Image:
+        """One image at full size, decoded now; ImageError when its source is gone."""
+        return _load_original(self.sources, index, self.sample_id)
 
     @property
     def answer(self) -> str | None:

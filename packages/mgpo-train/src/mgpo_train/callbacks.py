@@ -29,7 +29,7 @@ def attach(trainer: Any, metrics_log: MetricsLog, config: MGPOConfig) -> None:
 
 
 class RunCallback(TrainerCallback):
-    """Writes `metrics.jsonl` at every log, and `curves.png` and `report.html` every so many steps (main process only)."""
+    """Writes `metrics.jsonl` at every log, and draws curves and report every so many steps, in the main process."""
 
     def __init__(self, metrics_log: MetricsLog, config: MGPOConfig) -> None:
         self.log = metrics_log

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from trl import GRPOConfig
@@ -25,7 +25,13 @@ class MGPOConfig(RunOptions, GRPOConfig):
     The defaults train the tiny checkpoint on haystack, on a CPU or a GPU.
     """
 
-    _VALID_DICT_FIELDS = [*GRPOConfig._VALID_DICT_FIELDS, "train_data", "eval_data", "eval_ood_data", "columns"]
+    _VALID_DICT_FIELDS: ClassVar[list[str]] = [
+        *GRPOConfig._VALID_DICT_FIELDS,
+        "train_data",
+        "eval_data",
+        "eval_ood_data",
+        "columns",
+    ]
 
     def __post_init__(self) -> None:
         self._check_method()
@@ -34,13 +40,14 @@ class MGPOConfig(RunOptions, GRPOConfig):
         self._check_rewards()
         self._adapt_to_device()
         if self.output_dir is None:
-            self.output_dir = f"runs/{self.method}"
+            self.output_dir = f"outputs/{self.method}"
         if self.method == "sft":
             # GRPO's rule that a generation batch holds whole groups means nothing here: satisfy it for any batch size
             self.num_generations, self.generation_batch_size, self.steps_per_generation = 2, None, 2
         self._check_batch()
         super().__post_init__()
-        self.dataloader_pin_memory = self.dataloader_pin_memory and not self.use_cpu
+        if self.use_cpu:
+            self.dataloader_pin_memory = False
 
     def _check_method(self) -> None:
         if self.method not in METHODS:
@@ -57,6 +64,8 @@ class MGPOConfig(RunOptions, GRPOConfig):
     def _check_data(self) -> None:
         if not self.train_data:
             raise ConfigError("train_data is empty: name a file, a hub id or haystack:train?n=960&seed=1")
+        if self.check_images not in ("quick", "full"):
+            raise ConfigError(f"check_images={self.check_images!r}: use quick or full")
         if self.on_bad_sample not in ("error", "skip"):
             raise ConfigError(f"on_bad_sample={self.on_bad_sample!r}: use error or skip")
         if not 0.0 <= self.max_bad_fraction <= 1.0:
@@ -89,7 +98,9 @@ class MGPOConfig(RunOptions, GRPOConfig):
 
     def _check_rewards(self) -> None:
         if self.reward_control not in REWARD_CONTROLS:
-            raise ConfigError(f"reward_control={self.reward_control!r}: {nearest(self.reward_control, REWARD_CONTROLS)}")
+            raise ConfigError(
+                f"reward_control={self.reward_control!r}: {nearest(self.reward_control, REWARD_CONTROLS)}"
+            )
         if not self.rewards:
             raise ConfigError("rewards is empty: name at least accuracy")
         for name in self.rewards:
@@ -105,7 +116,9 @@ class MGPOConfig(RunOptions, GRPOConfig):
         if not torch.accelerator.is_available():
             self.use_cpu = True
         if self.bf16 is None:
-            self.bf16 = not self.fp16 and not self.use_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+            self.bf16 = (
+                not self.fp16 and not self.use_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+            )
         if self.gradient_checkpointing is None:
             self.gradient_checkpointing = not self.use_cpu
 

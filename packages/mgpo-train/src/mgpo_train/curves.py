@@ -12,7 +12,11 @@ PANELS: dict[str, dict[str, str]] = {
     # title of the panel: metric -> label
     "Accuracy of the rollouts": {"accuracy": "accuracy", "answered_rate": "answered"},
     "Ratio of valid boxes (not rewarded)": {"valid_box_rate": "valid boxes"},
-    "Where it looked (not rewarded)": {"hit_rate": "hit rate", "mean_iou": "mean IoU", "crop_area_fraction": "crop area"},
+    "Where it looked (not rewarded)": {
+        "hit_rate": "hit rate",
+        "mean_iou": "mean IoU",
+        "crop_area_fraction": "crop area",
+    },
     "Reward": {
         "reward": "mean",
         "reward_std": "standard deviation",

@@ -102,8 +102,9 @@ def load_samples(
     columns: Mapping[str, str] | None = None,
     on_bad_sample: str = "error",
     max_bad_fraction: float = 0.1,
+    check_images: str = "quick",
 ) -> SampleSet:
-    """Read and check every row of a data set; images are verified by header and end, and decoded only when used.
+    """Read and check every row of a data set; images are verified (`rows.check_image`), and decoded only when used.
 
     Raises SampleError naming row and column at the first bad row, or with `on_bad_sample="skip"` when more than
     `max_bad_fraction` of the rows are bad.
@@ -122,7 +123,8 @@ def load_samples(
         if parsed.n is not None and number >= parsed.n:
             break
         try:
-            sample = read_row(read(), resolved, name=row_name, folder=table.folder, row_id=f"{number}")
+            row_id, full = f"{number}", check_images == "full"
+            sample = read_row(read(), resolved, name=row_name, folder=table.folder, row_id=row_id, full=full)
         except SampleError as error:
             if on_bad_sample != "skip":
                 raise SampleError(f"{error} (on_bad_sample=skip would leave bad rows out)") from error
@@ -136,7 +138,9 @@ def load_samples(
 def _check_bad(bad: list[str], total: int, limit: float, source: str) -> None:
     if total == 0:
         raise SampleError(f"{source} has no rows")
-    shown = "\n  ".join(bad[:SHOWN_ERRORS]) + (f"\n  ... and {len(bad) - SHOWN_ERRORS} more" if len(bad) > SHOWN_ERRORS else "")
+    shown = "\n  ".join(bad[:SHOWN_ERRORS]) + (
+        f"\n  ... and {len(bad) - SHOWN_ERRORS} more" if len(bad) > SHOWN_ERRORS else ""
+    )
     if len(bad) == total:
         raise SampleError(f"{source}: all {total} rows are bad:\n  {shown}")
     if len(bad) > limit * total:
@@ -155,7 +159,9 @@ def _haystack(spec: DataSpec) -> SampleSet:
         if value is not None and key != "columns":
             raise SampleError(f"data: {key!r} is no option of {spec.path!r}, whose samples are made, not read")
     try:
-        return SampleSet(haystack.make(split, n, spec.seed, **dict(spec.options)), f"haystack:{split} (seed {spec.seed})")
+        return SampleSet(
+            haystack.make(split, n, spec.seed, **dict(spec.options)), f"haystack:{split} (seed {spec.seed})"
+        )
     except (TypeError, ValueError) as error:
         raise SampleError(f"data: {spec.path!r}: {error}") from error
 
@@ -168,7 +174,11 @@ def _open(spec: DataSpec) -> _Table:
         return _hub_table(_load("parquet", data_files=str(path), split="train"), str(path), spec)
     if path.is_dir():
         return _folder(path, spec)
-    if spec.path.count("/") > 1 or path.suffix in (".jsonl", ".json", ".parquet") or spec.path.startswith((".", "/", "~")):
+    if (
+        spec.path.count("/") > 1
+        or path.suffix in (".jsonl", ".json", ".parquet")
+        or spec.path.startswith((".", "/", "~"))
+    ):
         raise SampleError(f"data: {spec.path!r} does not exist (working folder: {os.getcwd()})")
     return _hub_table(_load(spec.path, name=spec.name, split=spec.split or "train"), spec.path, spec)
 
@@ -178,7 +188,9 @@ def _folder(path: Path, spec: DataSpec) -> _Table:
     if len(lists) == 1:
         return _jsonl(lists[0], spec)
     if len(lists) > 1:
-        raise SampleError(f"data: {path} holds {len(lists)} .jsonl files: name one of {', '.join(f.name for f in lists)}")
+        raise SampleError(
+            f"data: {path} holds {len(lists)} .jsonl files: name one of {', '.join(f.name for f in lists)}"
+        )
     if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
         from datasets import load_from_disk
 
@@ -188,7 +200,9 @@ def _folder(path: Path, spec: DataSpec) -> _Table:
     if parquets:
         wanted = [f for f in parquets if spec.split is None or Path(f).name.startswith(spec.split)]
         return _hub_table(_load("parquet", data_files=wanted or parquets, split="train"), str(path), spec)
-    raise SampleError(f"data: {path} holds neither a .jsonl file nor parquet files: write one JSON object per line, see --help")
+    raise SampleError(
+        f"data: {path} holds neither a .jsonl file nor parquet files: write one JSON object per line, see --help"
+    )
 
 
 def _jsonl(path: Path, spec: DataSpec) -> _Table:
@@ -226,7 +240,7 @@ def _load(path: str, **options: Any) -> Any:
         return load_dataset(path, **{k: v for k, v in options.items() if v is not None})
     except Exception as error:  # datasets and the hub client raise a dozen unrelated types here
         raise SampleError(
-            f"data: could not load {path!r} ({type(error).__name__}: {error}): check the name, the split and the network"
+            f"data: could not load {path!r} ({type(error).__name__}: {error}): check name, split and network"
         ) from error
 
 
@@ -258,7 +272,8 @@ def _lazy(sample: Sample, read: Callable[[], Mapping[str, Any]], columns: Column
         return value[position] if isinstance(value, list | tuple) else value
 
     sources = tuple(
-        source if isinstance(source, str) else RowImage(partial(cell, i), name) for i, source in enumerate(sample.images)
+        source if isinstance(source, str) else RowImage(partial(cell, i), name)
+        for i, source in enumerate(sample.images)
     )
     return replace(sample, images=sources)
 

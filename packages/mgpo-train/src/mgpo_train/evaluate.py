@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from mgpo_core import CoordinateSpace, PixelBudget, Sample
-from mgpo_core.episode import Episode
 from mgpo_core.cropping import CropRules
+from mgpo_core.episode import Episode
 from mgpo_core.templates import Template
 from mgpo_core.trajectory import Trajectory, aggregate
 
@@ -30,10 +31,13 @@ def evaluate(
     keep: int = 8,
     progress: str | None = None,
 ) -> tuple[dict[str, Any], list[Trajectory]]:
-    """Play every sample once; `mgpo_core` aggregate of the metrics with 95% intervals, and the first `keep` trajectories.
+    """Play every sample once: the metrics' `aggregate` with its 95% intervals, and the first `keep` trajectories.
 
-    Temperature 0 is greedy. The result is a function of the seed and the batch size. `progress` names a bar.
+    Temperature 0 is greedy. The result is a function of the seed, the batch size and the number of processes, which
+    share the samples (the trajectories returned are of this process). `progress` names a bar.
     """
+    from accelerate import PartialState
+    from accelerate.utils import gather_object
     from tqdm.auto import tqdm
 
     from mgpo_core.engines.transformers import TransformersEngine
@@ -41,6 +45,8 @@ def evaluate(
     engine = TransformersEngine(
         model, processor, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, batch_size=batch_size
     )
+    processes = PartialState()
+    samples = samples[processes.process_index :: processes.num_processes]
     was_training = getattr(model, "training", False)
     started = time.perf_counter()
     trajectories: list[Trajectory] = []
@@ -48,7 +54,9 @@ def evaluate(
         for start in range(0, len(samples), batch_size):
             chunk = samples[start : start + batch_size]
             episodes = [
-                Episode(sample, template=template, budget=budget, space=space, rules=rules or CropRules(), strict=strict)
+                Episode(
+                    sample, template=template, budget=budget, space=space, rules=rules or CropRules(), strict=strict
+                )
                 for sample in chunk
             ]
             trajectories += engine.run(episodes)
@@ -58,4 +66,5 @@ def evaluate(
             bar.update(len(chunk))
     if was_training:
         model.train()
-    return aggregate(trajectories) | {"seconds": round(time.perf_counter() - started, 2)}, trajectories[:keep]
+    bare = [dataclasses.replace(t, messages=[], tokens=None, sources=()) for t in trajectories]
+    return aggregate(gather_object(bare)) | {"seconds": round(time.perf_counter() - started, 2)}, trajectories[:keep]

@@ -57,10 +57,13 @@ class RunOptions:
     eval_data: dict | str | None = _option(
         "haystack:val?n=512&seed=7", "Held-out samples, evaluated before and after training; none: no evaluation."
     )
-    eval_ood_data: dict | str | None = _option(None, "A second held-out set, usually harder; its own rows in the table.")
+    eval_ood_data: dict | str | None = _option(
+        None, "A second held-out set, usually harder; its own rows in the table."
+    )
     columns: dict | str | None = _option(
         None, 'Our field = your column, as in {"question": "prompt", "image": "picture"}, for train and eval data.'
     )
+    check_images: str = _option("quick", "Before training: quick (header and end of every picture) or full (decode all).")
     on_bad_sample: str = _option("error", "error: stop before training at a bad row. skip: leave it out and report it.")
     max_bad_fraction: float = _option(0.1, "With on_bad_sample=skip, stop when a larger share of the rows is bad.")
 
@@ -69,11 +72,17 @@ class RunOptions:
     dtype: str = _option("float32", "Type of the weights: float32 (bf16 autocast on a GPU) or bfloat16 (less memory).")
     attn_implementation: str | None = _option(None, "Attention kernel: sdpa, eager, flash_attention_2. Default: best.")
     freeze: list[str] = _option([], "Parts that stay as they are: any of vision, merger, language.")
-    min_pixels: int | None = _option(None, "Fewest pixels of a picture shown to the model. Default 200704 (256 tokens).")
-    max_pixels: int | None = _option(None, "Most pixels of a picture shown to the model. Default 1003520 (1280 tokens).")
+    min_pixels: int | None = _option(
+        None, "Fewest pixels of a picture shown to the model. Default 200704 (256 tokens)."
+    )
+    max_pixels: int | None = _option(
+        None, "Most pixels of a picture shown to the model. Default 1003520 (1280 tokens)."
+    )
     coordinate_space: str = _option("absolute", "How the model writes boxes: absolute (Qwen2.5-VL), 0-1000 (Qwen3-VL).")
     crop_min_side: float = _option(28.0, "A box is refused unless both sides are longer (pixels of the model's input).")
-    crop_max_aspect: float = _option(100.0, "A box is refused unless its longer side is less than so many times the other.")
+    crop_max_aspect: float = _option(
+        100.0, "A box is refused unless its longer side is less than so many times the other."
+    )
 
     # Rollouts
     num_generations: int | None = _option(8, "Rollouts per sample: the group over which advantages are computed.")
@@ -82,9 +91,13 @@ class RunOptions:
     rollout_batch_size: int | None = _option(None, "Episodes decoded at a time. Default: all of a step's rollouts.")
 
     # Reward
-    rewards: list[str] = _option(["accuracy"], "Rewards to add up; the paper's is accuracy alone. Also: format, valid_box.")
+    rewards: list[str] = _option(
+        ["accuracy"], "Rewards to add up; the paper's is accuracy alone. Also: format, valid_box."
+    )
     reward_weights: list[float] | None = _option(None, "One weight for each reward. Default: 1.")
-    reward_control: str = _option("none", "shuffle: deal the rewards out at random over the batch, to show that they matter.")
+    reward_control: str = _option(
+        "none", "shuffle: deal the rewards out at random over the batch, to show that they matter."
+    )
 
     # Optimisation
     max_steps: int = _option(-1, "Optimiser steps; overrides num_train_epochs when positive.")
@@ -95,6 +108,7 @@ class RunOptions:
     gradient_accumulation_steps: int = _option(1, "Forward passes per optimiser step.")
     learning_rate: float = _option(1e-6, "Peak learning rate of AdamW.")
     beta: float = _option(0.0, "Weight of the KL term that holds the policy near the start model (the paper: 0.01).")
+    bf16: bool | None = _option(None, "bfloat16 autocast. Default: on a GPU that has it.")
     gradient_checkpointing: bool | None = _option(None, "Recompute activations to save memory. Default: on a GPU only.")
     seed: int = _option(42, "Seed of the order of samples, the sampling and the controls.")
 
@@ -104,13 +118,13 @@ class RunOptions:
     per_device_eval_batch_size: int = _option(64, "Episodes decoded at a time during evaluation.")
 
     # Output
-    output_dir: str | None = _option(None, "Folder of the run. Default: runs/NAME OF THE RECIPE.")
+    output_dir: str | None = _option(None, "Folder of the run. Default: outputs/NAME OF THE RECIPE.")
     overwrite: bool = _option(False, "Delete what an earlier run left in output_dir.")
     plot_every: int = _option(20, "Redraw curves.png every so many steps (0: at the end only).")
     report_every: int = _option(20, "Rewrite report.html every so many steps (0: at the end only).")
     report_trajectories: int = _option(8, "Trajectories shown in each part of report.html.")
     progress: bool = _option(True, "Show a progress bar with accuracy and hit rate.")
-    report_to: None | str | list[str] = _option("none", "Also send metrics to trackio, wandb, tensorboard ...")
+    report_to: str | list[str] = _option("none", "Also send metrics to trackio, wandb, tensorboard ...")
     logging_steps: float = _option(1, "Log every so many steps.")
     save_steps: float = _option(20, "Write a checkpoint every so many steps.")
     save_total_limit: int | None = _option(2, "Keep the newest so many checkpoints.")
@@ -133,6 +147,4 @@ def grouped_fields() -> dict[str, list[Any]]:
     """The dataclass fields of `RunOptions`, by group title, in order of declaration."""
     declared = list(fields(RunOptions))
     names = [f.name for f in declared]
-    return {
-        title: declared[names.index(first) : names.index(last) + 1] for title, (first, last) in GROUPS.items()
-    }
+    return {title: declared[names.index(first) : names.index(last) + 1] for title, (first, last) in GROUPS.items()}

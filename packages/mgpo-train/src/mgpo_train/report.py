@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mgpo_core.trajectory import Trajectory
 from mgpo_core.render import write_report
+from mgpo_core.trajectory import Trajectory
 from mgpo_train.summary import table_rows
 
 

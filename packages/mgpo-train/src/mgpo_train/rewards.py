@@ -1,8 +1,8 @@
-"""Rewards: numbers for whole trajectories. The paper's is `accuracy` alone; boxes are never compared with truth here."""
+"""Rewards: numbers for whole trajectories. The paper's is `accuracy` alone; no box is ever compared with the truth."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -29,21 +29,6 @@ REWARDS: dict[str, Callable[[Trajectory], float]] = {
     "format": format_reward,
     "valid_box": valid_box_reward,
 }
-
-
-def compute_rewards(
-    trajectories: Sequence[Trajectory], names: Sequence[str] = ("accuracy",), weights: Sequence[float] | None = None
-) -> np.ndarray:
-    """Unweighted rewards `(B, len(names))`; raises ValueError when a sample has no answer to compare with.
-
-    The weighted sum is left to the caller (TRL multiplies with `reward_weights` itself); `weights` multiplies here.
-    """
-    for trajectory in trajectories:
-        if "accuracy" in names and trajectory.truth is None:
-            raise ValueError(f"sample {trajectory.sample_id!r} has no answer: it cannot be rewarded for accuracy")
-    table = np.array([[REWARDS[name](t) for name in names] for t in trajectories], dtype=np.float64)
-    table = table.reshape(len(trajectories), len(names))
-    return table if weights is None else table * np.asarray(weights, dtype=np.float64)
 
 
 def shuffle_rewards(rewards: np.ndarray, seed: int, step: int) -> np.ndarray:

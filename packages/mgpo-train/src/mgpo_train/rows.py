@@ -37,7 +37,7 @@ SCHEMAS: dict[str, dict[str, tuple[str, ...]]] = {
 
 
 _ORIENTATION = 0x0112
-_LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+_LAST_BYTES = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 """What a complete file of the format has at its end."""
 
 
@@ -54,7 +54,9 @@ class Columns:
             raise SampleError(f"{source}: schema={schema!r}: {nearest(schema, SCHEMAS)}")
         unknown = [name for name in mapping if name not in FIELDS]
         if unknown:
-            raise SampleError(f"{source}: columns: {unknown[0]!r} is not one of our fields: {nearest(unknown[0], FIELDS)}")
+            raise SampleError(
+                f"{source}: columns: {unknown[0]!r} is not one of our fields: {nearest(unknown[0], FIELDS)}"
+            )
         found = {}
         for name in FIELDS:
             candidates = (mapping[name],) if name in mapping else SCHEMAS[schema].get(name, ())
@@ -104,15 +106,20 @@ class RowImage:
         return load_image(as_source(self.fetch(), None), name=self.name)
 
 
-def read_row(row: Mapping[str, Any], columns: Columns, *, name: str, folder: Path | None, row_id: str) -> Sample:
-    """Check every field of a row and build its sample; paths are relative to `folder`; raises SampleError."""
+def read_row(
+    row: Mapping[str, Any], columns: Columns, *, name: str, folder: Path | None, row_id: str, full: bool = False
+) -> Sample:
+    """Check every field of a row and build its sample; paths are relative to `folder`; raises SampleError.
+
+    Pictures are checked by `check_image`, which decodes them all when `full`.
+    """
     question = columns.get(row, "question")
     if not isinstance(question, str) or not question.strip():
         raise _bad(name, columns, "question", f"is {_show(question)}: give a non-empty text")
     choices = _choices(columns.get(row, "choices"), name, columns)
     answer = _answer(columns.get(row, "answer"), choices, name, columns)
     images = _images(row, columns, name, folder)
-    sizes = [_verify(source, name, columns, _image_field(columns)) for source in images]
+    sizes = [_verify(source, name, columns, full=full) for source in images]
     used = {column.split(".")[0] for column in columns.of.values()}
     extra = {k: v for k, v in row.items() if k not in used and isinstance(v, str | int | float | bool) and k != "bytes"}
     identity = columns.get(row, "id")
@@ -157,14 +164,15 @@ def _images(row: Mapping[str, Any], columns: Columns, name: str, folder: Path | 
         raise _bad(name, columns, field, f"is not base64: {error}") from error
 
 
-def _verify(source: Any, name: str, columns: Columns, field: str) -> tuple[int, int]:
-    """Read an image's header and look for its end, without decoding it; (width, height) in pixels, EXIF applied."""
+def _verify(source: Any, name: str, columns: Columns, *, full: bool) -> tuple[int, int]:
+    """Size in pixels (width, height) of a readable picture; raises SampleError for any other."""
+    field = _image_field(columns)
     if isinstance(source, Image.Image):
         return source.size
     if not isinstance(source, str | bytes | os.PathLike):
         raise _bad(name, columns, field, f"is a {type(source).__name__}: give a path, bytes or a picture")
     try:
-        return check_image(source)
+        return check_image(source, full=full)
     except FileNotFoundError as error:
         raise _bad(name, columns, field, f"names a file that does not exist: {source!r}") from error
     except (ImageError, UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
@@ -172,16 +180,16 @@ def _verify(source: Any, name: str, columns: Columns, field: str) -> tuple[int, 
         raise _bad(name, columns, field, f"({shown}) is not a readable picture: {error}") from error
 
 
-def check_image(source: str | bytes | os.PathLike[str]) -> tuple[int, int]:
+def check_image(source: str | bytes | os.PathLike[str], *, full: bool = False) -> tuple[int, int]:
     """(width, height) of a picture after EXIF rotation; raises ImageError if it is cut short, too large or moving.
 
-    Cheap: a header and the last bytes are read, no pixel is decoded. `load_image` checks the rest when it is used.
+    Cheap for JPEG and PNG: a header and the last bytes are read. `full`, and any other format, decodes the picture.
     """
     # Pillow's own limit is lifted because ours, which is stated in the message, stands in its place
-    with pillow_limit_lifted(), Image.open(BytesIO(source) if isinstance(source, bytes) else source) as picture:
+    with pillow_limit_lifted(None):
+        picture = Image.open(BytesIO(source) if isinstance(source, bytes) else source)
+    with picture:
         width, height = picture.size
-        if width < 1 or height < 1:
-            raise ImageError("it has no pixels; replace it")
         if width * height > MAX_PIXELS:
             raise ImageError(f"its {width}x{height} pixels are over the limit of {MAX_PIXELS:,}; scale it down")
         kind = picture.format or ""
@@ -191,6 +199,8 @@ def check_image(source: str | bytes | os.PathLike[str]) -> tuple[int, int]:
     end = _LAST_BYTES.get(kind)
     if end is not None and end not in (source[-65_536:] if isinstance(source, bytes) else _tail(source)):
         raise ImageError(f"the {kind} file is cut short; copy it again")
+    if full or end is None:
+        load_image(source)
     return (height, width) if turned else (width, height)
 
 
@@ -210,7 +220,9 @@ def _choices(value: Any, name: str, columns: Columns) -> tuple[str, ...]:
         raise _bad(name, columns, "choices", f"is {_show(value)}: give a list of texts")
     texts = [re.sub(rf"^\s*\(?{choice_letter(i)}[).:]\s*", "", str(v)).strip() for i, v in enumerate(value)]
     if len(texts) < 2 or len(texts) > 26 or not all(texts):
-        raise _bad(name, columns, "choices", f"is {_show(value)}: give 2 to 26 non-empty texts, or none for open answers")
+        raise _bad(
+            name, columns, "choices", f"is {_show(value)}: give 2 to 26 non-empty texts, or none for open answers"
+        )
     return tuple(texts)
 
 
@@ -236,14 +248,18 @@ def _boxes(value: Any, sizes: Sequence[tuple[int, int]], name: str, columns: Col
     for entry in value if isinstance(value, list | tuple) else [value]:
         image = entry.get("image", 0) if isinstance(entry, Mapping) else 0
         numbers = entry.get("bbox_2d", entry.get("box")) if isinstance(entry, Mapping) else entry
-        if not (isinstance(numbers, list | tuple) and len(numbers) == 4 and all(isinstance(v, int | float) for v in numbers)):
+        if not (
+            isinstance(numbers, list | tuple) and len(numbers) == 4 and all(isinstance(v, int | float) for v in numbers)
+        ):
             raise _bad(name, columns, "boxes", f"holds {_show(entry)}: give [x1, y1, x2, y2] in pixels of the original")
         if not isinstance(image, int) or not 0 <= image < len(sizes):
             raise _bad(name, columns, "boxes", f"names image {image!r} of {len(sizes)} (counted from 0)")
         x1, y1, x2, y2 = map(float, numbers)
         width, height = sizes[image]
         if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
-            raise _bad(name, columns, "boxes", f"holds {_show(entry)}, which does not lie in the {width}x{height} original")
+            raise _bad(
+                name, columns, "boxes", f"holds {_show(entry)}, which does not lie in the {width}x{height} original"
+            )
         boxes.append(Box(x1, y1, x2, y2, image))
     return tuple(boxes)
 

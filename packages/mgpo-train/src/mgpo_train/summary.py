@@ -29,7 +29,7 @@ EVALUATIONS = {
     "before_greedy": "before, greedy",
     "after_greedy": "after, greedy",
 }
-"""Evaluations of a run, by their key in summary.json, in the table's order; `ood_` in front: the second held-out set."""
+"""Evaluations of a run by their key in summary.json, in the table's order; `ood_` in front: of eval_ood_data."""
 
 
 def versions() -> dict[str, str]:
@@ -47,7 +47,11 @@ def timing(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Steps, seconds and seconds per step from the metrics file, so that a resumed run counts all of its parts."""
     seconds = math.fsum(float(row.get(TIMING + "seconds") or 0.0) for row in rows)
     steps = int(rows[-1]["step"]) if rows else 0
-    return {"steps": steps, "seconds": round(seconds, 2), "seconds_per_step": round(seconds / steps, 4) if steps else None}
+    return {
+        "steps": steps,
+        "seconds": round(seconds, 2),
+        "seconds_per_step": round(seconds / steps, 4) if steps else None,
+    }
 
 
 def table_rows(summary: Mapping[str, Any]) -> list[list[str]]:

@@ -28,6 +28,12 @@ class RowCache:
     def length(self) -> int:
         return int(self.keys[0].shape[1])
 
+    def first(self, length: int) -> RowCache:
+        """The first `length` positions (views; itself when there are no more)."""
+        if length >= self.length:
+            return self
+        return RowCache(tuple(k[:, :length] for k in self.keys), tuple(v[:, :length] for v in self.values))
+
 
 class _ReservedLayer(DynamicLayer):
     """A layer's cache with room to grow: `keys` and `values` are views of larger buffers (B, heads, room, head size).

@@ -44,6 +44,10 @@ class Response:
             self.finish_reason = "length"
         return bool(self.finish_reason)
 
+    def keep(self, count: int) -> None:
+        """Leave out all but the first `count` tokens."""
+        del self.ids[count:], self.logprobs[count:]
+
 
 class _RopeModel(Protocol):
     def get_rope_index(self, input_ids: Any, mm_token_type_ids: Any, **kwargs: Any) -> tuple[Tensor, Tensor]: ...
@@ -92,7 +96,9 @@ class Row:
     positions: Tensor = field(default_factory=lambda: torch.zeros(3, 0, dtype=torch.long))
 
     def __post_init__(self) -> None:
-        self._append(self.tokenizer.opening(self.episode.pending, name=self.name))
+        # of an episode that somebody else began, the responses so far are part of the prompt
+        messages = self.episode.messages
+        self._append(self.tokenizer.opening(messages, name=self.name), message_images(messages))
         self.prompt_length = len(self.ids)
 
     @property
@@ -122,30 +128,46 @@ class Row:
         return Response(scanner, limit)
 
     def commit(self, response: Response) -> None:
-        """Hand the finished response to the episode and append the turn that follows, if any."""
+        """Hand the finished response to the episode and append the turn that follows, if any.
+
+        Where the episode reads less of the text than was sampled (a box without a fence, then prose), the tokens
+        past it are left out, so that tokens and messages tell the same conversation.
+        """
+        ended = response.finish_reason == "stop"
+        text = self.tokenizer.decode(response.ids[:-1] if ended else response.ids)
+        self.episode.observe(
+            text, finish_reason=response.finish_reason, seconds=response.seconds, tokens=len(response.ids)
+        )
+        turn = self.episode.trajectory.turns[-1]
+        if len(turn.text) < len(text):
+            kept = self.tokenizer.covering(response.ids, len(turn.text))
+            ended = ended and kept == len(response.ids)
+            response.keep(kept)
+            turn.tokens = kept
+        self._take(response)
+        if not self.episode.done:
+            pending = self.episode.pending
+            self._append(self.tokenizer.follow_up(pending, ended, name=self.name), message_images(pending))
+
+    def _take(self, response: Response) -> None:
+        """Append the sampled tokens (mask 1)."""
         start = len(self.ids)
         self.ids += response.ids
         self.mask += [1] * len(response.ids)
         self.logprobs += response.logprobs
         self.spans.append((start, len(self.ids)))
-        ended = response.finish_reason == "stop"
         self.cache = response.cache
-        self.cached = 0 if self.cache is None else self.cache.length
+        self.cached = 0
+        if self.cache is not None:
+            # the last sampled token was never fed to the model, and tokens may have been left out
+            self.cache = self.cache.first(len(self.ids) - 1)
+            self.cached = self.cache.length
         sampled = torch.arange(self.next_position, self.next_position + len(response.ids)).expand(3, -1)
         self.positions = torch.cat([self.positions, sampled], dim=1)[:, -(len(self.ids) - self.cached) :]
         self.next_position += len(response.ids)
-        self.episode.observe(
-            self.tokenizer.decode(response.ids[:-1] if ended else response.ids),
-            finish_reason=response.finish_reason,
-            seconds=response.seconds,
-            tokens=len(response.ids),
-        )
-        if not self.episode.done:
-            self._append(self.tokenizer.follow_up(self.episode.pending, ended, name=self.name))
 
-    def _append(self, ids: list[int]) -> None:
-        """Take over the pending turn's ids (not sampled: mask 0), images and positions."""
-        images = message_images(self.episode.pending)
+    def _append(self, ids: list[int], images: Sequence[Image.Image]) -> None:
+        """Append what the model did not say (mask 0), with its images and positions."""
         self._check_budget(images)
         self.tokenizer.check(ids, images, name=self.name)
         relative, advance = self.turn_positions.of(ids, images)

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mgpo_core.engines.attention import engine_attention
 from mgpo_core.engines.kv_cache import BatchCache
 from mgpo_core.engines.loading import load_model, load_processor
 from mgpo_core.engines.rows import Response, Row, TurnPositions
@@ -113,7 +114,7 @@ class _Play:
         self.embed = engine.model.get_input_embeddings()
         self.head = engine.model.get_output_embeddings()
         self.device = self.embed.weight.device
-        self.text_config = self.core.config.get_text_config()
+        self.text_config = self.core.language_model.config
         self.positions = TurnPositions(self.core, self.tokenizer)
         # sliding windows need caches that forget; such models are played without reuse
         layer_types = set(getattr(self.text_config, "layer_types", None) or ["full_attention"])
@@ -243,15 +244,16 @@ class _Play:
         return self._forward(cache, self.embed(tokens[:, None]), mask, position[None, :, None].expand(3, -1, 1))
 
     def _forward(self, cache: BatchCache, embeds: Tensor, mask: Tensor | None, positions: Tensor) -> Tensor:
-        if mask is not None and self.text_config._attn_implementation == "eager":
+        if mask is not None:  # added to the scores; made once, where every layer would convert a bool mask
             mask = torch.zeros_like(mask, dtype=embeds.dtype).masked_fill_(~mask, torch.finfo(embeds.dtype).min)
-        output = self.core.language_model(
-            inputs_embeds=embeds,
-            attention_mask={"full_attention": mask},
-            position_ids=positions,
-            past_key_values=cache.cache,
-            use_cache=True,
-        )
+        with engine_attention(self.text_config):
+            output = self.core.language_model(
+                inputs_embeds=embeds,
+                attention_mask={"full_attention": mask},
+                position_ids=positions,
+                past_key_values=cache.cache,
+                use_cache=True,
+            )
         return self.head(output.last_hidden_state[:, -1])
 
     def _insert_features(self, ids: Tensor, embeds: Tensor, rows: list[Row]) -> Tensor:
@@ -316,16 +318,11 @@ def _core(model: Any) -> Any:
 
 @contextlib.contextmanager
 def _inference(model: Any) -> Iterator[None]:
-    """Dropout and gradient checkpointing off, attention by a kernel that takes any mask; all put back afterwards."""
+    """Dropout and gradient checkpointing off; modules that were training are put back afterwards."""
     training = [module for module in model.modules() if module.training]
-    attention = model.config._attn_implementation
     model.eval()
-    if attention not in ("sdpa", "eager"):
-        model.set_attn_implementation("sdpa")  # flash kernels read left padding only, our chunks leave holes
     try:
         yield
     finally:
-        if attention not in ("sdpa", "eager"):
-            model.set_attn_implementation(attention)
         for module in training:
             module.training = True

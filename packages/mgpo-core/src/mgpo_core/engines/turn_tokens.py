@@ -6,6 +6,7 @@ A turn is tokenised once, on its own, and appended; ids that a model sampled are
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,16 +27,16 @@ _MARK = "\u241f"  # stands for an assistant's text while the chat template is ta
 class FenceScanner:
     """Follows sampled ids and tells at which one the decoded text first closes a json fence that holds boxes.
 
-    Linear in the number of bytes: the text between two neighbouring fences is parsed once. Bytes, not characters,
-    so that a token which splits a UTF-8 character needs no care (a back-tick is never part of one).
+    Fences pair up as parse_boxes pairs them. Linear in the number of bytes: the text between two neighbouring fences
+    is parsed once. Bytes, not characters, so that a token which splits a UTF-8 character needs no care.
     """
 
     def __init__(self, token_bytes: TokenBytes, *, strict: bool = False) -> None:
         self._token_bytes = token_bytes
         self._strict = strict
         self._text = bytearray()
-        self._previous: int | None = None  # where the last fence starts
-        self._after = 0  # where the last fence ends
+        self._fence: tuple[int, int] | None = None  # where the last fence starts and ends
+        self._inside = False  # whether the fence before it opened a block ("json" behind a fence always opens one)
 
     def push(self, token: int) -> bool:
         """Take one more sampled id; True when it closes the fence."""
@@ -44,18 +45,32 @@ class FenceScanner:
         return b"`" in piece and self._closed(len(self._text) - len(piece))
 
     def _closed(self, new_from: int) -> bool:
-        # a fence may have begun up to two bytes before the new piece
-        at = self._text.find(_FENCE, max(self._after, new_from - 2))
-        while at >= 0:
-            self._after = at + len(_FENCE)
-            if self._previous is not None:
-                block = self._text[self._previous : self._after].decode("utf-8", errors="replace")
-                result = parse_boxes(block, strict=self._strict)
-                if result.boxes and result.end == len(block):
+        start = self._next_fence(new_from)
+        while start >= 0:
+            end = start + len(_FENCE)
+            if self._fence is not None:
+                opened, after = self._fence
+                self._inside = self._text.startswith(b"json", after) or not self._inside
+                if self._inside and self._holds_boxes(opened, end):
                     return True
-            self._previous = at
-            at = self._text.find(_FENCE, self._after)
+            self._fence = (start, end)
+            start = self._next_fence(new_from)
         return False
+
+    def _next_fence(self, new_from: int) -> int:
+        """Where the next fence starts, -1 if there is none; it may have begun up to two bytes before the new piece."""
+        if self._fence is None:
+            return self._text.find(_FENCE, max(0, new_from - 2))
+        start, end = self._fence
+        while self._text.startswith(b"`", end):  # a run of back-ticks is one fence, however long
+            end += 1
+        self._fence = (start, end)
+        return self._text.find(_FENCE, max(end, new_from - 2))
+
+    def _holds_boxes(self, start: int, end: int) -> bool:
+        block = self._text[start:end].decode("utf-8", errors="replace")
+        result = parse_boxes(block, strict=self._strict)
+        return bool(result.boxes) and result.end == len(block)
 
 
 class TokenBytes:
@@ -230,6 +245,10 @@ class TurnTokenizer:
         """
         scanner = self.scanner(strict=strict)
         return next((count for count, token in enumerate(ids, start=1) if scanner.push(token)), None)
+
+    def covering(self, ids: Sequence[int], characters: int) -> int:
+        """How many leading ids it takes for their text to be at least `characters` long."""
+        return bisect.bisect_left(range(len(ids)), characters, key=lambda count: len(self.decode(ids[:count])))
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`, special tokens included, spaces untouched."""

@@ -70,7 +70,7 @@ def _overlap(x: np.ndarray, y: np.ndarray, box: tuple[float, float, float, float
 
 
 def train_vision(
-    vision: nn.Module, pixels, pool: Pool, *, steps: int, seed: int, batch: int = 64, rate: float = 1e-3
+    vision: nn.Module, pixels, pool: Pool, *, steps: int, seed: int, batch: int = 64, rate: float = 1.5e-3
 ) -> dict[str, float]:
     """Train the vision tower on `batch` pictures a step, a quarter of them downsized scenes, the others crops.
 

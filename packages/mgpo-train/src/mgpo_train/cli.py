@@ -1,0 +1,122 @@
+"""The command `mgpo-train`. Heavy imports wait until a run needs them, so that --help and --list answer at once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from mgpo_core.errors import MGPOError
+from mgpo_train import recipe_files as recipes
+from mgpo_train.options import ConfigError, grouped_fields
+
+FLAGS = ("--resume", "--dry-run", "--dry_run", "--list", "--help", "-h", "--help-all", "--help_all")
+
+EXAMPLES = """\
+examples:
+  mgpo-train haystack-mgpo                                     the whole method in minutes on a CPU
+  mgpo-train haystack-mgpo --seed 1 --output_dir outputs/seed1 --resume
+                                                               go on with a run that was stopped
+  mgpo-train photos --train_data my_photos/samples.jsonl --model Qwen/Qwen2.5-VL-3B-Instruct --dry-run
+                                                               your own images: check and size the run first
+
+  mgpo-train haystack-base --help                              make haystack's base checkpoint anew
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status is 0, or 2 when something was refused (the reason goes to stderr)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except (ConfigError, MGPOError) as error:
+        print(f"mgpo-train: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("mgpo-train: interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
+        return 130
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if arguments and arguments[0] == "haystack-base":
+        from mgpo_train.haystack.base import main as haystack_base
+
+        return haystack_base(arguments[1:])
+    flags = {flag.lstrip("-").replace("-", "_") for flag in arguments if flag in FLAGS}
+    rest = [argument for argument in arguments if argument not in FLAGS]
+    if not arguments or flags & {"help", "h"}:
+        help_parser().print_help()
+    elif "help_all" in flags:
+        from mgpo_train.command_line import option_parser
+
+        option_parser().print_help()
+    elif "list" in flags:
+        _print_list()
+    elif not rest or rest[0].startswith("-"):
+        raise ConfigError(f"name a recipe or a YAML file first: one of {', '.join(recipes.names())}")
+    else:
+        return _start(rest[0], rest[1:], resume="resume" in flags, dry_run="dry_run" in flags)
+    return 0
+
+
+def _start(recipe: str, arguments: list[str], *, resume: bool, dry_run: bool) -> int:
+    path = recipes.find(recipe)
+    options = recipes.read(path)  # before torch is imported: a typing error should not take seconds
+    from mgpo_train.command_line import make_config
+
+    config, given = make_config(path, options, arguments)
+    if dry_run:
+        from mgpo_train.dry_run import print_dry_run
+
+        print_dry_run(config, given)
+        return 0
+    from mgpo_train.run import run
+
+    run(config, resume=resume, given=given)
+    return 0
+
+
+def _print_list() -> None:
+    width = max(len(name) for name in recipes.names())
+    for name in recipes.names():
+        print(f"{name.ljust(width)}  {recipes.description(recipes.find(name))}")
+
+
+def help_parser() -> argparse.ArgumentParser:
+    """What --help prints: this project's options by group; the parser is for printing only."""
+    parser = argparse.ArgumentParser(
+        prog="mgpo-train",
+        usage="mgpo-train RECIPE_OR_YAML [--option value ...] [--resume | --dry-run]",
+        description="Train a model to look closer before it answers: MGPO, and its GRPO and SFT baselines.",
+        epilog=EXAMPLES,
+        formatter_class=_HelpFormatter,
+        add_help=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.add_argument("RECIPE_OR_YAML", help="a recipe by name (see --list) or a YAML file with the options below")
+    general = parser.add_argument_group("Command")
+    general.add_argument("--list", action="store_true", help="list the recipes")
+    general.add_argument(
+        "--dry-run", action="store_true", help="print the resolved options, check the data, size the run"
+    )
+    general.add_argument("--resume", action="store_true", help="go on from the last checkpoint in output_dir")
+    general.add_argument("-h", "--help", action="store_true", help="print this")
+    general.add_argument("--help-all", action="store_true", help="print TRL's and transformers' options too (some 200)")
+    for title, options in grouped_fields().items():
+        group = parser.add_argument_group(title)
+        for option in options:
+            group.add_argument(f"--{option.name}", metavar="", help=option.metadata["help"] + _default_text(option))
+    return parser
+
+
+def _default_text(option: Any) -> str:
+    value = option.default_factory() if callable(option.default_factory) else option.default
+    if value is None or "Default" in option.metadata["help"]:
+        return ""
+    return f" [{' '.join(map(str, value)) or 'none'}]" if isinstance(value, list) else f" [{value}]"
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=34, width=116)

@@ -1,0 +1,68 @@
+"""The model and processor that a run starts from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import AutoModelForImageTextToText
+
+from mgpo_core.engines.loading import load_processor, resolve_model
+from mgpo_core.engines.vision import batched_vision_attention, patch_embed_as_matmul
+from mgpo_core.errors import EngineError
+from mgpo_train.config import MGPOConfig
+from mgpo_train.options import ConfigError
+
+PART_PREFIXES: dict[str, tuple[str, ...]] = {
+    # the merger lies inside the vision tower's module: the longest prefix that fits decides
+    "vision": ("model.visual.", "visual."),
+    "merger": ("model.visual.merger.", "visual.merger."),
+    "language": ("model.language_model.", "language_model.", "lm_head."),
+}
+
+
+def load_policy(config: MGPOConfig) -> tuple[Any, Any]:
+    """(model, processor) of a run, frozen parts frozen, on the run's device; raises EngineError naming the remedy."""
+    place = resolve_model(config.model)
+    options = dict(config.model_init_kwargs) if isinstance(config.model_init_kwargs, dict) else {}
+    options.setdefault("dtype", getattr(torch, config.dtype))
+    if config.attn_implementation:
+        options["attn_implementation"] = config.attn_implementation
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(
+            place, trust_remote_code=config.trust_remote_code, **options
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise EngineError(
+            f"could not load model={config.model!r} ({(str(error) or type(error).__name__).splitlines()[0]}): "
+            "check the name, the network, and that it is an image-text-to-text checkpoint"
+        ) from error
+    if config.use_cpu:
+        patch_embed_as_matmul(model)
+    batched_vision_attention(model)
+    freeze_parts(model, config.freeze)
+    return model.to(config.device), load_processor(config.model)
+
+
+def part_of(parameter: str) -> str | None:
+    """Which part (vision, merger, language) a parameter belongs to by its name; None for any other."""
+    fits = [
+        (len(prefix), part)
+        for part, prefixes in PART_PREFIXES.items()
+        for prefix in prefixes
+        if parameter.startswith(prefix)
+    ]
+    return max(fits)[1] if fits else None
+
+
+def freeze_parts(model: Any, parts: list[str]) -> int:
+    """Stop the parts' parameters from training; how many numbers that are. Raises ConfigError for a part not found."""
+    frozen = 0
+    for part in parts:
+        found = [p for name, p in model.named_parameters() if part_of(name) == part]
+        if not found:
+            raise ConfigError(f"freeze={part!r}: {type(model).__name__} has no parameters that this name stands for")
+        for parameter in found:
+            parameter.requires_grad_(False)
+            frozen += parameter.numel()
+    return frozen

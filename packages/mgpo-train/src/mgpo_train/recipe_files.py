@@ -1,0 +1,48 @@
+"""Recipes: the YAML files that ship with the package, and any YAML file of options (no torch)."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mgpo_train.options import ConfigError, nearest
+
+FOLDER = Path(str(resources.files("mgpo_train"))) / "recipes"
+
+
+def names() -> list[str]:
+    """Names of the shipped recipes, sorted."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def find(name: str) -> Path:
+    """The file of a recipe by name, or of a path to a YAML file; raises ConfigError with the nearest name."""
+    path = Path(name).expanduser()
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return path
+        shipped = FOLDER / path.name
+        hint = f": did you mean the recipe {path.stem!r}?" if shipped.is_file() else ""
+        raise ConfigError(f"there is no file {name!r}{hint}")
+    if (FOLDER / f"{name}.yaml").is_file():
+        return FOLDER / f"{name}.yaml"
+    raise ConfigError(f"there is no recipe {name!r}: {nearest(name, names())} (mgpo-train --list shows all)")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Options of a YAML file, `description` included; raises ConfigError naming the file and the line."""
+    try:
+        options = yaml.safe_load(path.read_text("utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    if not isinstance(options, dict) or not all(isinstance(key, str) for key in options):
+        raise ConfigError(f"{path} must hold 'option: value' lines, as the shipped recipes in {FOLDER} do")
+    return options
+
+
+def description(path: Path) -> str:
+    """The one-line description of a recipe."""
+    return str(read(path).get("description", ""))

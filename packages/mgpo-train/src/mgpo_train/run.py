@@ -1,0 +1,252 @@
+"""A whole run: samples, model, evaluation, training, evaluation, summary. What `mgpo-train` does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import set_seed
+
+from mgpo_core.trajectory import Trajectory
+from mgpo_train.callbacks import attach, title_of
+from mgpo_train.config import MGPOConfig
+from mgpo_train.curves import plot_curves
+from mgpo_train.data import SampleSet, load_samples
+from mgpo_train.evaluate import evaluate
+from mgpo_train.metrics import METRICS_FILE, MetricsLog
+from mgpo_train.model import load_policy
+from mgpo_train.options import ConfigError
+from mgpo_train.report import write_run_report
+from mgpo_train.summary import print_table, timing, versions, write_json
+
+BEFORE_FILE, CONFIG_FILE, SUMMARY_FILE, MODEL_FOLDER = "before.json", "config.json", "summary.json", "model"
+SAME_ON_RESUME = ("method", "template", "model", "train_data", "seed", "learning_rate", "num_generations", "rewards")
+"""Options that must not change when a run goes on: its steps would no longer be those of one run."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """The samples of a run."""
+
+    train: SampleSet
+    held_out: SampleSet | None
+    ood: SampleSet | None
+
+
+def load_data(config: MGPOConfig) -> Data:
+    """Read and check all samples of a run; raises SampleError before anything expensive starts."""
+
+    def load(spec: Any, first: int | None = None) -> SampleSet | None:
+        if not spec or spec == "none" or first == 0:
+            return None
+        found = load_samples(
+            spec,
+            columns=config.columns if isinstance(config.columns, Mapping) else None,
+            on_bad_sample=config.on_bad_sample,
+            max_bad_fraction=config.max_bad_fraction,
+            check_images=config.check_images,
+        )
+        return SampleSet(found[:first], found.source, found.skipped)
+
+    train = load(config.train_data)
+    assert train is not None
+    return Data(train, load(config.eval_data, config.eval_samples), load(config.eval_ood_data, config.eval_samples))
+
+
+def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Run a configuration to its end and return its summary; `given` are the options as the user set them.
+
+    With `resume`, go on from the newest whole checkpoint in `output_dir` (from the start when there is none).
+    """
+    out = Path(str(config.output_dir))
+    main = config.process_index == 0
+    finished = _finished(out, config) if resume else None
+    if finished is not None:
+        _say(main, f"{out} holds a finished run of {finished['steps']} steps: nothing to resume")
+        return finished
+    data = load_data(config)
+    for samples in (data.train, data.held_out, data.ood):
+        if samples is not None:
+            _say(main, samples.describe())
+    with config.main_process_first(desc="preparing the output folder"):
+        checkpoint, step = _prepare_output(out, config, resume=resume, settings=given or {}, main=main)
+    log = MetricsLog(out, keep_to_step=step, keep_trajectories=config.report_trajectories, write=main)
+    model, processor = load_policy(config)
+    before, parts = _before(out, config, model, processor, data, resumed=resume)
+    if main:
+        write_json(out / BEFORE_FILE, before)
+    set_seed(config.seed)
+    trainer = _train(config, model, processor, data.train, log, checkpoint)
+    trainer.save_model(str(out / MODEL_FOLDER))
+    parts[f"training, step {log.trajectories_step}"] = log.trajectories
+    after, shown = _evaluate_all(config, trainer.accelerator.unwrap_model(trainer.model), processor, data, "after")
+    summary = _summary(config, log, data, {**before, **after})
+    if main:
+        processor.save_pretrained(out / MODEL_FOLDER)
+        curves = plot_curves(log.rows(), out / "curves.png", title=title_of(config))
+        write_run_report(
+            out / "report.html", {**shown, **parts}, title=title_of(config), summary=summary, curves=curves
+        )
+        write_json(out / SUMMARY_FILE, summary)
+        print_table(summary)
+        print(f"\n{out / SUMMARY_FILE}, {out / 'report.html'}, {out / 'curves.png'}, {out / MODEL_FOLDER}")
+    return summary
+
+
+def _train(
+    config: MGPOConfig, model: Any, processor: Any, samples: SampleSet, log: MetricsLog, checkpoint: Path | None
+) -> Any:
+    resume_from = None if checkpoint is None else str(checkpoint)
+    if config.method == "sft":
+        from mgpo_train.sft import train_sft
+
+        return train_sft(model, processor, config, samples, log, resume_from)
+    from mgpo_train.trainer import MGPOTrainer
+
+    trainer = MGPOTrainer(model=model, processor=processor, args=config, samples=samples, metrics_log=log)
+    attach(trainer, log, config)
+    trainer.train(resume_from_checkpoint=resume_from)
+    return trainer
+
+
+def _before(
+    out: Path, config: MGPOConfig, model: Any, processor: Any, data: Data, *, resumed: bool
+) -> tuple[dict[str, Any], dict[str, list[Trajectory]]]:
+    """Scores of the start model; a resumed run reads those that its first part measured."""
+    if resumed and (out / BEFORE_FILE).is_file():
+        return json.loads((out / BEFORE_FILE).read_text("utf-8")), {}
+    return _evaluate_all(config, model, processor, data, "before")
+
+
+def _evaluate_all(
+    config: MGPOConfig, model: Any, processor: Any, data: Data, when: str
+) -> tuple[dict[str, Any], dict[str, list[Trajectory]]]:
+    """Scores by their key in summary.json, and trajectories to show by heading."""
+    scores, shown = {}, {}
+    for prefix, samples in (("", data.held_out), ("ood_", data.ood)):
+        if samples is None:
+            continue
+        for suffix, temperature in (("", 1.0), *((("_greedy", 0.0),) if config.eval_greedy else ())):
+            key = f"{prefix}{when}{suffix}"
+            scores[key], shown[key] = evaluate(
+                model,
+                processor,
+                samples,
+                template=config.make_template(),
+                budget=config.budget,
+                space=config.space,
+                rules=config.rules,
+                strict=config.strict_boxes,
+                temperature=temperature,
+                seed=config.seed,
+                batch_size=config.per_device_eval_batch_size,
+                max_new_tokens=config.max_completion_length or 512,
+                keep=config.report_trajectories,
+                progress=key if config.progress and config.process_index == 0 else None,
+            )
+    return scores, shown
+
+
+def _summary(config: MGPOConfig, log: MetricsLog, data: Data, scores: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "method": config.method,
+        "template": config.template,
+        "reward_control": config.reward_control,
+        "model": config.model,
+        **timing(log.rows()),
+        "seed": config.seed,
+        "devices": config.world_size,
+        "prompts_per_step": config.prompts_per_step,
+        "num_generations": config.num_generations if config.method != "sft" else None,
+        "pixels": [config.budget.min_pixels, config.budget.max_pixels],
+        "coordinate_space": config.space.value,
+        "max_new_tokens": config.max_completion_length,
+        "train_samples": data.train.describe(),
+        "skipped_rows": data.train.skipped,
+        "eval_samples": None if data.held_out is None else data.held_out.describe(),
+        "versions": versions(),
+        **scores,
+    }
+
+
+def _finished(out: Path, config: MGPOConfig) -> dict[str, Any] | None:
+    """The summary of a run that has nothing left to do; None when it stopped early or more steps are wanted now."""
+    if not (out / SUMMARY_FILE).is_file():
+        return None
+    summary = json.loads((out / SUMMARY_FILE).read_text("utf-8"))
+    return summary if config.max_steps <= summary["steps"] else None
+
+
+def _prepare_output(
+    out: Path, config: MGPOConfig, *, resume: bool, settings: Mapping[str, Any], main: bool
+) -> tuple[Path | None, int]:
+    """(checkpoint to go on from, its step); makes the folder, and refuses to mix two runs in it."""
+    used = [p for p in (out / METRICS_FILE, out / SUMMARY_FILE) if p.exists()] + list(out.glob("checkpoint-*"))
+    now = {name: getattr(config, name) for name in SAME_ON_RESUME}
+    if used and not resume and main:
+        if not config.overwrite:
+            raise ConfigError(
+                f"output_dir={str(out)!r} holds an earlier run ({used[0].name}): go on with it (--resume), replace it "
+                "(--overwrite), or name another folder (--output_dir)"
+            )
+        _clear(out)
+    if resume:
+        _check_same(out, now)
+    checkpoint = last_checkpoint(out) if resume else None
+    if main:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / CONFIG_FILE, {"given": dict(settings), "same_on_resume": now})
+    if resume:
+        _say(main, f"going on from {checkpoint}" if checkpoint else f"no whole checkpoint in {out}: from the start")
+    return checkpoint, 0 if checkpoint is None else int(checkpoint.name.split("-")[1])
+
+
+def _check_same(out: Path, now: Mapping[str, Any]) -> None:
+    if not (out / CONFIG_FILE).is_file():
+        return
+    then = json.loads((out / CONFIG_FILE).read_text("utf-8")).get("same_on_resume", {})
+    changed = [name for name in SAME_ON_RESUME if name in then and then[name] != now[name]]
+    if changed:
+        listed = ", ".join(f"{name} was {then[name]!r} and is {now[name]!r}" for name in changed)
+        raise ConfigError(f"--resume: {listed}; give the same options, or start anew with another --output_dir")
+
+
+def last_checkpoint(out: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; what a kill cut short is passed over.
+
+    transformers writes `trainer_state.json` last (and removes older checkpoints only after it).
+    """
+    found = sorted(
+        (p for p in out.glob("checkpoint-*") if p.name.split("-")[1].isdigit()),
+        key=lambda p: int(p.name.split("-")[1]),
+        reverse=True,
+    )
+    return next((p for p in found if _whole(p)), None)
+
+
+def _whole(checkpoint: Path) -> bool:
+    try:
+        state = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return False
+    return state.get("global_step") == int(checkpoint.name.split("-")[1])
+
+
+def _clear(out: Path) -> None:
+    """Remove what a run of ours writes, and nothing else."""
+    for folder in [*out.glob("checkpoint-*"), out / MODEL_FOLDER]:
+        if folder.is_dir():
+            shutil.rmtree(folder)
+    for name in (METRICS_FILE, SUMMARY_FILE, BEFORE_FILE, CONFIG_FILE, "curves.png", "report.html"):
+        (out / name).unlink(missing_ok=True)
+
+
+def _say(main: bool, text: str) -> None:
+    if main:
+        print(text)
+        sys.stdout.flush()

@@ -1,0 +1,218 @@
+"""The boxed answer, found and judged."""
+
+import string
+import time
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from mgpo_core import extract_boxed, grade
+from mgpo_core.answers import choice_letter, grade_answer, resolve_choice
+
+COLOURS = ("red", "dark green", "blue", "The yellow one")
+
+# ---------------------------------------------------------------- the box
+
+
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        (r"So \boxed{C}.", "C"),
+        (r"\boxed{A}, no: \boxed{B}", "B"),
+        (r"\boxed{\text{C}}", r"\text{C}"),
+        (r"\boxed{\frac{1}{2}} is {it}", r"\frac{1}{2}"),
+        (r"\boxed{a{b{c}d}e}", "a{b{c}d}e"),
+        (r"\boxed {C}", "C"),
+        ("\\boxed\n{C}", "C"),
+        (r"$\boxed{ C }$", "C"),
+        (r"\boxed{A} and \boxed{B", "A"),  # the last *complete* one
+        (r"\boxed{A and \boxed{B}", "B"),
+        (r"\boxed{\boxed{B}}", "B"),
+        (r"} } { \boxed{B} {", "B"),
+        (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
+        (r"\boxed{\}}", r"\}"),
+        (r"\boxed{}", ""),
+        (r"\\boxed{C}", "C"),
+        (r"boxed{C}", None),
+        (r"\boxed C", None),
+        (r"\boxed{C", None),
+        ("", None),
+    ],
+)
+def test_the_last_complete_box_is_read(text: str, content: str | None) -> None:
+    assert extract_boxed(text) == content
+
+
+def plain_reading(text: str) -> str | None:
+    """The last box whose braces balance, found by trying every start from the right."""
+    for start in range(len(text), -1, -1):
+        if text.startswith("\\boxed{", start):
+            depth = 0
+            for end in range(start + 6, len(text)):
+                depth += (text[end] == "{") - (text[end] == "}")
+                if depth == 0:
+                    return text[start + 7 : end].strip()
+    return None
+
+
+@given(st.lists(st.sampled_from(["\\boxed{", "{", "}", "a", " ", "\\text{"]), max_size=25).map("".join))
+def test_braces_are_matched_as_by_trying_every_start(text: str) -> None:
+    assert extract_boxed(text) == plain_reading(text)
+
+
+# ---------------------------------------------------------------- choices
+
+
+DISGUISED = [
+    *["B", "b", "(B)", "B.", "B)", "(b).", " B ", "[B]", "**B**", "`B`", "$B$", "{B}", "Ｂ"],
+    *[r"\text{B}", r"\textbf{(B)}", r"\mathrm{B}", r"\text{\textbf{B}}", r"\left(B\right)"],
+    *["Option B", "answer: B", "The answer is (B)", "The correct choice is B."],
+    *["dark green", "Dark  Green.", '"dark green"', r"\text{dark green}", "The dark green"],
+    *["B. dark green", "(B) dark green", "B: Dark Green", "B - dark green", "B dark green", "B) the dark green"],
+    "(B) since it is not red",
+]
+NO_CHOICE = [
+    *["", " ", "()", "$$", "1", "E", "Z", "green", "purple", "BC", "not B"],
+    *["B or C", "B, C", "B/C", "A) B) C)", "(B) (C)", "B. red"],
+]
+
+
+@pytest.mark.parametrize("said", DISGUISED)
+def test_a_choice_is_known_in_its_usual_disguises(said: str) -> None:
+    assert resolve_choice(said, COLOURS) == 1
+    for letter in "ABCD":
+        assert grade(f"I think so. \\boxed{{{said}}}", letter, COLOURS) == (letter == "B")
+
+
+@pytest.mark.parametrize("said", NO_CHOICE)
+def test_what_names_no_choice_or_two_is_wrong(said: str) -> None:
+    assert resolve_choice(said, COLOURS) is None
+    assert not any(grade_answer(said, letter, COLOURS) for letter in "ABCD")
+
+
+def test_a_lone_letter_is_the_letter_of_a_choice_before_its_text() -> None:
+    signs = ("B", "A", "X", "D")
+    assert [resolve_choice(said, signs) for said in ("A", "B", "(c)", "D", "X", "x.")] == [0, 1, 2, 3, 2, 2]
+    assert resolve_choice("C. X", signs) == 2
+
+
+def test_choices_that_are_numbers_compare_as_numbers() -> None:
+    assert resolve_choice("1000", ("10", "1,000", "100")) == 1
+    assert resolve_choice("C. 100.0", ("10", "1,000", "100")) == 2
+
+
+def test_a_text_that_two_choices_share_names_neither() -> None:
+    assert resolve_choice("red", ("red", "Red", "blue")) is None
+    assert resolve_choice("B", ("red", "Red", "blue")) == 1
+
+
+def test_a_choice_that_starts_like_a_letter_or_a_prefix_is_still_found() -> None:
+    assert resolve_choice("A. Smith", ("J. Doe", "A. Smith")) == 1
+    assert resolve_choice("a dog", ("a cat", "a dog")) == 1
+    assert resolve_choice("optional", ("al", "optional")) == 1
+    assert resolve_choice("answer key", ("key", "answer key")) == 1
+
+
+@given(
+    st.lists(
+        st.text(string.ascii_lowercase + " ", min_size=3).filter(str.strip),
+        min_size=2,
+        max_size=26,
+        unique_by=lambda text: " ".join(text.split()),
+    )
+)
+def test_every_letter_names_its_own_choice(choices: list[str]) -> None:
+    for index in range(len(choices)):
+        assert resolve_choice(choice_letter(index), choices) == index
+
+
+def test_letters_end_at_z() -> None:
+    assert [choice_letter(0), choice_letter(25)] == ["A", "Z"]
+    for index in (-1, 26):
+        with pytest.raises(ValueError, match="A to Z"):
+            choice_letter(index)
+
+
+# ---------------------------------------------------------------- open answers
+
+
+@pytest.mark.parametrize(
+    ("said", "truth"),
+    [
+        ("1000", "1,000"),
+        ("1000.0", "1,000"),
+        ("1{,}000", "1000"),
+        ("1e3", "1000"),
+        ("+5", "5"),
+        ("-0.50", "-.5"),
+        (r"\frac{1}{2}", "0.5"),
+        ("1/2", ".5"),
+        ("50%", "50"),
+        (r"50\%", "50%"),
+        ("5.", "5"),
+        ("Stop", "STOP"),
+        ("a stop sign", "Stop  sign."),
+        (r"\text{Exit only}", "exit only"),
+        ("'OPEN'", "open"),
+        ("ＫＦＣ", "KFC"),
+        ("Straße", "STRASSE"),
+    ],
+)
+def test_the_same_answer_in_another_dress_is_right(said: str, truth: str) -> None:
+    assert grade_answer(said, truth) and grade_answer(truth, said)
+    assert grade(f"\\boxed{{{said}}}", truth)
+
+
+@pytest.mark.parametrize(
+    ("said", "truth"),
+    [
+        ("", ""),
+        ("", "5"),
+        (".", "..."),
+        ("100", "1000"),
+        ("1,00", "100"),
+        ("0.5", "50%"),
+        ("5 m", "5"),
+        ("1/0", "1"),
+        ("1.0000000000000000001", "1"),
+        ("0.1", "0.10000000000000000001"),
+        ("-5", "5"),
+        ("stop", "stop sign"),
+        ("nan", "inf"),
+        ("1e400000", "1e400001"),
+    ],
+)
+def test_another_answer_is_wrong(said: str, truth: str) -> None:
+    assert not grade_answer(said, truth) and not grade_answer(truth, said)
+
+
+@given(st.integers(-(10**12), 10**12))
+def test_an_integer_equals_itself_however_written(number: int) -> None:
+    for form in (f"{number}", f"{number:,}", f"{number}.0", f"{number}.00", f"${number}$", f"\\mathbf{{{number}}}"):
+        assert grade_answer(form, str(number))
+        assert not grade_answer(form, str(number + 1))
+
+
+@given(st.text(max_size=40), st.text(max_size=40), st.lists(st.text(max_size=8), max_size=26))
+@example("\\boxed{\\frac{1}{0}}", "1/0", [])
+@example("\\boxed{²}", "2", ["²", "½"])
+def test_any_text_is_graded_without_raising(text: str, answer: str, choices: list[str]) -> None:
+    assert grade(f"\\boxed{{{text}}}", answer, choices) in (True, False)
+    assert grade_answer(text, answer, choices) in (True, False)
+
+
+def test_without_a_box_nothing_is_right() -> None:
+    assert not grade("The answer is C.", "C", COLOURS)
+    assert not grade("red", "red")
+
+
+@pytest.mark.parametrize(
+    "unit", ["\\boxed{", "{", "\\text{", "\\frac{", ". ", "a. ", "the ", "1/", "1,", "answer ", "\\"]
+)
+def test_a_megabyte_is_graded_in_linear_time(unit: str) -> None:
+    text = unit * (1_000_000 // len(unit))
+    start = time.process_time()
+    grade(text, "5")
+    grade("\\boxed{" + text + "}" * (1 + text.count("{")), "C", COLOURS)
+    assert time.process_time() - start < 5  # a fraction of a second; quadratic reading would take minutes

@@ -1,0 +1,147 @@
+"""Haystack: a function of the seed, true boxes where the shapes are, and marks that only a crop shows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mgpo_core import CoordinateSpace, SampleError, crop, haystack
+from mgpo_core.haystack.world import COLOURS, DIFFICULTY, MARKS, make_scene
+
+
+def pixels(sample) -> np.ndarray:
+    return np.asarray(sample.load())
+
+
+@pytest.mark.parametrize("split", ["train", "val", "ood"])
+def test_a_sample_is_a_function_of_split_seed_and_index(split):
+    first, again = haystack.make(split, n=3, seed=5), haystack.make(split, n=5, seed=5)
+    for a, b in zip(first, again, strict=False):
+        assert (a.question, a.answer, a.boxes, a.id) == (b.question, b.answer, b.boxes, b.id)
+        assert np.array_equal(pixels(a), pixels(b))
+        assert np.array_equal(pixels(a), pixels(a))
+
+
+def test_seeds_and_splits_give_different_scenes():
+    boxes = {s.boxes for split in ("train", "val") for seed in (0, 1) for s in haystack.make(split, n=20, seed=seed)}
+    assert len(boxes) == 80
+
+
+def test_the_true_box_holds_the_named_shape():
+    for sample in haystack.make("val", n=12, seed=1):
+        picture, box = pixels(sample).astype(int), sample.boxes[0]
+        x, y = map(round, box.center)
+        # between the mark and the outline, to the right of the centre, lies the shape's own colour
+        patch = picture[y - 3 : y + 4, x + 60 : x + 67].reshape(-1, 3).mean(axis=0)
+        assert np.abs(patch - COLOURS[sample.metadata["colour"]]).max() < 12
+
+
+def test_questions_name_one_shape_only_and_twins_share_its_colour():
+    difficulty = DIFFICULTY["val"]
+    scenes = [make_scene("val", 0, i, difficulty) for i in range(400)]
+    twins = 0
+    for scene in scenes:
+        names = [shape.name for shape in scene.shapes]
+        assert len(set(names)) == len(names)
+        twins += any(shape.colour == scene.target.colour for shape in scene.shapes[1:])
+    assert 0.2 < twins / len(scenes) < 0.4
+    assert {scene.target.mark for scene in scenes} == set(MARKS)
+
+
+def test_ood_is_larger_fuller_and_smaller_than_train():
+    train, ood = DIFFICULTY["train"], DIFFICULTY["ood"]
+    assert ood.canvas > train.canvas and ood.objects > train.objects
+    assert ood.size[1] / ood.period < train.size[1] / train.period
+    assert haystack.make("ood", n=1)[0].load().size == (ood.canvas, ood.canvas)
+
+
+@pytest.mark.parametrize("split", ["val", "ood"])
+def test_changing_the_mark_changes_the_downsized_picture_by_a_rounding_step_at_most(split):
+    from dataclasses import replace
+
+    for index in range(4):
+        scene = make_scene(split, 3, index, DIFFICULTY[split])
+        small, large = [], []
+        for mark in MARKS:
+            picture = replace(scene, shapes=(replace(scene.target, mark=mark), *scene.shapes[1:])).render()
+            small.append(np.asarray(haystack.BUDGET.resize(picture)).astype(int))
+            large.append(np.asarray(picture).astype(int))
+        assert max(np.abs(a - small[0]).max() for a in small[1:]) <= 1
+        assert min(np.abs(a - large[0]).max() for a in large[1:]) > 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        ({"split": "test"}, "train, val, ood"),
+        ({"canvass": 1344}, "canvas"),
+        ({"canvas": 1000}, "multiple"),
+        ({"objects": (1, 9)}, "fewest"),
+        ({"mark": 200}, "mark"),
+        ({"twins": 2.0}, "share"),
+    ],
+)
+def test_wrong_arguments_are_refused_with_a_hint(arguments, hint):
+    with pytest.raises(SampleError, match=hint):
+        haystack.make(**arguments)
+
+
+@pytest.mark.parametrize("name", haystack.CHECKPOINTS)
+def test_checkpoints_are_installed_and_small(name):
+    folder = haystack.checkpoint(name)
+    files = {path.name for path in folder.iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json", "preprocessor_config.json"} <= files | {
+        "preprocessor_config.json" if "processor_config.json" in files else ""
+    }
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 8e6
+
+
+def test_an_unknown_checkpoint_is_refused():
+    with pytest.raises(SampleError, match="base, mgpo"):
+        haystack.checkpoint("large")
+
+
+@pytest.mark.slow
+def test_no_supervised_probe_reads_the_mark_from_the_small_picture_but_one_reads_it_from_a_crop():
+    """The probe is told where the target is, which no policy is; on crops the same probe is nearly always right."""
+    small, large, labels = [], [], []
+    for index in range(750):
+        scene = make_scene("train", 21, index, DIFFICULTY["train"])
+        picture = scene.render()
+        seen = haystack.BUDGET.resize(picture)
+        for shape in scene.shapes:
+            x, y = shape.x / 8, shape.y / 8
+            small.append(np.asarray(seen.crop((round(x) - 14, round(y) - 14, round(x) + 14, round(y) + 14))))
+            box = type(shape.box)(*(min(max(v, 0), 168) for v in (x - 16, y - 16, x + 16, y + 16)))
+            zoomed = crop(picture, box, budget=haystack.BUDGET, space=CoordinateSpace.ABSOLUTE).image
+            middle = Image.fromarray(np.asarray(zoomed)).crop((zoomed.width // 2 - 28, zoomed.height // 2 - 28) + (zoomed.width // 2 + 28, zoomed.height // 2 + 28))
+            large.append(np.asarray(middle))
+            labels.append(MARKS.index(shape.mark))
+    assert probe_accuracy(np.stack(large), np.array(labels)) > 0.9
+    assert probe_accuracy(np.stack(small), np.array(labels)) < 0.32  # chance is 0.25, 600 held-out shapes
+
+
+def probe_accuracy(pictures: np.ndarray, labels: np.ndarray) -> float:
+    """Held-out accuracy of a small convolutional network trained on four fifths of the pictures."""
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    images = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
+    images = (images - images.mean(dim=(2, 3), keepdim=True)) / 20
+    target = torch.from_numpy(labels)
+    cut = len(labels) * 4 // 5
+    net = nn.Sequential(
+        nn.Conv2d(3, 24, 5, padding=2), nn.ReLU(), nn.Conv2d(24, 24, 5, padding=2, stride=2), nn.ReLU(),
+        nn.Conv2d(24, 32, 3, padding=1), nn.ReLU(), nn.AdaptiveMaxPool2d(3), nn.Flatten(), nn.Linear(288, 4),
+    )  # fmt: skip
+    optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=0.01)
+    for _ in range(12):
+        for rows in torch.randperm(cut).split(48):
+            loss = nn.functional.cross_entropy(net(images[rows]), target[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    with torch.no_grad():
+        return float((net(images[cut:]).argmax(1) == target[cut:]).float().mean())

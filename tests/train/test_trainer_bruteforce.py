@@ -1,0 +1,128 @@
+"""The trainer's log-probabilities, mask, loss and gradient equal a brute-force computation, one rollout at a time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mgpo_core import haystack
+from mgpo_core.engines.loading import load_model, load_processor
+from mgpo_core.engines.turn_tokens import message_images
+from mgpo_train.config import MGPOConfig
+from mgpo_train.trainer import MGPOTrainer, turn_numbers
+
+
+@pytest.fixture(scope="module", params=["mgpo", "grpo"])
+def step(request, tmp_path_factory):
+    """A trainer with one scored batch: 3 samples, 4 rollouts each."""
+    config = MGPOConfig(
+        output_dir=str(tmp_path_factory.mktemp(request.param)),
+        method=request.param,
+        per_device_train_batch_size=12,
+        num_generations=4,
+        max_completion_length=24,
+        temperature=1.3,  # more diverse rollouts: refused boxes and truncated turns among them
+        max_steps=1,
+        seed=3,
+        report_to="none",
+    )
+    samples = haystack.make("train", n=3, seed=11)
+    model, processor = load_model("haystack:base"), load_processor("haystack:base")
+    trainer = MGPOTrainer(model, processor, config, samples)
+    trainer.current_gradient_accumulation_steps = 1
+    trainer.model.train()
+    rows = [{"prompt": trainer.train_dataset[i]["prompt"], "sample": i} for i in range(3) for _ in range(4)]
+    inputs = trainer._generate_and_score_completions(rows)
+    return trainer, inputs
+
+
+def brute_force_logps(trainer: MGPOTrainer, index: int) -> torch.Tensor:
+    """(T,) log-probability of every token after the first: batch of one, no padding, whole-sequence positions."""
+    trajectory = trainer._rollouts.trajectories[index]
+    ids = torch.tensor([trajectory.tokens.ids])
+    images = message_images(trajectory.messages)
+    pixels = trainer.processing_class.image_processor(images=images, do_resize=False, return_tensors="pt")
+    kinds = (ids == trainer.tokens.image_id).int()
+    positions, _ = trainer.model.model.get_rope_index(ids, kinds, image_grid_thw=pixels["image_grid_thw"])
+    logits = trainer.model(input_ids=ids, position_ids=positions, use_cache=False, **pixels).logits[0, :-1].float()
+    logits[:, list(trainer.tokens.forbidden)] = float("-inf")
+    return torch.log_softmax(logits / trainer.temperature, dim=-1).gather(1, ids[0, 1:, None])[:, 0]
+
+
+def test_the_batch_is_worth_the_comparison(step):
+    trainer, inputs = step
+    assert inputs["advantages"].abs().max() > 0.1, "all groups have equal rewards: the loss would be zero on both sides"
+    lengths = {len(ids) for ids in trainer._rollouts.completion_ids}
+    assert len(lengths) > 1, "no padding anywhere: the comparison would be too easy"
+
+
+def test_the_mask_is_one_on_sampled_tokens_of_every_turn_and_zero_elsewhere(step):
+    trainer, inputs = step
+    mask = inputs["completion_mask"] * inputs["tool_mask"]
+    for row, trajectory in enumerate(trainer._rollouts.trajectories):
+        record = trajectory.tokens
+        expected = [any(start <= at < end for start, end in record.spans) for at in range(len(record.ids))]
+        assert mask[row, : len(record.ids) - record.prompt_length].tolist() == [int(e) for e in expected[record.prompt_length :]]
+        assert mask[row, len(record.ids) - record.prompt_length :].sum() == 0
+        sampled = [record.ids[at] for start, end in record.spans for at in range(start, end)]
+        assert trainer.tokens.image_id not in sampled
+        assert len(record.spans) == len(trajectory.turns)
+        assert [turn.tokens for turn in trajectory.turns] == [end - start for start, end in record.spans]
+
+
+def test_log_probabilities_loss_and_gradient_equal_brute_force(step):
+    trainer, inputs = step
+    mask = (inputs["completion_mask"] * inputs["tool_mask"]).float()
+    noise = 0.3 * torch.randn(mask.shape, generator=torch.Generator().manual_seed(0))
+    old = inputs["sampling_per_token_logps"] + noise  # an older policy, so that ratios differ from one and clip
+    inputs = {**inputs, "old_per_token_logps": old}
+
+    expected_loss = torch.zeros(())
+    total = mask.sum()
+    logps = []
+    for row, trajectory in enumerate(trainer._rollouts.trajectories):
+        start = trajectory.tokens.prompt_length
+        logp = brute_force_logps(trainer, row)[start - 1 :]
+        logps.append(logp.detach())
+        weight = mask[row, : len(logp)]
+        ratio = torch.exp(torch.where(weight > 0, logp - old[row, : len(logp)], 0.0))
+        advantage = inputs["advantages"][row]
+        gain = torch.minimum(ratio * advantage, ratio.clamp(1 - 0.2, 1 + 0.2) * advantage)
+        expected_loss = expected_loss - (gain * weight).sum() / total
+    trainer.model.zero_grad()
+    expected_loss.backward()
+    expected_grad = {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
+
+    trainer.model.zero_grad()
+    got_logps, _, _ = trainer._get_per_token_logps_and_entropies(
+        trainer.model,
+        torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),
+        torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1),
+        inputs["completion_ids"].shape[1],
+        **{key: inputs[key] for key in ("pixel_values", "image_grid_thw", "num_images", "mm_token_type_ids")},
+    )
+    loss = trainer._compute_loss(trainer.model, inputs)
+    loss.backward()
+
+    for row, logp in enumerate(logps):
+        chosen = mask[row, : len(logp)] > 0
+        torch.testing.assert_close(got_logps[row, : len(logp)][chosen], logp[chosen], atol=1e-4, rtol=0)
+    torch.testing.assert_close(loss, expected_loss, atol=1e-4, rtol=1e-4)
+    assert abs(loss.item()) > 1e-3
+    for name, parameter in trainer.model.named_parameters():
+        if name in expected_grad:
+            torch.testing.assert_close(parameter.grad, expected_grad[name], atol=1e-4, rtol=1e-3, msg=f"gradient of {name}")
+
+
+def test_the_engine_sampled_from_the_policy_that_the_loss_sees(step):
+    trainer, inputs = step
+    for row, trajectory in enumerate(trainer._rollouts.trajectories):
+        logp = brute_force_logps(trainer, row)
+        for start, end in trajectory.tokens.spans:
+            recorded = torch.tensor(trajectory.tokens.logprobs[start:end])
+            torch.testing.assert_close(recorded, logp[start - 1 : end - 1].detach(), atol=1e-4, rtol=0)
+
+
+def test_turns_are_numbered_from_the_mask():
+    mask = torch.tensor([[1, 1, 0, 0, 1, 0], [1, 0, 1, 0, 0, 1], [0, 0, 0, 0, 0, 0]])
+    assert turn_numbers(mask).tolist() == [[1, 1, 0, 0, 2, 0], [1, 0, 2, 0, 0, 3], [0, 0, 0, 0, 0, 0]]

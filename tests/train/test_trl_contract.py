@@ -1,0 +1,58 @@
+"""Every name of TRL's that trainer.py stands on, and what it is expected to do; a failure names the file to mend."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import trl
+from trl import GRPOTrainer
+from trl.trainer import utils
+
+MEND = "mend packages/mgpo-train/src/mgpo_train/trainer.py"
+
+
+def test_trl_is_of_the_pinned_minor_version():
+    assert trl.__version__.startswith("1.16."), f"TRL {trl.__version__} is not 1.16: check every test here, then {MEND}"
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("_generate", ["self", "prompts"]),
+        ("_generate_and_score_completions", ["self", "inputs"]),
+        ("_calculate_rewards", ["self", "inputs", "prompts", "completions", "completion_ids_list"]),
+        ("_get_per_token_logps_and_entropies", ["self", "model", "input_ids", "attention_mask", "logits_to_keep"]),
+        ("_compute_loss", ["self", "model", "inputs"]),
+    ],
+)
+def test_overridden_methods_have_the_expected_signature(name, parameters):
+    method = getattr(GRPOTrainer, name, None)
+    assert method is not None, f"GRPOTrainer.{name} is gone: {MEND}"
+    assert list(inspect.signature(method).parameters)[: len(parameters)] == parameters, f"{name} has changed: {MEND}"
+
+
+@pytest.mark.parametrize(
+    ("method", "fragment", "why"),
+    [
+        ("_generate_and_score_completions", "tool_images,\n        ) = self._generate(prompts)", "the result's order"),
+        ("_generate_and_score_completions", "if self.tools and any(imgs for imgs in tool_images)", "images mid-sequence"),
+        ("_generate_and_score_completions", "self._standalone_tools", "tool dictionaries are built from it"),
+        ("_generate_and_score_completions", 'output["sampling_per_token_logps"]', "the log-prob gap needs it"),
+        ("_generate_and_score_completions", 'output["tool_mask"]', "the loss mask"),
+        ("_generate_and_score_completions", "inp[key] = values[i]", "extra fields reach the rewards"),
+        ("_compute_loss", 'completion_mask * inputs["tool_mask"]', "the loss mask"),
+        ("_get_per_token_logps_and_entropies", "fused_lm_head=True", "the output embedding is masked for it"),
+        ("__init__", "self._standalone_tools = tools", "set again after the constructor"),
+    ],
+)
+def test_upstream_code_still_does_what_the_trainer_counts_on(method, fragment, why):
+    source = inspect.getsource(getattr(GRPOTrainer, method))
+    # the profiling decorator keeps the source by functools.wraps
+    assert fragment in source, f"GRPOTrainer.{method} no longer contains {fragment!r} ({why}): {MEND}"
+
+
+def test_the_fused_head_reads_weight_and_bias_of_the_output_embeddings():
+    source = inspect.getsource(utils.add_fused_lm_head)
+    assert "lm_head = self.get_output_embeddings()" in source, MEND
+    assert "weight, bias = lm_head.weight, lm_head.bias" in source, MEND
