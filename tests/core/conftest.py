@@ -136,7 +136,7 @@ def lesson(word: str, size: tuple[int, int], seed: int):
     return Sample.of(f"{word}: which?", noise(*size, seed=seed), choices=("one", "two"), answer="A", id=name)
 
 
-def teach_habits(model, processor, *, steps: int = 150) -> None:
+def teach_habits(model, processor, *, steps: int = 110) -> None:
     """Overfit the habits, on whole conversations with images of several sizes."""
     import torch
 

@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 import numpy as np
@@ -148,12 +147,14 @@ def _open(source: ImageSource, who: str, files: ExitStack) -> Image.Image:
         return image
     if not isinstance(source, (bytes, bytearray, memoryview, str, os.PathLike)):
         raise ImageError(f"{who} is no image; give a PIL image, a path, bytes or a function that returns an image.")
-    if str(source).startswith(("http://", "https://")):
+    if isinstance(source, str) and source.startswith(("http://", "https://")):
         raise ImageError(f"{who} is an address; download the picture and give its path.")
     try:
         file: IO[bytes]
-        file = Path(source).open("rb") if isinstance(source, (str, os.PathLike)) else io.BytesIO(source)
-        files.enter_context(file)
+        if isinstance(source, (str, os.PathLike)):
+            file = files.enter_context(open(source, "rb"))  # noqa: SIM115 (it is closed by the stack)
+        else:
+            file = files.enter_context(io.BytesIO(source))
         with pillow_limit_lifted(None):  # reads the header only; _check holds our own limit
             return Image.open(file)
     except FileNotFoundError as error:

@@ -89,12 +89,10 @@ class MGPOConfig(RunOptions, GRPOConfig):
             CoordinateSpace.parse(self.coordinate_space)
         except ValueError as error:
             raise ConfigError(f"coordinate_space: {error}") from error
-        budget = self.budget
-        if not budget.factor**2 <= budget.min_pixels <= budget.max_pixels:
-            raise ConfigError(
-                f"min_pixels={budget.min_pixels}, max_pixels={budget.max_pixels}: "
-                f"min_pixels must be at least {budget.factor**2} (one token) and at most max_pixels"
-            )
+        try:
+            self.budget  # noqa: B018 - the property checks itself
+        except ValueError as error:
+            raise ConfigError(f"min_pixels, max_pixels: {error} Set both when you set one.") from error
 
     def _check_rewards(self) -> None:
         if self.reward_control not in REWARD_CONTROLS:

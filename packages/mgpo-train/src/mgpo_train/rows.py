@@ -195,7 +195,8 @@ def check_image(source: str | bytes | os.PathLike[str], *, full: bool = False) -
         kind = picture.format or ""
         if getattr(picture, "is_animated", False) and kind != "MPO":
             raise ImageError("it is an animation or has several pages; save the one you mean")
-        turned = picture.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
+        # the base class's method: PNG's own decodes the whole picture to look behind it
+        turned = Image.Image.getexif(picture).get(_ORIENTATION) in (5, 6, 7, 8)
     end = _LAST_BYTES.get(kind)
     if end is not None and end not in (source[-65_536:] if isinstance(source, bytes) else _tail(source)):
         raise ImageError(f"the {kind} file is cut short; copy it again")

@@ -1,0 +1,263 @@
+"""Data sets: every row is checked before training, and errors name the row and the column."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mgpo_core.errors import SampleError
+from mgpo_train.data import DataSpec, load_samples
+
+GOOD = {"question": "Which colour?", "image": "a.png", "choices": ["red", "blue"], "answer": "B"}
+
+
+def png(size: tuple[int, int] = (60, 40), colour: str = "blue", **options) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, "PNG", **options)
+    return file.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "a.png").write_bytes(png())
+    return tmp_path
+
+
+def write(folder: Path, *rows: dict | str, name: str = "samples.jsonl") -> Path:
+    path = folder / name
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows) + "\n")
+    return path
+
+
+def test_a_folder_with_one_jsonl_file_is_read_with_images_beside_it(folder: Path) -> None:
+    rows = [
+        GOOD | {"boxes": [[1, 2, 30, 20]], "id": "first", "place": "attic"},
+        {"question": "How many?", "images": ["a.png", "a.png"], "answer": 7},
+    ]
+    write(folder, *rows)
+    first, second = load_samples(str(folder))
+    assert (first.id, first.answer, first.choices) == ("first", "B", ("red", "blue"))
+    assert first.boxes[0].as_tuple() == (1, 2, 30, 20)
+    assert first.metadata == {"place": "attic"}
+    assert first.load().size == (60, 40)
+    assert (second.answer, len(second.images), second.choices, second.id) == ("7", 2, (), "1")
+
+
+@pytest.mark.parametrize(
+    ("change", "column", "words"),
+    [
+        ({"question": "  "}, "question", "non-empty"),
+        ({"question": None}, "question", "missing"),
+        ({"image": None}, "image", "give an image"),
+        ({"image": "gone.png"}, "image", "does not exist"),
+        ({"answer": None}, "answer", "missing"),
+        ({"answer": "C"}, "answer", "A to B"),
+        ({"answer": True}, "answer", "text or a number"),
+        ({"choices": "red"}, "choices", "2 to 26"),
+        ({"choices": ["red", ""]}, "choices", "2 to 26"),
+        ({"choices": {"A": "red"}}, "choices", "list of texts"),
+        ({"boxes": [[1, 2, 3]]}, "boxes", "pixels of the original"),
+        ({"boxes": [[1, 2, 300, 20]]}, "boxes", "60x40 original"),
+        ({"boxes": [[30, 2, 1, 20]]}, "boxes", "60x40 original"),
+        ({"boxes": [{"bbox_2d": [1, 2, 3, 4], "image": 3}]}, "boxes", "image 3"),
+    ],
+)
+def test_a_bad_row_is_refused_by_line_and_column(folder: Path, change: dict, column: str, words: str) -> None:
+    path = write(folder, GOOD | {"boxes": []}, GOOD | change)
+    with pytest.raises(SampleError, match="line 2") as caught:
+        load_samples(str(path))
+    assert f"column {column!r}" in str(caught.value)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        (png()[:60], "cut short"),
+        (b"no picture at all", "not a readable picture"),
+        (b"", "not a readable picture"),
+    ],
+)
+def test_an_unreadable_picture_is_found_before_training(folder: Path, broken: bytes, words: str) -> None:
+    (folder / "b.png").write_bytes(broken)
+    path = write(folder, GOOD, GOOD | {"image": "b.png"})
+    with pytest.raises(SampleError, match=r"line 2, column 'image'.*b\.png.*" + words):
+        load_samples(str(path))
+
+
+def test_a_jpeg_that_was_cut_short_is_found_without_decoding_it(folder: Path) -> None:
+    file = io.BytesIO()
+    Image.effect_noise((200, 200), 80).save(file, "JPEG")
+    (folder / "b.jpg").write_bytes(file.getvalue()[:-500])
+    with pytest.raises(SampleError, match="cut short"):
+        load_samples(str(write(folder, GOOD | {"image": "b.jpg"})))
+
+
+def test_full_checks_find_damage_inside_a_picture_that_quick_ones_do_not(folder: Path) -> None:
+    whole = bytearray(png((300, 300)))
+    middle = whole.index(b"IDAT") + 8
+    whole[middle : middle + 40] = b"\0" * 40
+    (folder / "b.png").write_bytes(whole)
+    path = str(write(folder, GOOD | {"image": "b.png"}))
+    assert len(load_samples(path)) == 1
+    with pytest.raises(SampleError, match="truncated or corrupt"):
+        load_samples(path, check_images="full")
+
+
+def test_a_line_that_is_not_json_is_refused_by_its_number(folder: Path) -> None:
+    with pytest.raises(SampleError, match=r"samples\.jsonl, line 3 is not JSON"):
+        load_samples(str(write(folder, GOOD, "", "{oops")))
+    with pytest.raises(SampleError, match="line 2 is a list"):
+        load_samples(str(write(folder, GOOD, "[1]")))
+
+
+def test_bad_rows_can_be_skipped_and_are_counted(folder: Path) -> None:
+    path = str(write(folder, *[GOOD] * 9, GOOD | {"answer": None}))
+    samples = load_samples(path, on_bad_sample="skip")
+    assert len(samples) == 9
+    assert len(samples.skipped) == 1
+    assert "line 10" in samples.skipped[0]
+    assert "1 bad rows skipped" in samples.describe()
+
+
+def test_a_limit_stops_a_run_in_which_too_many_rows_are_bad(folder: Path) -> None:
+    path = str(write(folder, *[GOOD] * 7, *[GOOD | {"answer": None}] * 3))
+    with pytest.raises(SampleError, match=r"3 of 10 rows are bad, more than max_bad_fraction=0\.2"):
+        load_samples(path, on_bad_sample="skip", max_bad_fraction=0.2)
+    assert len(load_samples(path, on_bad_sample="skip", max_bad_fraction=0.3)) == 7
+    with pytest.raises(SampleError, match="all 1 rows are bad"):
+        load_samples(str(write(folder, GOOD | {"answer": None})), on_bad_sample="skip", max_bad_fraction=1.0)
+
+
+def test_a_missing_column_is_named_with_those_there_are(folder: Path) -> None:
+    path = write(folder, {"prompt": "Which?", "image": "a.png", "answer": "x"})
+    with pytest.raises(SampleError, match=r"no column holds the question \(columns: prompt, image, answer\).*columns="):
+        load_samples(str(path))
+
+
+def test_columns_can_be_mapped_even_nested_ones(folder: Path) -> None:
+    path = str(write(folder, {"prompt": "<image>Which?", "picture": "a.png", "truth": {"text": "x"}}))
+    columns = {"question": "prompt", "image": "picture", "answer": "truth.text"}
+    (sample,) = load_samples(path, columns=columns)
+    assert (sample.question, sample.answer) == ("Which?", "x")
+    (same,) = load_samples({"path": path, "columns": columns})
+    assert same.question == "Which?"
+    with pytest.raises(SampleError, match=r"does not have .* did you mean 'prompt'"):
+        load_samples(path, columns=columns | {"question": "prompd"})
+    with pytest.raises(SampleError, match=r"'qestion' is not one of our fields: did you mean 'question'"):
+        load_samples(path, columns={"qestion": "prompt"})
+
+
+def test_answers_may_be_letters_or_the_text_of_a_choice(folder: Path) -> None:
+    answers = ["B", "b", "(B)", "B.", "blue", "Blue"]
+    path = write(folder, *[GOOD | {"answer": answer} for answer in answers])
+    assert {sample.answer for sample in load_samples(str(path))} == {"B"}
+
+
+def test_images_are_decoded_when_they_are_used_not_before(folder: Path) -> None:
+    samples = load_samples(str(write(folder, GOOD)))
+    assert samples[0].images == (str(folder / "a.png"),)
+    other = folder / "pictures"
+    other.mkdir()
+    (folder / "a.png").rename(other / "a.png")
+    (moved,) = load_samples({"path": str(folder), "images": str(other)})
+    assert moved.load().size == (60, 40)
+
+
+def test_exif_rotation_counts_when_boxes_are_checked(folder: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (folder / "a.png").write_bytes(png((60, 40), exif=exif))
+    (sample,) = load_samples(str(write(folder, GOOD | {"boxes": [[0, 50, 40, 60]]})))
+    assert sample.load().size == (40, 60)
+
+
+@pytest.mark.parametrize("as_folder", [True, False])
+def test_parquet_files_keep_their_pictures_on_disk(tmp_path: Path, as_folder: bool) -> None:
+    from datasets import Dataset
+
+    rows = {
+        "question": ["Which?"] * 3,
+        "image": [{"bytes": png(colour=colour), "path": None} for colour in ("red", "lime", "blue")],
+        "answer": ["a", "b", "c"],
+    }
+    Dataset.from_dict(rows).to_parquet(str(tmp_path / "train-0.parquet"))
+    samples = load_samples({"path": str(tmp_path if as_folder else tmp_path / "train-0.parquet"), "n": 2})
+    assert [sample.load().getpixel((0, 0)) for sample in samples] == [(255, 0, 0), (0, 255, 0)]
+    assert all(callable(source) for sample in samples for source in sample.images)
+    assert len(pickle.dumps(samples[0].metadata)) < 1000
+
+
+def test_mme_realworlds_schema_is_known_by_name(tmp_path: Path) -> None:
+    from datasets import Dataset
+
+    rows = {
+        "bytes": [base64.b64encode(png()).decode()],
+        "question": ["What is it?"],
+        "multi-choice options": [["(A) A cat", "(B) A dog", "(C) A bird", "(D) A fish", "(E) None of them"]],
+        "answer": ["B"],
+        "category": ["Perception/Monitoring"],
+        "index": [17],
+    }
+    path = tmp_path / "train.parquet"
+    Dataset.from_dict(rows).to_parquet(str(path))
+    (sample,) = load_samples({"path": str(path), "schema": "mme-realworld"})
+    assert sample.choices == ("A cat", "A dog", "A bird", "A fish", "None of them")
+    assert (sample.answer, sample.id, sample.metadata) == ("B", "17", {"category": "Perception/Monitoring"})
+    assert sample.load().size == (60, 40)
+
+
+def test_the_papers_training_rows_have_their_choices_in_one_text(folder: Path) -> None:
+    row = {
+        "question": "What is it?",
+        "image_path": "a.png",
+        "choices": "The choices are listed below:\n(A) A cat\n(B) A dog\n",
+        "reward_model": {"ground_truth": "A"},
+    }
+    (sample,) = load_samples({"path": str(write(folder, row)), "schema": "mme-realworld"})
+    assert (sample.choices, sample.answer) == (("A cat", "A dog"), "A")
+
+
+def test_haystack_is_made_to_order() -> None:
+    by_text = load_samples("haystack:val?n=3&seed=5&noise=0")
+    by_mapping = load_samples({"kind": "haystack", "split": "val", "n": 3, "seed": 5, "noise": 0})
+    assert [s.id for s in by_text] == [s.id for s in by_mapping]
+    assert by_text[0].load().tobytes() == by_mapping[0].load().tobytes()
+    assert by_text.source == "haystack:val (seed 5)"
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("haystack:vall", "vall"),
+        ("haystack:val?canvs=3", "did you mean 'canvas'"),
+        ("nowhere/samples.jsonl", "does not exist"),
+        ("./nowhere", "does not exist"),
+        ({"split": "train"}, "names no path"),
+        ({"path": "a/b", "spilt": "train"}, "did you mean 'split'"),
+        ("a/b?n=0", "positive whole number"),
+        ({"kind": "heystack"}, "only haystack"),
+    ],
+)
+def test_a_wrong_spec_says_what_to_do(spec: str | dict, words: str) -> None:
+    with pytest.raises(SampleError, match=words):
+        load_samples(spec)
+
+
+def test_an_empty_data_set_is_refused(folder: Path) -> None:
+    with pytest.raises(SampleError, match="no column holds the question"):
+        load_samples(str(write(folder, "")))
+    (folder / "samples.jsonl").unlink()
+    with pytest.raises(SampleError, match=r"neither a \.jsonl file nor parquet"):
+        load_samples(str(folder))
+
+
+def test_specs_are_parsed_from_text() -> None:
+    spec = DataSpec.parse("org/name?split=test&n=50&schema=mme-realworld")
+    assert (spec.path, spec.split, spec.n, spec.schema) == ("org/name", "test", 50, "mme-realworld")
