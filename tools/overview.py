@@ -13,6 +13,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from PIL import Image
 
 from mgpo_core import Episode, Sample, Trajectory, haystack
 from mgpo_core.engines import load_engine
@@ -27,7 +28,7 @@ def play(checkpoint: str, sample: Sample) -> Trajectory:
     return engine.run([Episode(sample, budget=haystack.BUDGET)])[0]
 
 
-def crop_of(trajectory: Trajectory):
+def crop_of(trajectory: Trajectory) -> Image.Image:
     """What the model was shown before its answer."""
     follow_up = trajectory.messages[-2]
     return next(part["image"] for part in follow_up["content"] if part["type"] == "image")
@@ -52,7 +53,10 @@ def main(arguments: list[str] | None = None) -> int:
     axes[0].imshow(haystack.BUDGET.resize(original), interpolation="nearest")
     axes[0].set_title("shown to the model: 168×168", fontsize=11)
     boxes, colours = [], []
-    for axis, checkpoint, label, colour in ((axes[2], "base", "before", "#d62728"), (axes[3], "mgpo", "after MGPO", "#2ca02c")):
+    for axis, checkpoint, label, colour in (
+        (axes[2], "base", "before", "#d62728"),
+        (axes[3], "mgpo", "after MGPO", "#2ca02c"),
+    ):
         trajectory = play(checkpoint, sample)
         axis.imshow(crop_of(trajectory))
         axis.set_title(f"{label}: its crop, then it\n{verdict(trajectory, sample)}", fontsize=11, color=colour)

@@ -32,7 +32,17 @@ def run_all(runs: Path, jobs: int) -> None:
 
     def one(recipe: str, seed: int) -> None:
         folder = runs / f"{recipe}-seed{seed}"
-        command = [sys.executable, "-m", "mgpo_train", recipe, "--seed", str(seed), "--output_dir", str(folder), "--resume"]
+        command = [
+            sys.executable,
+            "-m",
+            "mgpo_train",
+            recipe,
+            "--seed",
+            str(seed),
+            "--output_dir",
+            str(folder),
+            "--resume",
+        ]
         threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "log.txt").open("a", encoding="utf-8") as log:
@@ -78,30 +88,29 @@ def results_text(found: dict[str, list[dict]]) -> str:
     """The README's section: in-distribution and OOD tables, what was run, and the commands."""
     first = next(iter(found.values()))[0]
     seeds = max(len(summaries) for summaries in found.values())
-    main = {"before": "base, T=1", "after": "trained, T=1", "before_greedy": "base, greedy", "after_greedy": "trained, greedy"}
+    main = {
+        "before": "base, T=1",
+        "after": "trained, T=1",
+        "before_greedy": "base, greedy",
+        "after_greedy": "trained, greedy",
+    }
     ood = {f"ood_{key}": label for key, label in main.items()}
     seconds = {recipe: sum(s["seconds"] for s in rows) / len(rows) for recipe, rows in found.items()}
     spent = ", ".join(f"`{recipe}` {value:.0f} s" for recipe, value in seconds.items())
     mgpo_only = {recipe: rows for recipe, rows in found.items() if recipe == "haystack-mgpo"}
     commands = "\n".join(f"uv run mgpo-train {recipe} --seed 0   # and 1, 2" for recipe in found)
-    return f"""{START}
-
-Held-out split, {first["before"]["n"]} samples; mean and range over {seeds} seeds of the training; chance is 0.25. A hit is a box that holds the centre of the true one; an invalid box counts as a miss. {first["steps"]} steps of {first["prompts_per_step"]} samples.
-
-{table(found, main)}
-
-Out of distribution (larger canvas, more distractors, smaller targets), {first.get("ood_before", first["before"])["n"]} samples:
-
-{table(mgpo_only, ood)}
-
-```bash
-{commands}
-uv run tools/results.py   # all of the above, this table and the curves
-```
-
-Training time on two cores: {spent}.
-
-{END}"""
+    held_out = (
+        f"Held-out split, {first['before']['n']} samples; mean and range over {seeds} seeds of the training; chance is "
+        "0.25. A hit is a box that holds the centre of the true one; an invalid box counts as a miss. "
+        f"{first['steps']} steps of {first['prompts_per_step']} samples."
+    )
+    shifted = (
+        "Out of distribution (larger canvas, more distractors, smaller targets), "
+        f"{first.get('ood_before', first['before'])['n']} samples:"
+    )
+    script = f"```bash\n{commands}\nuv run tools/results.py   # all of the above, this table and the curves\n```"
+    parts = [START, held_out, table(found, main), shifted, table(mgpo_only, ood), script]
+    return "\n\n".join([*parts, f"Training time on two cores: {spent}.", END])
 
 
 def plot(runs: Path, target: Path) -> None:
@@ -113,7 +122,11 @@ def plot(runs: Path, target: Path) -> None:
     import numpy as np
 
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), sharex=True, layout="constrained")
-    styles = {"haystack-mgpo": ("C0", "MGPO"), "haystack-mgpo-shuffled": ("C3", "rewards shuffled"), "haystack-grpo": ("C7", "GRPO, one look")}
+    styles = {
+        "haystack-mgpo": ("C0", "MGPO"),
+        "haystack-mgpo-shuffled": ("C3", "rewards shuffled"),
+        "haystack-grpo": ("C7", "GRPO, one look"),
+    }
     for axis, (name, label) in zip(axes, list(COLUMNS.items())[:3], strict=True):
         for recipe, (colour, legend) in styles.items():
             curves = []
@@ -128,7 +141,9 @@ def plot(runs: Path, target: Path) -> None:
             steps = min(map(len, curves))
             values = np.array([smooth(curve[:steps]) for curve in curves])
             axis.plot(range(1, steps + 1), values.mean(axis=0), color=colour, label=legend)
-            axis.fill_between(range(1, steps + 1), values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2, lw=0)
+            axis.fill_between(
+                range(1, steps + 1), values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2, lw=0
+            )
         axis.set(title=f"{label} of the rollouts (T=1)", xlabel="step", ylim=(0, 1.02))
         axis.grid(alpha=0.3)
     axes[0].legend(loc="lower right")
@@ -138,7 +153,10 @@ def plot(runs: Path, target: Path) -> None:
 
 def smooth(values: list[float], width: int = 5) -> list[float]:
     """Mean of the last `width` values at every step."""
-    return [sum(values[max(0, i + 1 - width) : i + 1]) / len(values[max(0, i + 1 - width) : i + 1]) for i in range(len(values))]
+    return [
+        sum(values[max(0, i + 1 - width) : i + 1]) / len(values[max(0, i + 1 - width) : i + 1])
+        for i in range(len(values))
+    ]
 
 
 def main(arguments: list[str] | None = None) -> int:

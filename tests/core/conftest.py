@@ -129,7 +129,7 @@ def noise(width: int, height: int, seed: int = 0):
 
 
 def lesson(word: str, size: tuple[int, int], seed: int):
-    """The sample on which the habit of `word` is shown; size and seed of `enumerate(SIZES)` are those that are taught."""
+    """The sample that shows the habit of `word`; it is a taught one when (seed, size) is in `enumerate(SIZES)`."""
     from mgpo_core.sample import Sample
 
     name = f"{word}-{size[0]}x{size[1]}-{seed}"
@@ -208,4 +208,5 @@ def tiny_model(tiny_processor):
 
 @pytest.fixture(scope="session")
 def tiny(tiny_model, tiny_processor):
-    return SimpleNamespace(model=tiny_model, processor=tiny_processor)
+    """The taught model, its processor, and what it was taught: `lesson(word, size, seed)`, `habits`, `sizes`."""
+    return SimpleNamespace(model=tiny_model, processor=tiny_processor, lesson=lesson, habits=HABITS, sizes=SIZES)

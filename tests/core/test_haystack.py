@@ -115,7 +115,9 @@ def test_no_supervised_probe_reads_the_mark_from_the_small_picture_but_one_reads
             small.append(np.asarray(seen.crop((round(x) - 14, round(y) - 14, round(x) + 14, round(y) + 14))))
             box = type(shape.box)(*(min(max(v, 0), 168) for v in (x - 16, y - 16, x + 16, y + 16)))
             zoomed = crop(picture, box, budget=haystack.BUDGET, space=CoordinateSpace.ABSOLUTE).image
-            middle = Image.fromarray(np.asarray(zoomed)).crop((zoomed.width // 2 - 28, zoomed.height // 2 - 28) + (zoomed.width // 2 + 28, zoomed.height // 2 + 28))
+            middle = Image.fromarray(np.asarray(zoomed)).crop(
+                (zoomed.width // 2 - 28, zoomed.height // 2 - 28) + (zoomed.width // 2 + 28, zoomed.height // 2 + 28)
+            )
             large.append(np.asarray(middle))
             labels.append(MARKS.index(shape.mark))
     assert probe_accuracy(np.stack(large), np.array(labels)) > 0.9

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import re
 import time
 
@@ -13,14 +14,12 @@ from PIL import Image
 
 from mgpo_core.boxes import parse_boxes
 from mgpo_core.budget import PixelBudget
+from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.episode import Episode
 from mgpo_core.errors import EngineError, TokenAlignmentError
 from mgpo_core.sample import Sample
 from mgpo_core.templates import SingleTurn, TwoTurn, message_images
 
-pytest.importorskip("transformers")
-
-from mgpo_core.engines.turn_tokens import TurnTokenizer
 
 BUDGET = PixelBudget(min_pixels=28 * 28 * 4, max_pixels=168 * 168)
 BLOCK = '```json\n[{"bbox_2d": [1, 2, 63, 64], "label": "key image area"}]\n```'
@@ -126,14 +125,26 @@ def test_every_special_token_but_the_end_of_turn_is_forbidden(tokenizer):
 
 # --- cutting ---------------------------------------------------------------------------------------------------------
 
-PIECES = [BLOCK, "```json\n", "```", "`", "``", "\n", "[1]", '{"bbox_2d": [1, 2, 3]}', "see 🕮 café ", "```python\n", "```\n\n"]
+PIECES = [
+    BLOCK,
+    "```json\n",
+    "```",
+    "`",
+    "``",
+    "\n",
+    "[1]",
+    '{"bbox_2d": [1, 2, 3]}',
+    "see 🕮 café ",
+    "```python\n",
+    "```\n\n",
+]
 
 
 def closes(text: str, *, strict: bool) -> bool:
     """Whether a json fence that holds boxes is closed in `text`; fences pair up, "```json" always opens."""
     fences = list(re.finditer("`{3,}", text))
     is_open = False
-    for fence, following in zip(fences, fences[1:], strict=False):
+    for fence, following in itertools.pairwise(fences):
         is_open = text.startswith("json", fence.end()) or not is_open
         block = text[fence.start() : following.start() + 3]
         result = parse_boxes(block, strict=strict)
@@ -143,11 +154,11 @@ def closes(text: str, *, strict: bool) -> bool:
 
 
 def retokenised(tokenizer, text, cuts):
-    """Ids that spell `text`, with token borders at the (byte) places `cuts` too: not what the tokenizer would choose."""
+    """Ids that spell `text`, with token borders at the (byte) places `cuts` too, as a model may sample them."""
     ids = []
     data = text.encode()
     places = sorted({place % (len(data) + 1) for place in cuts} | {0, len(data)})
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in itertools.pairwise(places):
         piece = data[start:end]
         try:
             ids += tokenizer.tokenizer.encode(piece.decode(), add_special_tokens=False)
@@ -157,7 +168,8 @@ def retokenised(tokenizer, text, cuts):
 
 
 def by_byte(tokenizer):
-    return {tokenizer.token_bytes[i][0]: i for i in range(len(tokenizer.tokenizer)) if len(tokenizer.token_bytes[i]) == 1}
+    pieces = {tokenizer.token_bytes[i]: i for i in range(len(tokenizer.tokenizer))}
+    return {piece[0]: i for piece, i in pieces.items() if len(piece) == 1}
 
 
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -68,16 +68,10 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
 
 
 def test_both_spellings_and_upstreams_options_are_taken(tmp_path: Path) -> None:
-    text = "learning-rate: 2.0e-5\nloss_type: dapo\nlr_scheduler_kwargs: {num_cycles: 2}\nreport_to: [tensorboard, wandb]\n"
-    config, _ = make(
-        tmp_path, text, "--epsilon_high", "0.28", "--adam-beta2", "0.95", "--columns", '{"answer": "label"}'
-    )
-    assert (config.learning_rate, config.loss_type, config.epsilon_high, config.adam_beta2) == (
-        2e-5,
-        "dapo",
-        0.28,
-        0.95,
-    )
+    text = "learning-rate: 2.0e-5\nlr_scheduler_kwargs: {num_cycles: 2}\nreport_to: [tensorboard, wandb]\n"
+    words = ["--epsilon_high", "0.28", "--adam-beta2", "0.95", "--columns", '{"answer": "label"}']
+    config, _ = make(tmp_path, text, *words)
+    assert (config.learning_rate, config.epsilon_high, config.adam_beta2) == (2e-5, 0.28, 0.95)
     assert config.lr_scheduler_kwargs == {"num_cycles": 2}
     assert config.columns == {"answer": "label"}
     assert config.report_to == ["tensorboard", "wandb"]

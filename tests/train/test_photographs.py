@@ -41,7 +41,9 @@ def test_one_epoch_on_photographs_runs_within_memory_and_reports_crops(photo_fol
     ]  # fmt: skip
     measured = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
     measured += "print('PEAK', resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-    done = subprocess.run([sys.executable, "-c", measured, *command], check=True, timeout=500, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", measured, *command], check=True, timeout=500, capture_output=True, text=True
+    )
     peak = int(done.stdout.rsplit("PEAK", 1)[1]) * 1024
     assert peak < 4e9, f"peak memory {peak / 1e9:.2f} GB"
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
@@ -56,7 +58,7 @@ def test_a_crop_of_a_photograph_is_a_sharp_cut_of_the_original(photo_folder):
     sample = Sample(question="What is on the leaf?", images=(photo_folder / "sheet0.jpg",), answer="A")
     episode = Episode(sample, budget=BUDGET, space=CoordinateSpace.ABSOLUTE)
     width, height = episode.images[0].size
-    episode.observe(f'```json\n[{{"bbox_2d": [40, 30, 80, 60], "label": "x"}}]\n```')
+    episode.observe('```json\n[{"bbox_2d": [40, 30, 80, 60], "label": "x"}]\n```')
     shown = next(part["image"] for part in episode.pending[0]["content"] if part["type"] == "image")
     box = episode.trajectory.turns[0].box_original
     with Image.open(photo_folder / "sheet0.jpg") as original:

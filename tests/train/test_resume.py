@@ -28,7 +28,9 @@ def rows(folder: Path) -> list[dict]:
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").splitlines()
-    return [{k: v for k, v in json.loads(line).items() if not k.startswith("time/")} for line in lines if line.endswith("}")]
+    return [
+        {k: v for k, v in json.loads(line).items() if not k.startswith("time/")} for line in lines if line.endswith("}")
+    ]
 
 
 @pytest.mark.slow

@@ -62,7 +62,9 @@ def test_the_mask_is_one_on_sampled_tokens_of_every_turn_and_zero_elsewhere(step
     for row, trajectory in enumerate(trainer._rollouts.trajectories):
         record = trajectory.tokens
         expected = [any(start <= at < end for start, end in record.spans) for at in range(len(record.ids))]
-        assert mask[row, : len(record.ids) - record.prompt_length].tolist() == [int(e) for e in expected[record.prompt_length :]]
+        assert mask[row, : len(record.ids) - record.prompt_length].tolist() == [
+            int(e) for e in expected[record.prompt_length :]
+        ]
         assert mask[row, len(record.ids) - record.prompt_length :].sum() == 0
         sampled = [record.ids[at] for start, end in record.spans for at in range(start, end)]
         assert trainer.tokens.image_id not in sampled
@@ -111,11 +113,13 @@ def test_log_probabilities_loss_and_gradient_equal_brute_force(step):
     assert abs(loss.item()) > 1e-3
     for name, parameter in trainer.model.named_parameters():
         if name in expected_grad:
-            torch.testing.assert_close(parameter.grad, expected_grad[name], atol=1e-4, rtol=1e-3, msg=f"gradient of {name}")
+            torch.testing.assert_close(
+                parameter.grad, expected_grad[name], atol=1e-4, rtol=1e-3, msg=f"gradient of {name}"
+            )
 
 
 def test_the_engine_sampled_from_the_policy_that_the_loss_sees(step):
-    trainer, inputs = step
+    trainer, _ = step
     for row, trajectory in enumerate(trainer._rollouts.trajectories):
         logp = brute_force_logps(trainer, row)
         for start, end in trajectory.tokens.spans:

@@ -36,7 +36,11 @@ def test_overridden_methods_have_the_expected_signature(name, parameters):
     ("method", "fragment", "why"),
     [
         ("_generate_and_score_completions", "tool_images,\n        ) = self._generate(prompts)", "the result's order"),
-        ("_generate_and_score_completions", "if self.tools and any(imgs for imgs in tool_images)", "images mid-sequence"),
+        (
+            "_generate_and_score_completions",
+            "if self.tools and any(imgs for imgs in tool_images)",
+            "images mid-sequence",
+        ),
         ("_generate_and_score_completions", "self._standalone_tools", "tool dictionaries are built from it"),
         ("_generate_and_score_completions", 'output["sampling_per_token_logps"]', "the log-prob gap needs it"),
         ("_generate_and_score_completions", 'output["tool_mask"]', "the loss mask"),

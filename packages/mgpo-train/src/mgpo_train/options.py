@@ -64,7 +64,7 @@ class RunOptions:
         None, 'Our field = your column, as in {"question": "prompt", "image": "picture"}, for train and eval data.'
     )
     check_images: str = _option(
-        "quick", "Before training: quick (header and end of every picture) or full (decode all)."
+        "quick", "Before training: quick (header and end of each picture) or full (decode all)."
     )
     on_bad_sample: str = _option("error", "error: stop before training at a bad row. skip: leave it out and report it.")
     max_bad_fraction: float = _option(0.1, "With on_bad_sample=skip, stop when a larger share of the rows is bad.")

@@ -69,6 +69,8 @@ def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | 
     if finished is not None:
         _say(main, f"{out} holds a finished run of {finished['steps']} steps: nothing to resume")
         return finished
+    if main and not resume:
+        _refuse_to_mix(out, config)  # before the data are read, which may take long
     data = load_data(config)
     for samples in (data.train, data.held_out, data.ood):
         if samples is not None:
@@ -186,14 +188,9 @@ def _prepare_output(
     out: Path, config: MGPOConfig, *, resume: bool, settings: Mapping[str, Any], main: bool
 ) -> tuple[Path | None, int]:
     """(checkpoint to go on from, its step); makes the folder, and refuses to mix two runs in it."""
-    used = [p for p in (out / METRICS_FILE, out / SUMMARY_FILE) if p.exists()] + list(out.glob("checkpoint-*"))
     now = {name: getattr(config, name) for name in SAME_ON_RESUME}
-    if used and not resume and main:
-        if not config.overwrite:
-            raise ConfigError(
-                f"output_dir={str(out)!r} holds an earlier run ({used[0].name}): go on with it (--resume), replace it "
-                "(--overwrite), or name another folder (--output_dir)"
-            )
+    if main and not resume:
+        _refuse_to_mix(out, config)
         _clear(out)
     if resume:
         _check_same(out, now)
@@ -204,6 +201,15 @@ def _prepare_output(
     if resume:
         _say(main, f"going on from {checkpoint}" if checkpoint else f"no whole checkpoint in {out}: from the start")
     return checkpoint, 0 if checkpoint is None else int(checkpoint.name.split("-")[1])
+
+
+def _refuse_to_mix(out: Path, config: MGPOConfig) -> None:
+    used = [p for p in (out / METRICS_FILE, out / SUMMARY_FILE) if p.exists()] + list(out.glob("checkpoint-*"))
+    if used and not config.overwrite:
+        raise ConfigError(
+            f"output_dir={str(out)!r} holds an earlier run ({used[0].name}): go on with it (--resume), replace it "
+            "(--overwrite), or name another folder (--output_dir)"
+        )
 
 
 def _check_same(out: Path, now: Mapping[str, Any]) -> None:

@@ -15,8 +15,9 @@ from transformers import TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
 from mgpo_core import Episode, Sample
-from mgpo_core.engines.turn_tokens import TurnTokenizer, message_images
+from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.errors import SampleError
+from mgpo_core.templates import message_images
 from mgpo_train.config import MGPOConfig
 from mgpo_train.metrics import MetricsLog
 

@@ -70,16 +70,17 @@ class MGPOTrainer(GRPOTrainer):
             **kwargs,
         )
         # the crop is our environment's answer; see the note on `self.tools` above
-        self.tools, self._standalone_tools = [_crop_tool], []
+        self.tools: list[Any] = [_crop_tool]
+        self._standalone_tools: list[Any] = []
         self.engine = TransformersEngine(
             self.model,
             processor,
-            max_new_tokens=args.max_completion_length,
+            max_new_tokens=args.max_completion_length or 512,
             temperature=args.temperature,
             top_p=args.top_p,
             top_k=args.top_k or 0,
             seed=None,
-            batch_size=args.rollout_batch_size or args.generation_batch_size,
+            batch_size=args.rollout_batch_size or args.generation_batch_size or 16,
         )
         self._batch_samples: list[Sample] = []
         self._rollouts: Rollouts | None = None
@@ -269,7 +270,9 @@ def _check_features(output: dict[str, Any], rollouts: Rollouts, tokens: TurnToke
     got = output.get("image_grid_thw")
     if "pixel_values" not in output or got is None or [tuple(row) for row in got.tolist()] != grids:
         counts = {t.sample_id: len(images) for t, images in zip(rollouts.trajectories, rollouts.images, strict=True)}
-        raise TokenAlignmentError(f"The batch reached the loss without the images of its rollouts (images by sample: {counts}).")
+        raise TokenAlignmentError(
+            f"The batch reached the loss without the images of its rollouts (images by sample: {counts})."
+        )
     sequences = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)
     for row, (trajectory, images) in enumerate(zip(rollouts.trajectories, rollouts.images, strict=True)):
         tokens.check(sequences[row].tolist(), images, name=trajectory.sample_id)

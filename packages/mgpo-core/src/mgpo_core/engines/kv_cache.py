@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,7 +42,7 @@ class _ReservedLayer(DynamicLayer):
     DynamicLayer concatenates, and so copies everything, at each token.
     """
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
             self._room = (key_states[:, :, :0], value_states[:, :, :0])
@@ -72,7 +73,7 @@ def _grown(states: Tensor, room: int) -> Tensor:
 
 
 class BatchCache:
-    """The cache of a batch, with `valid` (B, width) telling which positions hold a row's tokens (the rest is padding)."""
+    """The cache of a batch; `valid` (B, width) tells which positions hold a row's tokens, the rest is padding."""
 
     def __init__(self, layers: int, rows: int, device: torch.device) -> None:
         self._layers = [_ReservedLayer() for _ in range(layers)]
@@ -89,7 +90,8 @@ class BatchCache:
         joined.full = len({row.length for row in rows}) == 1
         joined.valid = torch.arange(width, device=device)[None] >= width - lengths[:, None]
         for index, layer in enumerate(joined._layers):
-            layer.fill(_left_padded([row.keys[index] for row in rows]), _left_padded([row.values[index] for row in rows]))
+            keys, values = [row.keys[index] for row in rows], [row.values[index] for row in rows]
+            layer.fill(_left_padded(keys), _left_padded(values))
         return joined
 
     @property
@@ -97,7 +99,7 @@ class BatchCache:
         return int(self.valid.shape[1])
 
     def extend(self, valid: Tensor) -> Tensor | None:
-        """Announce the next tokens, `valid` (B, n); the mask they attend with, (B, 1, n, width), None if they see all."""
+        """Announce the next tokens, `valid` (B, n); their bool mask (B, 1, n, width), None where plain causal is right."""
         count = valid.shape[1]
         past = self.width
         self.full = self.full and bool(valid.all())

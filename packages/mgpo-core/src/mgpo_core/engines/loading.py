@@ -17,7 +17,7 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def resolve_model(name: str | Path) -> str:
-    """A folder or hub id for `name`; "haystack:base" and "haystack:mgpo" are the checkpoints that ship with mgpo-core."""
+    """The folder or hub id of `name`; "haystack:base" and "haystack:mgpo" are checkpoints shipped with mgpo-core."""
     text = str(name)
     if text.startswith("haystack:"):
         from mgpo_core import haystack
@@ -65,7 +65,8 @@ def _load(loader: Any, name: str | Path, **options: Any) -> Any:
     try:
         return loader.from_pretrained(place, **options)
     except (OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise EngineError(
-            f"Could not load {place!r} ({str(error).splitlines()[0] if str(error) else type(error).__name__}); check the "
-            "name, the network, and that it is an image-text-to-text checkpoint."
+            f"Could not load {place!r} ({reason}); check the name, the network, and that it is an image-text-to-text "
+            "checkpoint."
         ) from error

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from mgpo_core.engines.attention import engine_attention
@@ -24,6 +23,7 @@ from mgpo_core.engines.loading import load_model, load_processor
 from mgpo_core.engines.rows import Response, Row, TurnPositions
 from mgpo_core.engines.sampling import Sampler
 from mgpo_core.engines.turn_tokens import TurnTokenizer
+from mgpo_core.engines.vision import ImageFeatures
 from mgpo_core.episode import Episode
 from mgpo_core.errors import EngineError, TokenAlignmentError
 from mgpo_core.trajectory import Trajectory
@@ -31,7 +31,6 @@ from mgpo_core.trajectory import Trajectory
 __all__ = ["TransformersEngine"]
 
 _LOG = logging.getLogger(__name__)
-_PATCHES_AT_ONCE = 65_536  # bounds the vision tower's activations; about 12 images of a million pixels
 
 
 class TransformersEngine:
@@ -127,7 +126,7 @@ class _Play:
             top_k=engine.top_k,
             generator=engine.generator,
         )
-        self.features: dict[int, tuple[Image.Image, Tensor]] = {}
+        self.features = ImageFeatures(self.core, self.tokenizer, self.device)
 
     def batch(self, episodes: Sequence[Episode]) -> None:
         """Play these episodes turn by turn until all are done."""
@@ -260,8 +259,7 @@ class _Play:
         images = [image for row in rows for image in row.new_images]
         if not images:
             return embeds
-        self._encode(images)
-        features = torch.cat([self.features[id(image)][1] for image in images]).to(embeds.dtype)
+        features = self.features.of(images).to(embeds.dtype)
         image_mask = ids == self.tokenizer.image_id
         if int(image_mask.sum()) != len(features):
             names = ", ".join(repr(row.name) for row in rows)
@@ -269,25 +267,6 @@ class _Play:
                 f"{int(image_mask.sum())} image tokens but {len(features)} visual features in the batch of {names}."
             )
         return embeds.masked_scatter(image_mask[..., None], features)
-
-    def _encode(self, images: list[Image.Image]) -> None:
-        """Compute the features of the images not seen yet in this batch, many at a time."""
-        missing = {id(image): image for image in images if id(image) not in self.features}
-        group: list[Image.Image] = []
-        patches = 0
-        for image in [*missing.values(), None]:
-            size = 0 if image is None else self.tokenizer.image_tokens(image)
-            if group and (image is None or patches + size > _PATCHES_AT_ONCE // 4):
-                pixels = self.tokenizer.pixels(group)
-                output = self.core.get_image_features(
-                    pixels["pixel_values"].to(self.device), pixels["image_grid_thw"].to(self.device)
-                )
-                for done, features in zip(group, output.pooler_output, strict=True):
-                    self.features[id(done)] = (done, features)
-                group, patches = [], 0
-            if image is not None:
-                group.append(image)
-                patches += size
 
     @torch.no_grad()
     def _respond_without_cache(self, row: Row) -> Response:
@@ -312,7 +291,7 @@ def _core(model: Any) -> Any:
         if hasattr(module, "get_rope_index") and hasattr(module, "language_model"):
             return module
     raise EngineError(
-        f"{type(model).__name__} has no 3-D positions (get_rope_index); the transformers engine plays Qwen2.5-VL models."
+        f"{type(model).__name__} has no 3-D positions (get_rope_index); this engine plays Qwen2.5-VL models."
     )
 
 

@@ -5,10 +5,13 @@ Stands on transformers' `Qwen2_5_VisionPatchEmbed` and `Qwen2_5_VLVisionAttentio
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
     Qwen2_5_VisionPatchEmbed,
@@ -16,7 +19,46 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
     apply_rotary_pos_emb_vision,
 )
 
-__all__ = ["batched_vision_attention", "patch_embed_as_matmul"]
+from mgpo_core.engines.turn_tokens import TurnTokenizer
+
+__all__ = ["ImageFeatures", "batched_vision_attention", "patch_embed_as_matmul"]
+
+_TOKENS_AT_ONCE = 16_384  # bounds the vision tower's activations; about 12 images of a million pixels
+
+
+class ImageFeatures:
+    """The visual features of images, each image object encoded once until `clear`."""
+
+    def __init__(self, model: Any, tokenizer: TurnTokenizer, device: torch.device) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._device = device
+        self._known: dict[int, tuple[Image.Image, Tensor]] = {}  # holds the image too, so that its id stays its own
+
+    def of(self, images: Sequence[Image.Image]) -> Tensor:
+        """(image tokens of all images, hidden size), in order; those not seen yet are encoded together."""
+        missing = {id(image): image for image in images if id(image) not in self._known}
+        group: list[Image.Image] = []
+        for image in missing.values():
+            if group and sum(map(self._tokenizer.image_tokens, [*group, image])) > _TOKENS_AT_ONCE:
+                self._encode(group)
+                group = []
+            group.append(image)
+        if group:
+            self._encode(group)
+        return torch.cat([self._known[id(image)][1] for image in images])
+
+    def clear(self) -> None:
+        """Let go of all images and features."""
+        self._known.clear()
+
+    def _encode(self, images: Sequence[Image.Image]) -> None:
+        pixels = self._tokenizer.pixels(images)
+        output = self._model.get_image_features(
+            pixels["pixel_values"].to(self._device), pixels["image_grid_thw"].to(self._device)
+        )
+        for image, features in zip(images, output.pooler_output, strict=True):
+            self._known[id(image)] = (image, features)
 
 
 class _MatmulPatchEmbed(Qwen2_5_VisionPatchEmbed):
@@ -44,29 +86,29 @@ class _BatchedVisionAttention(Qwen2_5_VLVisionAttention):
         query, key, value = self.qkv(hidden_states).reshape(total, 3, self.num_heads, -1).unbind(1)
         query, key = apply_rotary_pos_emb_vision(query, key, *position_embeddings)
         starts = cu_seqlens.tolist()
-        lengths = [end - start for start, end in zip(starts, starts[1:], strict=False)]
+        lengths = [end - start for start, end in itertools.pairwise(starts)]
         if len(set(lengths)) == 1:
             return self.proj(self._attend(query, key, value, lengths[0]).reshape(total, -1))
         mixed = torch.empty_like(query)
         for length in sorted(set(lengths) - {0}):
-            chunks = [torch.arange(start, start + length) for start, n in zip(starts, lengths, strict=False) if n == length]
-            where = torch.cat(chunks).to(query.device)
+            first = torch.tensor([start for start, n in zip(starts, lengths, strict=False) if n == length])
+            where = (first[:, None] + torch.arange(length)).flatten().to(query.device)
             mixed = mixed.index_copy(0, where, self._attend(query[where], key[where], value[where], length))
         return self.proj(mixed.reshape(total, -1))
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, length: int) -> Tensor:
         """(n * length, heads, size) each: attention within every chunk of `length`."""
-        chunked = [state.unflatten(0, (-1, length)).transpose(1, 2) for state in (query, key, value)]
-        return F.scaled_dot_product_attention(*chunked, scale=self.scaling).transpose(1, 2).flatten(0, 1)
+        query, key, value = (state.unflatten(0, (-1, length)).transpose(1, 2) for state in (query, key, value))
+        return F.scaled_dot_product_attention(query, key, value, scale=self.scaling).transpose(1, 2).flatten(0, 1)
 
 
 def patch_embed_as_matmul(model: nn.Module) -> int:
-    """Compute patch embeddings of `model` by a matrix product; same results and state_dict. Returns how many changed."""
+    """Compute patch embeddings by a matrix product; same results and state_dict. Returns how many modules changed."""
     return _recast(model, Qwen2_5_VisionPatchEmbed, _MatmulPatchEmbed)
 
 
 def batched_vision_attention(model: nn.Module) -> int:
-    """Attend to all images or windows of one size at once (sdpa only); same results and state_dict. Returns how many."""
+    """Attend to all images or windows of one size at once (under sdpa); same results and state_dict. Returns the count."""
     return _recast(model, Qwen2_5_VLVisionAttention, _BatchedVisionAttention)
 
 

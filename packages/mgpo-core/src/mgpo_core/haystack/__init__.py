@@ -1,9 +1,9 @@
 """Haystack: a synthetic high-resolution world, and tiny Qwen2.5-VL checkpoints that live in it.
 
-    >>> from mgpo_core import haystack
-    >>> sample = haystack.make("val", n=1, seed=0)[0]
-    >>> sample.question, sample.answer, sample.load().size
-    ('Which stripes are on the purple circle?', 'C', (1344, 1344))
+>>> from mgpo_core import haystack
+>>> sample = haystack.make("val", n=1, seed=0)[0]
+>>> sample.question, sample.answer, sample.load().size
+('Which stripes are on the purple circle?', 'C', (1344, 1344))
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def make(split: str = "val", n: int = 512, seed: int = 0, **difficulty: Any) -> 
             nearest = get_close_matches(option, known, n=1)
             hint = f"; did you mean {nearest[0]!r}?" if nearest else f"; known: {', '.join(known)}"
             raise SampleError(f"haystack has no difficulty option {option!r}{hint}")
-    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in difficulty.items()}
+    settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in difficulty.items()}
     try:
         chosen = replace(DIFFICULTY[split], **settings)
     except ValueError as problem:

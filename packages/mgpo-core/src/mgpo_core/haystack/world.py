@@ -1,11 +1,11 @@
 """A synthetic high-resolution world in which looking closer is the only way to know.
 
-A scene is a large square canvas with a few coloured shapes. Each shape carries a small disc of fine stripes, its
-*mark*, at its centre; the question names one shape and asks how its stripes run. The stripes have the period of one
-pixel of the picture that the model is shown, so they cancel there (the disc fades out smoothly, so that no edge gives them
-away: what is left is below a tenth of a grey level, under the grain and the rounding), while a crop around the shape shows them plainly. The mark is
-small and central: a box that only grazes the shape does not show it. Colour alone does not always name the target:
-in a share of the scenes another shape wears its colour (`twins`).
+A scene is a large square canvas with a few coloured shapes. Each shape carries a disc of fine stripes, its *mark*, at
+its centre; the question names one shape and asks how its stripes run. The stripes have the period of one pixel of the
+picture that the model is shown, so they cancel there (the disc fades out smoothly, so that no edge gives them away:
+what is left is about a tenth of a grey level, under the grain and the rounding), while a crop around the shape shows
+them plainly. The mark is brightest at the centre: a box that only grazes the shape does not show it. Colour alone does
+not always name the target: in a share of the scenes another shape wears its colour (`twins`).
 
 Everything is a pure function of `(split, seed, index, difficulty)`.
 """
@@ -64,8 +64,8 @@ class Difficulty:
             raise ValueError(f"objects={self.objects}: give (fewest, most) between 2 and {len(COLOURS)}")
         if not self.mark <= 0.7 * self.size[0] <= 0.7 * self.size[1] <= 0.25 * self.canvas:
             raise ValueError(
-                f"size={self.size}: the mark ({self.mark}) must be at most 0.7 times the smallest shape, and the largest "
-                f"shape at most a third of the canvas ({self.canvas})"
+                f"size={self.size}: the mark ({self.mark}) must be at most 0.7 times the smallest shape, and the "
+                f"largest at most a third of the canvas ({self.canvas})"
             )
         if not 0.0 <= self.twins <= 1.0:
             raise ValueError(f"twins={self.twins} is a share of scenes: give a number between 0 and 1")

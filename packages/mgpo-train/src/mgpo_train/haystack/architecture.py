@@ -92,7 +92,9 @@ def _vocabulary_texts() -> list[str]:
     questions = [f"Question: Which stripes are on the {c} {s}? " for c, s in product(COLOURS, SHAPES)]
     answers = [f"\\boxed{{{letter}}}" for letter in "ABCDE"] * 8
     roles = ["system\n", "user\n", "assistant\n"] * 50
-    return questions * 4 + answers + roles + [f"({letter}) {mark}\n" for letter, mark in zip("ABCD", MARKS, strict=True)]
+    return (
+        questions * 4 + answers + roles + [f"({letter}) {mark}\n" for letter, mark in zip("ABCD", MARKS, strict=True)]
+    )
 
 
 def build_processor(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLProcessor:

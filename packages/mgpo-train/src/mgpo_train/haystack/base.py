@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -26,7 +27,7 @@ from mgpo_core.templates import SingleTurn, TwoTurn, message_text
 from mgpo_train.haystack.architecture import build_model, build_processor, build_tokenizer, protocol_sentences
 from mgpo_train.haystack.language_stage import train_language
 from mgpo_train.haystack.pool import Pool, make_pool
-from mgpo_train.haystack.vision_stage import train_vision
+from mgpo_train.haystack.vision_stage import Pixels, train_vision
 
 _BOX_HEAD, _BOX_TAIL = '```json\n[\n    {"bbox_2d": [', '], "label": "key image area"}\n]\n```'
 
@@ -37,13 +38,14 @@ def protocol() -> list[str]:
     picture = Image.new("RGB", (28, 28))
     crop, refused = CropOutcome(picture, None, None), CropOutcome(None, None, "no_json")
     messages = [*TwoTurn().opening(sample, [picture]), *SingleTurn().opening(sample, [picture])]
-    messages += [TwoTurn().follow_up(sample, [picture], outcome, 0) for outcome in (crop, refused)]
-    texts = [message_text(message).replace(f"Question: {sample.question}", "\n") for message in messages if message]
+    follow_ups = [TwoTurn().follow_up(sample, [picture], outcome, 0) for outcome in (crop, refused)]
+    messages += [message for message in follow_ups if message is not None]
+    texts = [message_text(message).replace(f"Question: {sample.question}", "\n") for message in messages]
     sentences = {piece for text in texts for line in text.split("\n\n") for piece in protocol_sentences(line)}
     return sorted(sentences | {_BOX_HEAD, _BOX_TAIL} - {"\n", " "}, key=lambda text: (-len(text), text))
 
 
-def make_base(*, seed: int, scenes: int, vision_steps: int, language_steps: int) -> tuple:
+def make_base(*, seed: int, scenes: int, vision_steps: int, language_steps: int) -> tuple[Any, Any, dict[str, float]]:
     """Train a base checkpoint; returns (model, processor, figures of both stages)."""
     tokenizer = build_tokenizer(protocol())
     processor = build_processor(tokenizer)
@@ -55,12 +57,18 @@ def make_base(*, seed: int, scenes: int, vision_steps: int, language_steps: int)
 
     def pixels(pictures: Tensor) -> tuple[Tensor, Tensor]:
         inputs = processor.image_processor(
-            images=list(pictures.permute(0, 3, 1, 2)), do_resize=False, return_tensors="pt", input_data_format="channels_first"
+            images=list(pictures.permute(0, 3, 1, 2)),
+            do_resize=False,
+            return_tensors="pt",
+            input_data_format="channels_first",
         )
         return inputs["pixel_values"], inputs["image_grid_thw"]
 
     started = time.perf_counter()
-    figures = {f"vision/{k}": v for k, v in train_vision(model.model.visual, pixels, pool, steps=vision_steps, seed=seed).items()}
+    figures = {
+        f"vision/{k}": v
+        for k, v in train_vision(model.model.visual, pixels, pool, steps=vision_steps, seed=seed).items()
+    }
     figures["vision/seconds"] = time.perf_counter() - started
     model.model.visual.requires_grad_(False)
     features = _encode(model.model.visual, pixels, pool)
@@ -72,14 +80,16 @@ def make_base(*, seed: int, scenes: int, vision_steps: int, language_steps: int)
 
 
 @torch.no_grad()
-def _encode(vision, pixels, pool: Pool) -> tuple[Tensor, Tensor]:
+def _encode(vision: Any, pixels: Pixels, pool: Pool) -> tuple[Tensor, Tensor]:
     """The frozen tower's features of all pictures of the pool: (n, 36, D) and (n, CROPS, 36, D)."""
 
     def encode(pictures: Tensor, name: str) -> Tensor:
         chunks = []
         for chunk in tqdm(pictures.split(128), desc=f"encoding {name}", mininterval=5):
             inputs, grid = pixels(chunk)
-            chunks.append(vision(inputs, grid_thw=grid).pooler_output.view(len(chunk), -1, vision.config.out_hidden_size))
+            chunks.append(
+                vision(inputs, grid_thw=grid).pooler_output.view(len(chunk), -1, vision.config.out_hidden_size)
+            )
         return torch.cat(chunks)
 
     crops = encode(pool.crops.flatten(0, 1), "crops")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from mgpo_core.boxes import Box
 from mgpo_core.cropping import CropOutcome
 from mgpo_core.engines.turn_tokens import TurnTokenizer
-from mgpo_core.haystack import BUDGET, sample_of
+from mgpo_core.haystack import sample_of
 from mgpo_core.haystack.world import Scene
 from mgpo_core.templates import SingleTurn, TwoTurn
 from mgpo_train.haystack.pool import BOX_SIZES, CROPS, SEEN, Pool, seen_box, snapped_box
@@ -130,7 +131,7 @@ class Teacher:
             else:
                 outcome = CropOutcome(picture, None, None) if kind == "crop" else CropOutcome(None, None, "no_json")
                 message = TwoTurn().follow_up(sample, [picture], outcome, 0)
-                self._prompts[key] = self.tokens.follow_up([message], True)
+                self._prompts[key] = self.tokens.follow_up([message] if message else [], True)
         return self._prompts[key]
 
 
@@ -150,7 +151,9 @@ def train_language(
     pointer = nn.Linear(model.config.text_config.hidden_size, CELLS * CELLS)
     captured: dict[str, Tensor] = {}
     hook = model.model.language_model.layers[POINTER_LAYER].register_forward_hook(
-        lambda _module, _inputs, output: captured.__setitem__("hidden", output[0] if isinstance(output, tuple) else output)
+        lambda _module, _inputs, output: captured.__setitem__(
+            "hidden", output[0] if isinstance(output, tuple) else output
+        )
     )
     optimizer = _optimizer([*model.model.language_model.named_parameters(), *pointer.named_parameters()], rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, steps, warmup=30, floor=0.1))
@@ -185,7 +188,9 @@ def _optimizer(named: list[tuple[str, nn.Parameter]], rate: float) -> torch.opti
     return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
 
 
-def _step_loss(model, teacher: Teacher, pointer: nn.Linear, captured: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+def _step_loss(
+    model: Any, teacher: Teacher, pointer: nn.Linear, captured: dict[str, Tensor]
+) -> tuple[Tensor, dict[str, float]]:
     boxes = [teacher.box() for _ in range(BATCH["box"])]
     nll, _ = _nll(model, teacher.tokens, boxes)
     figures = {"box": nll.sum().item() / len(boxes)}
@@ -207,12 +212,13 @@ def _step_loss(model, teacher: Teacher, pointer: nn.Linear, captured: dict[str, 
     return loss + WEIGHT["two_turn"] * nll.mean(), figures
 
 
-def _nll(model, tokens: TurnTokenizer, lessons: list[Lesson]) -> tuple[Tensor, Tensor]:
+def _nll(model: Any, tokens: TurnTokenizer, lessons: list[Lesson]) -> tuple[Tensor, Tensor]:
     """Negative log-likelihood of every supervised token (N,) and its row (N,). Right padded: causal, so no mask."""
     width = max(len(lesson.ids) for lesson in lessons)
     ids = torch.full((len(lessons), width), tokens.pad_id)
     valid = torch.zeros(len(lessons), width, dtype=torch.long)
-    rows, columns = [], []
+    rows: list[int] = []
+    columns: list[int] = []
     for row, lesson in enumerate(lessons):
         ids[row, : len(lesson.ids)] = torch.tensor(lesson.ids)
         valid[row, : len(lesson.ids)] = 1

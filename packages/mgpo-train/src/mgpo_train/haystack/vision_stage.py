@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +15,9 @@ from tqdm.auto import trange
 
 from mgpo_core.haystack.world import COLOURS, MARKS, SHAPES
 from mgpo_train.haystack.pool import SEEN, Pool, seen_box
+
+Pixels = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""(n, S, S, 3) uint8 pictures -> pixel values and grid of the vision tower."""
 
 CELL = 28
 """Side of an image token, in pixels."""
@@ -70,7 +75,7 @@ def _overlap(x: np.ndarray, y: np.ndarray, box: tuple[float, float, float, float
 
 
 def train_vision(
-    vision: nn.Module, pixels, pool: Pool, *, steps: int, seed: int, batch: int = 64, rate: float = 1.5e-3
+    vision: Any, pixels: Pixels, pool: Pool, *, steps: int, seed: int, batch: int = 64, rate: float = 1.5e-3
 ) -> dict[str, float]:
     """Train the vision tower on `batch` pictures a step, a quarter of them downsized scenes, the others crops.
 
@@ -78,7 +83,14 @@ def train_vision(
     """
     rng = np.random.default_rng((1, seed))
     width = vision.config.out_hidden_size
-    sizes = {"colour": 1 + len(COLOURS), "shape": len(SHAPES), "mark": len(MARKS), "centre": 2, "column": CELLS, "row": CELLS}
+    sizes = {
+        "colour": 1 + len(COLOURS),
+        "shape": len(SHAPES),
+        "mark": len(MARKS),
+        "centre": 2,
+        "column": CELLS,
+        "row": CELLS,
+    }
     heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in sizes.items()})
     parameters = [*vision.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
@@ -105,7 +117,9 @@ def train_vision(
 
 def cosine(step: int, steps: int, *, warmup: int, floor: float) -> float:
     """Share of the peak learning rate at a step: linear warm-up, then a cosine down to `floor`."""
-    return min(1.0, (step + 1) / warmup) * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))
+    return min(1.0, (step + 1) / warmup) * (
+        floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+    )
 
 
 def _losses(heads: nn.ModuleDict, features: Tensor, facts: list[CellFacts]) -> tuple[Tensor, dict[str, float]]:
@@ -113,7 +127,10 @@ def _losses(heads: nn.ModuleDict, features: Tensor, facts: list[CellFacts]) -> t
     column = torch.arange(CELLS).repeat(CELLS).repeat(count)
     row = torch.arange(CELLS).repeat_interleave(CELLS).repeat(count)
     whole = torch.tensor([fact.mark.max() < 0 for fact in facts]).repeat_interleave(CELLS * CELLS)
-    truth = {name: torch.from_numpy(np.concatenate([getattr(f, name) for f in facts])) for name in ("colour", "shape", "mark")}
+    truth = {
+        name: torch.from_numpy(np.concatenate([getattr(f, name) for f in facts]))
+        for name in ("colour", "shape", "mark")
+    }
     truth |= {"column": torch.where(whole, column, -1), "row": torch.where(whole, row, -1)}
     centre = torch.from_numpy(np.concatenate([f.centre for f in facts]))
     there = ~centre[:, 0].isnan()
