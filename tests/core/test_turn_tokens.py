@@ -20,7 +20,6 @@ from mgpo_core.errors import EngineError, TokenAlignmentError
 from mgpo_core.sample import Sample
 from mgpo_core.templates import SingleTurn, TwoTurn, message_images
 
-
 BUDGET = PixelBudget(min_pixels=28 * 28 * 4, max_pixels=168 * 168)
 BLOCK = '```json\n[{"bbox_2d": [1, 2, 63, 64], "label": "key image area"}]\n```'
 

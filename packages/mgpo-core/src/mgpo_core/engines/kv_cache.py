@@ -99,7 +99,7 @@ class BatchCache:
         return int(self.valid.shape[1])
 
     def extend(self, valid: Tensor) -> Tensor | None:
-        """Announce the next tokens, `valid` (B, n); their bool mask (B, 1, n, width), None where plain causal is right."""
+        """Announce the next tokens, `valid` (B, n); their mask (B, 1, n, width), None where plain causal is right."""
         count = valid.shape[1]
         past = self.width
         self.full = self.full and bool(valid.all())

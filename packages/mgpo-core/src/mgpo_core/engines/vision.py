@@ -108,7 +108,7 @@ def patch_embed_as_matmul(model: nn.Module) -> int:
 
 
 def batched_vision_attention(model: nn.Module) -> int:
-    """Attend to all images or windows of one size at once (under sdpa); same results and state_dict. Returns the count."""
+    """Attend to all chunks of one size at once (under sdpa); same results and state_dict. Returns how many."""
     return _recast(model, Qwen2_5_VLVisionAttention, _BatchedVisionAttention)
 
 

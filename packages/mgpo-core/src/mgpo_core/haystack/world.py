@@ -52,7 +52,7 @@ class Difficulty:
     """Diameter of the striped disc at a shape's centre."""
     amplitude: int = 60
     """Half the contrast of the stripes, in grey levels."""
-    twins: float = 0.3
+    twins: float = 0.15
     """Share of scenes in which one other shape has the target's colour."""
     noise: float = 4.0
     """Standard deviation of the grain on the shapes, in grey levels."""

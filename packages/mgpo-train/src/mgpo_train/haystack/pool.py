@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 
@@ -17,7 +17,9 @@ from mgpo_core.cropping import crop
 from mgpo_core.haystack import BUDGET
 from mgpo_core.haystack.world import DIFFICULTY, Scene, make_scene
 
-SEEN = DIFFICULTY["train"].seen
+LESSONS = replace(DIFFICULTY["train"], twins=0.3)
+"""The scenes to learn from: those of the train split, with twins twice as often, because they are what is hard."""
+SEEN = LESSONS.seen
 """Side of the picture the model is shown, in pixels; boxes below are in these pixels."""
 BOX_SIZES = (32, 40, 48)
 """Sides of the boxes the base is taught to write; their corners are multiples of `BOX_STEP`."""
@@ -71,7 +73,7 @@ def make_pool(n: int, seed: int, *, workers: int = 2) -> Pool:
 
 
 def _render(seed: int, index: int) -> tuple[Scene, np.ndarray, np.ndarray, tuple[Crop, ...]]:
-    scene = make_scene("train", seed, index, DIFFICULTY["train"])
+    scene = make_scene("train", seed, index, LESSONS)
     rng = np.random.default_rng((99, seed, index))
     original = scene.render()
     facts, pictures = [], []
