@@ -163,6 +163,9 @@ class MGPOTrainer(GRPOTrainer):
         names = dict.fromkeys(name for row in everyone for name in row)
         return {name: float(np.mean([row[name] for row in everyone if name in row])) for name in names}
 
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """None: upstream's describes a text model; the run's summary and report say what was trained."""
+
     # --- loss -------------------------------------------------------------------------------------------------
 
     def _get_per_token_logps_and_entropies(
@@ -200,7 +203,7 @@ class MGPOTrainer(GRPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         loss = super()._compute_loss(model, inputs)
-        if self._scored is not None and self.num_iterations == 1:
+        if self._scored is not None:
             self._log_turns(inputs, *self._scored)
         self._scored = None
         return loss
@@ -209,7 +212,8 @@ class MGPOTrainer(GRPOTrainer):
         """Per turn: entropy, and how far the trainer's log-probabilities are from the rollout engine's."""
         mode = "train" if self.model.training else "eval"
         turns = turn_numbers(inputs["completion_mask"] * inputs["tool_mask"])
-        gap = (logps - inputs["sampling_per_token_logps"]).abs()
+        # old log-probabilities, where there are any, are of the policy that sampled; the new ones have moved on
+        gap = (inputs.get("old_per_token_logps", logps) - inputs["sampling_per_token_logps"]).abs()
         for turn in range(1, int(turns.max()) + 1):
             here = turns == turn
             if here.any():

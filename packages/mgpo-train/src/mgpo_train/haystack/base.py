@@ -106,8 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output_dir", "--output-dir", type=Path, default=Path("outputs/haystack-base"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scenes", type=int, default=6000, help="scenes drawn for both stages")
-    parser.add_argument("--vision_steps", "--vision-steps", type=int, default=600)
-    parser.add_argument("--language_steps", "--language-steps", type=int, default=2000)
+    parser.add_argument("--vision_steps", "--vision-steps", type=int, default=1100)
+    parser.add_argument("--language_steps", "--language-steps", type=int, default=3000)
     options = parser.parse_args(argv)
     started = time.perf_counter()
     model, processor, figures = make_base(

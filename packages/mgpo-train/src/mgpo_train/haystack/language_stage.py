@@ -31,8 +31,8 @@ from mgpo_train.haystack.vision_stage import CELL, CELLS, cosine
 
 CLEAN = 0.88
 """Share of the stage with clean boxes."""
-NOISE = {"right": 0.2, "centre": 0.4, "anywhere": 0.4}
-"""What a noisy box is: on the target, near the centre of the picture, or anywhere."""
+NOISE = {"right": 0.2, "centre": 0.3, "anywhere": 0.25, "refused": 0.25}
+"""What a noisy box is: on the target, near the centre of the picture, anywhere, or one that the crop rules refuse."""
 BATCH = {"box": 40, "read": 3, "look": 2, "two_turn": 3}
 """Sequences a step: write a box; read a crop in one turn; guess from the small picture; answer after a crop."""
 WEIGHT = {"box": 10.0, "read": 0.7, "two_turn": 0.3, "pointer": 2.0}
@@ -114,7 +114,18 @@ class Teacher:
             return snapped_box(seen_box(scene, 0).center, side)
         if kind == "centre":
             return snapped_box((SEEN / 2 + self.rng.uniform(-12, 12), SEEN / 2 + self.rng.uniform(-12, 12)), side)
-        return snapped_box((self.rng.uniform(0, SEEN), self.rng.uniform(0, SEEN)), side)
+        box = snapped_box((self.rng.uniform(0, SEEN), self.rng.uniform(0, SEEN)), side)
+        return box if kind == "anywhere" else self._refused(box)
+
+    def _refused(self, box: Box) -> Box:
+        """The box spoilt in one of three ways: corners in the wrong order, too small, or beyond the picture's edge."""
+        kind = str(self.rng.choice(["reversed", "small", "outside"]))
+        if kind == "reversed":
+            return Box(box.x2, box.y1, box.x1, box.y2)
+        if kind == "small":
+            return Box(box.x1, box.y1, box.x1 + 2 * BOX_STEP, box.y1 + 2 * BOX_STEP)
+        shift = SEEN - box.x2 + BOX_STEP * int(self.rng.integers(1, 4))
+        return Box(box.x1 + shift, box.y1, box.x2 + shift, box.y2)
 
     def _encode(self, text: str) -> list[int]:
         return [*self.tokens.tokenizer.encode(text, add_special_tokens=False), self.tokens.end_id]
