@@ -80,11 +80,33 @@ def test_changing_the_mark_changes_the_downsized_picture_by_a_rounding_step_at_m
         ({"objects": (1, 9)}, "fewest"),
         ({"mark": 200}, "mark"),
         ({"twins": 2.0}, "share"),
+        ({"noise": "abc"}, "noise='abc': give a number"),
+        ({"noise": -1}, "0 or more"),
+        ({"twins": True}, "give a number"),
+        ({"canvas": "big"}, "canvas='big': give a whole number"),
+        ({"seen": 0}, "from 1"),
+        ({"amplitude": 64}, "from 0 to 63"),
+        ({"size": 100}, "0.7 times the smallest"),
+        ({"size": (160, 200, 240)}, "or two"),
+        ({"objects": 5.0}, "give a whole number"),
+        ({"objects": 6, "size": 440}, "do not fit"),
     ],
 )
 def test_wrong_arguments_are_refused_with_a_hint(arguments, hint):
     with pytest.raises(SampleError, match=hint):
         haystack.make(**arguments)
+
+
+def test_one_number_is_both_ends_of_a_range():
+    (sample,) = haystack.make(n=1, objects=5, size=200)
+    (same,) = haystack.make(n=1, objects=[5, 5], size=(200, 200))
+    assert sample.metadata["objects"] == 5
+    assert round(sample.boxes[0].width) == 200
+    assert sample.boxes == same.boxes
+
+
+def test_scenes_at_the_limit_of_the_room_are_still_made():
+    assert len(haystack.make(n=4, objects=6, size=300, mark=112)) == 4
 
 
 @pytest.mark.parametrize("name", haystack.CHECKPOINTS)

@@ -125,36 +125,131 @@ def test_the_command_tells_what_it_refuses(
 
 
 def test_a_folder_with_an_earlier_run_is_not_written_over(tmp_path: Path) -> None:
-    from mgpo_train.run import _prepare_output
+    from mgpo_train.output_folder import prepare
 
     config, given = make(tmp_path, "seed: 1\n", "--output_dir", str(tmp_path / "out"))
     out = tmp_path / "out"
-    prepare = {"config": config, "settings": given, "main": True}
-    assert _prepare_output(out, resume=False, **prepare) == (None, 0)
+    options = {"config": config, "settings": given, "main": True}
+    assert prepare(out, resume=False, **options) == (None, 0)
     (out / "metrics.jsonl").write_text("{}\n")
     (out / "notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match="--resume.*--overwrite.*--output_dir"):
-        _prepare_output(out, resume=False, **prepare)
+        prepare(out, resume=False, **options)
     config.overwrite = True
-    _prepare_output(out, resume=False, **prepare)
+    prepare(out, resume=False, **options)
     assert not (out / "metrics.jsonl").exists()
     assert (out / "notes.txt").exists()
 
 
 def test_resume_takes_the_newest_checkpoint_that_is_whole(tmp_path: Path) -> None:
-    from mgpo_train.run import _prepare_output
+    from mgpo_train.output_folder import prepare
 
     config, given = make(tmp_path, "seed: 1\n", "--output_dir", str(tmp_path / "out"))
     out = tmp_path / "out"
-    prepare = {"config": config, "settings": given, "main": True}
-    assert _prepare_output(out, resume=True, **prepare) == (None, 0)
+    options = {"config": config, "settings": given, "main": True}
+    assert prepare(out, resume=True, **options) == (None, 0)
     for step, state in ((9, {"global_step": 9}), (10, {"global_step": 10})):
         (out / f"checkpoint-{step}").mkdir()
         (out / f"checkpoint-{step}" / "trainer_state.json").write_text(json.dumps(state))
     (out / "checkpoint-11").mkdir()  # killed before its state was written
     (out / "checkpoint-12").mkdir()
     (out / "checkpoint-12" / "trainer_state.json").write_text('{"global_st')  # killed while it was
-    assert _prepare_output(out, resume=True, **prepare) == (out / "checkpoint-10", 10)
+    assert prepare(out, resume=True, **options) == (out / "checkpoint-10", 10)
     config.learning_rate = 0.5
     with pytest.raises(ConfigError, match=r"learning_rate was 1e-06 and is 0\.5"):
-        _prepare_output(out, resume=True, **prepare)
+        prepare(out, resume=True, **options)
+
+
+def finished_run(tmp_path: Path, *arguments: str):
+    """A folder as a run of 3 steps leaves it, and the configuration that asks for the same again."""
+    from mgpo_train.output_folder import prepare
+
+    out = tmp_path / "out"
+    text = f"max_steps: 3\nlr_scheduler_type: constant\noutput_dir: {out}\n"
+    config, given = make(tmp_path, text, *arguments)
+    prepare(out, config, resume=False, settings=given, main=True)
+    (out / "checkpoint-3").mkdir()
+    (out / "checkpoint-3" / "trainer_state.json").write_text('{"global_step": 3}')
+    (out / "summary.json").write_text('{"steps": 3}')
+    return out, text
+
+
+def test_resuming_a_finished_run_does_nothing_but_checks_the_options_first(tmp_path: Path) -> None:
+    from mgpo_train.run import run
+
+    _, text = finished_run(tmp_path)
+    config, given = make(tmp_path, text)
+    assert run(config, resume=True, given=given) == {"steps": 3}
+    config, given = make(tmp_path, text, "--reward_control", "shuffle")
+    with pytest.raises(ConfigError, match="reward_control was 'none' and is 'shuffle'"):
+        run(config, resume=True, given=given)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ["--template", "single_turn"],
+        ["--strict_boxes"],
+        ["--freeze", "vision"],
+        ["--min_pixels", "1568"],
+        ["--rewards", "accuracy", "format"],
+        ["--reward_weights", "2"],
+        ["--per_device_train_batch_size", "16"],
+        ["--gradient_accumulation_steps", "2"],
+        ["--temperature", "0.9"],
+        ["--beta", "0.01"],
+        ["--lr_scheduler_type", "linear"],
+        ["--max_completion_length", "32"],
+        ["--columns", "question=prompt"],
+    ],
+)
+def test_options_that_change_the_steps_are_refused_when_a_run_goes_on(tmp_path: Path, change: list[str]) -> None:
+    from mgpo_train.output_folder import check_same
+
+    out, text = finished_run(tmp_path)
+    config, _ = make(tmp_path, text, *change)
+    with pytest.raises(ConfigError, match=f"--resume: .*{change[0][2:]} was"):
+        check_same(out, config)
+
+
+@pytest.mark.parametrize("longer", [["--max_steps", "5"], ["--max_steps", "-1", "--num_train_epochs", "2"]])
+def test_a_finished_run_goes_on_when_more_steps_are_wanted(tmp_path: Path, longer: list[str], monkeypatch) -> None:
+    from mgpo_train import run as module
+
+    out, text = finished_run(tmp_path)
+    config, given = make(tmp_path, text, *longer, "--train_data", "haystack:train?n=960&seed=1")
+    reached = []
+
+    def load_policy(config):
+        reached.append(json.loads((out / "config.json").read_text()))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "load_policy", load_policy)
+    with pytest.raises(KeyboardInterrupt):
+        module.run(config, resume=True, given=given)
+    (written,) = reached
+    assert not (out / "summary.json").exists()
+    assert written["given"]["max_steps"] == 3, "what the first run was given stays"
+    assert written["given_on_resume"]["max_steps"] == config.max_steps == written["same_on_resume"]["max_steps"]
+
+
+def test_a_planned_learning_rate_holds_a_run_to_its_length(tmp_path: Path) -> None:
+    from mgpo_train.output_folder import check_same
+
+    out, text = finished_run(tmp_path, "--lr_scheduler_type", "linear")
+    config, _ = make(tmp_path, text, "--lr_scheduler_type", "linear", "--max_steps", "5")
+    with pytest.raises(ConfigError, match="max_steps was 3 and is 5, and lr_scheduler_type=linear plans"):
+        check_same(out, config)
+    config, _ = make(tmp_path, text, "--lr_scheduler_type", "linear", "--num_train_epochs", "5")
+    check_same(out, config)  # epochs count for nothing beside max_steps
+
+
+def test_a_finished_run_without_a_checkpoint_is_not_started_over_by_resume(tmp_path: Path) -> None:
+    from mgpo_train.output_folder import prepare
+
+    out, text = finished_run(tmp_path)
+    (out / "checkpoint-3" / "trainer_state.json").unlink()
+    config, given = make(tmp_path, text, "--max_steps", "5")
+    with pytest.raises(ConfigError, match="no checkpoint is left"):
+        prepare(out, config, resume=True, settings=given, main=True)
+    assert (out / "summary.json").exists()

@@ -54,6 +54,13 @@ def test_sft_takes_any_batch_size() -> None:
     assert MGPOConfig(method="sft", per_device_train_batch_size=7).prompts_per_step == 7
 
 
+def test_columns_may_be_written_as_text() -> None:
+    columns = {"question": "prompt", "answer": "model.truth"}
+    assert MGPOConfig(columns="question=prompt, answer=model.truth").columns == columns
+    assert MGPOConfig(columns='{"question": "prompt", "answer": "model.truth"}').columns == columns
+    assert MGPOConfig(columns="none").columns is None
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -78,6 +85,14 @@ def test_sft_takes_any_batch_size() -> None:
         ({"report_every": -1}, "0 or a positive number"),
         ({"dtype": "float8"}, "float32 or bfloat16"),
         ({"model": ""}, "model is empty"),
+        ({"train_data": "none"}, "train_data is none"),
+        ({"train_data": "{oops"}, "is not JSON"),
+        ({"columns": "question"}, "columns: 'question' maps nothing: write columns=question=prompt"),
+        ({"columns": {"question": 3}}, "no mapping of names"),
+        ({"use_vllm": True}, "not in this version; leave it out"),
+        ({"method": "sft", "rewards": ["format"]}, r"rewards=\['format'\] means nothing to method=sft"),
+        ({"method": "sft", "reward_control": "shuffle"}, "reward_control='shuffle' means nothing"),
+        ({"method": "sft", "beta": 0.1}, r"beta=0\.1 means nothing"),
     ],
 )
 def test_a_wrong_option_says_what_to_do(options: dict, words: str) -> None:

@@ -56,10 +56,13 @@ def test_a_folder_with_one_jsonl_file_is_read_with_images_beside_it(folder: Path
         ({"question": None}, "question", "missing"),
         ({"image": None}, "image", "give an image"),
         ({"image": "gone.png"}, "image", "does not exist"),
+        ({"image": "https://example.org/a.png"}, "image", "download it first"),
+        ({"image": {"path": "http://example.org/a.png", "bytes": None}}, "image", "download it first"),
         ({"answer": None}, "answer", "missing"),
         ({"answer": "C"}, "answer", "A to B"),
         ({"answer": True}, "answer", "text or a number"),
-        ({"choices": "red"}, "choices", "2 to 26"),
+        ({"choices": "red"}, "choices", "is 'red': give a line"),
+        ({"choices": "A) red"}, "choices", "is 'A) red': give a line"),
         ({"choices": ["red", ""]}, "choices", "2 to 26"),
         ({"choices": {"A": "red"}}, "choices", "list of texts"),
         ({"boxes": [[1, 2, 3]]}, "boxes", "pixels of the original"),
@@ -135,6 +138,35 @@ def test_a_limit_stops_a_run_in_which_too_many_rows_are_bad(folder: Path) -> Non
         load_samples(str(write(folder, GOOD | {"answer": None})), on_bad_sample="skip", max_bad_fraction=1.0)
 
 
+def test_rows_without_a_list_of_images_fall_back_to_the_one_image(folder: Path) -> None:
+    row = {"question": "Which?", "answer": "x"}
+    path = write(folder, row | {"image": "a.png", "images": None}, row | {"image": None, "images": ["a.png", "a.png"]})
+    assert [len(sample.images) for sample in load_samples(str(path))] == [1, 2]
+    assert all(sample.load().size == (60, 40) for sample in load_samples(str(path)))
+
+
+def test_rows_of_a_table_without_a_list_of_images_fall_back_too(tmp_path: Path) -> None:
+    from datasets import Dataset
+
+    rows = {
+        "question": ["Which?"] * 2,
+        "answer": ["x"] * 2,
+        "image": [png(colour="red"), None],
+        "images": [None, [png(colour="lime"), png(colour="blue")]],
+    }
+    Dataset.from_dict(rows).to_parquet(str(tmp_path / "rows.parquet"))
+    first, second = load_samples(str(tmp_path / "rows.parquet"))
+    seen = [sample.load(i).getpixel((0, 0)) for sample in (first, second) for i in range(len(sample.images))]
+    assert seen == [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+
+
+def test_lines_end_at_newlines_only_and_a_byte_order_mark_is_no_content(folder: Path) -> None:
+    text = json.dumps(GOOD | {"question": "One\u2028or two?"}, ensure_ascii=False)
+    (folder / "samples.jsonl").write_text("\ufeff" + text + "\r\n", encoding="utf-8")
+    (sample,) = load_samples(str(folder))
+    assert sample.question == "One\u2028or two?"
+
+
 def test_a_missing_column_is_named_with_those_there_are(folder: Path) -> None:
     path = write(folder, {"prompt": "Which?", "image": "a.png", "answer": "x"})
     with pytest.raises(SampleError, match=r"no column holds the question \(columns: prompt, image, answer\).*columns="):
@@ -148,6 +180,10 @@ def test_columns_can_be_mapped_even_nested_ones(folder: Path) -> None:
     assert (sample.question, sample.answer) == ("Which?", "x")
     (same,) = load_samples({"path": path, "columns": columns})
     assert same.question == "Which?"
+    (same,) = load_samples(f"{path}?columns=question=prompt,image=picture,answer=truth.text")
+    assert same.question == "Which?"
+    with pytest.raises(SampleError, match=r"'question' maps nothing: write columns=question=prompt"):
+        load_samples(f"{path}?columns=question")
     with pytest.raises(SampleError, match=r"does not have .* did you mean 'prompt'"):
         load_samples(path, columns=columns | {"question": "prompd"})
     with pytest.raises(SampleError, match=r"'qestion' is not one of our fields: did you mean 'question'"):
@@ -194,6 +230,50 @@ def test_parquet_files_keep_their_pictures_on_disk(tmp_path: Path, as_folder: bo
     assert len(pickle.dumps(samples[0].metadata)) < 1000
 
 
+@pytest.fixture
+def parquets(tmp_path: Path) -> Path:
+    """A folder with files of two splits, whose samples are called after them."""
+    from datasets import Dataset
+
+    for name in ("train-0", "train-1", "test-0"):
+        rows = {"question": ["Which?"], "image": [png()], "answer": ["x"], "id": [name]}
+        Dataset.from_dict(rows).to_parquet(str(tmp_path / f"{name}.parquet"))
+    return tmp_path
+
+
+def test_a_folder_of_parquet_files_gives_the_split_that_was_asked_for_or_none(parquets: Path) -> None:
+    assert [s.id for s in load_samples(f"{parquets}?split=train")] == ["train-0", "train-1"]
+    assert [s.id for s in load_samples(f"{parquets}?split=test")] == ["test-0"]
+    with pytest.raises(SampleError, match=r"no parquet file of split='val'; there are test-0\.parquet, train-0"):
+        load_samples(f"{parquets}?split=val")
+    with pytest.raises(SampleError, match=r"several splits .*give split= one of train, test"):
+        load_samples(str(parquets))
+    (parquets / "test").mkdir()
+    (parquets / "test-0.parquet").rename(parquets / "test" / "0.parquet")
+    assert [s.id for s in load_samples(f"{parquets}?split=test")] == ["test-0"]
+
+
+def test_a_saved_data_set_lists_its_splits(tmp_path: Path) -> None:
+    from datasets import Dataset, DatasetDict
+
+    table = Dataset.from_dict({"question": ["Which?"], "image": [png()], "answer": ["x"]})
+    DatasetDict({"train": table, "held_out": table}).save_to_disk(str(tmp_path / "saved"))
+    assert len(load_samples(str(tmp_path / "saved"))) == 1
+    assert len(load_samples(f"{tmp_path / 'saved'}?split=held_out")) == 1
+    with pytest.raises(SampleError, match="no split 'val': give split= one of train, held_out"):
+        load_samples(f"{tmp_path / 'saved'}?split=val")
+
+
+@pytest.mark.parametrize("option", ["split=val", "seed=0", "name=small"])
+def test_options_without_a_meaning_are_refused_not_ignored(folder: Path, parquets: Path, option: str) -> None:
+    write(folder, GOOD)
+    for place in (folder, folder / "samples.jsonl", parquets / "train-0.parquet", "haystack:val"):
+        if option == "seed=0" and place == "haystack:val":
+            continue
+        with pytest.raises(SampleError, match=f"'{option.split('=')[0]}' is no option of"):
+            load_samples(f"{place}?{option}")
+
+
 def test_mme_realworlds_schema_is_known_by_name(tmp_path: Path) -> None:
     from datasets import Dataset
 
@@ -237,6 +317,13 @@ def test_haystack_is_made_to_order() -> None:
     [
         ("haystack:vall", "vall"),
         ("haystack:val?canvs=3", "did you mean 'canvas'"),
+        ("haystack:val?noise=abc", "noise='abc': give a number"),
+        ("haystack:val?size=100", "size=.100, 100.: the mark"),
+        ("haystack:val?seen=84", "'seen' of 'haystack:val' is fixed"),
+        ("haystack:val?seed=x", "seed='x'"),
+        ("haystack:val?columns=question=prompt", "'columns' is no option"),
+        ("photos", "no such file or folder: 'photos'"),
+        ("photos/", "no such file or folder"),
         ("nowhere/samples.jsonl", "does not exist"),
         ("./nowhere", "does not exist"),
         ({"split": "train"}, "names no path"),
@@ -251,13 +338,21 @@ def test_a_wrong_spec_says_what_to_do(spec: str | dict, words: str) -> None:
 
 
 def test_an_empty_data_set_is_refused(folder: Path) -> None:
-    with pytest.raises(SampleError, match="no column holds the question"):
+    with pytest.raises(SampleError, match=r"samples\.jsonl has no rows"):
         load_samples(str(write(folder, "")))
     (folder / "samples.jsonl").unlink()
     with pytest.raises(SampleError, match=r"neither a \.jsonl file nor parquet"):
         load_samples(str(folder))
 
 
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_json_array_is_told_from_lines_of_objects(folder: Path, indent: int | None) -> None:
+    (folder / "samples.json").write_text(json.dumps([GOOD, GOOD], indent=indent))
+    with pytest.raises(SampleError, match="holds a JSON array: write one object per line"):
+        load_samples(str(folder / "samples.json"))
+
+
 def test_specs_are_parsed_from_text() -> None:
     spec = DataSpec.parse("org/name?split=test&n=50&schema=mme-realworld")
     assert (spec.path, spec.split, spec.n, spec.schema) == ("org/name", "test", 50, "mme-realworld")
+    assert DataSpec.parse("org/name?split=2024").split == "2024"

@@ -170,3 +170,39 @@ def test_time_is_summed_over_the_parts_of_a_resumed_run() -> None:
     rows = [{"step": step, "time/seconds": 2.0} for step in range(1, 5)]
     assert timing(rows) == {"steps": 4, "seconds": 8.0, "seconds_per_step": 2.0}
     assert timing([]) == {"steps": 0, "seconds": 0.0, "seconds_per_step": None}
+
+
+def test_seconds_of_a_step_run_from_the_end_of_the_one_before_without_figures_and_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    from mgpo_train import callbacks
+    from mgpo_train.config import MGPOConfig
+
+    clock = [100.0]
+    monkeypatch.setattr(callbacks.time, "perf_counter", lambda: clock[0])
+    config = MGPOConfig(output_dir=str(tmp_path), progress=False, plot_every=0, report_every=0)
+    callback = callbacks.RunCallback(MetricsLog(tmp_path), config)
+    state = SimpleNamespace(is_world_process_zero=True, global_step=0, max_steps=2)
+    callback.on_train_begin(None, state, None)
+    for step in (1, 2):
+        clock[0] += 3.0  # the batch is made
+        callback.on_step_begin(None, state, None)
+        clock[0] += 4.0
+        state.global_step = step
+        callback.on_step_end(None, state, None)
+        callback.on_log(None, state, None, logs={"loss": 0.0})
+        clock[0] += 50.0  # a checkpoint is written
+        callback.on_save(None, state, None)
+    assert [row["time/seconds"] for row in callback.log.rows()] == [7.0, 7.0]
+
+
+def test_a_report_of_several_parts_has_no_averages_over_them(tmp_path: Path) -> None:
+    from mgpo_train.report import write_run_report
+
+    one = write_run_report(tmp_path / "one.html", {"training": BATCH, "after": []}, title="a run")
+    two = write_run_report(tmp_path / "two.html", {"before": BATCH, "after": BATCH}, title="a run")
+    assert one is not None and two is not None
+    assert "<dt>Accuracy</dt>" in one.read_text() and "tiles above" in one.read_text()
+    assert "<dt>Accuracy</dt>" not in two.read_text() and "tiles above" not in two.read_text()

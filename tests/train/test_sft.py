@@ -45,7 +45,9 @@ def test_training_moves_the_loss_and_leaves_frozen_parts_alone(tmp_path):
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     samples = haystack.make("train", n=2, seed=2) * 2  # two answers to learn by heart
     log = MetricsLog(tmp_path)
-    train_sft(model, processor, make_config(tmp_path, max_steps=8, learning_rate=2e-3), samples, log)
+    train_sft(model, processor, make_config(tmp_path, max_steps=8, learning_rate=2e-3, save_steps=8), samples, log)
+    assert (tmp_path / "checkpoint-8" / "trainer_state.json").is_file()
+    assert not list(tmp_path.rglob("README.md")), "upstream's model card describes another kind of run"
     losses = [row["loss"] for row in log.rows()]
     assert len(losses) == 8 and losses[-1] < 0.5 * losses[0]
     moved = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mgpo_core import EngineError, SampleError
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.episode import Episode
 from mgpo_train.config import MGPOConfig
@@ -16,7 +17,7 @@ from mgpo_train.haystack.architecture import build_model, build_processor, build
 from mgpo_train.haystack.base import protocol
 from mgpo_train.model import freeze_parts, load_policy, part_of
 from mgpo_train.options import ConfigError
-from mgpo_train.sizing import Sizing, estimate_memory, size_run
+from mgpo_train.sizing import Sizing, estimate_memory, planned_steps, size_run
 
 PIXELS = {"min_pixels": 4 * 28 * 28, "max_pixels": 168 * 168}
 
@@ -73,6 +74,7 @@ def test_memory_grows_with_what_is_kept(config: MGPOConfig) -> None:
         changed = MGPOConfig(**{"model": config.model, **PIXELS, **options})
         return sum(estimate_memory(changed, 400, 300, 10_000, 8_000).values())
 
+    assert total(method="sft", num_generations=2) < total()
     assert total(beta=0.01) == total() + 40_000
     assert total(per_device_train_batch_size=16) > 1.9 * total(per_device_train_batch_size=8)
     assert total(gradient_checkpointing=True) < total(gradient_checkpointing=False)
@@ -86,6 +88,28 @@ def test_the_dry_run_prints_options_data_and_size(config: MGPOConfig, capsys: py
         assert line in text
     for word in ("samples  ", "tokens per image  36", "longest sequence", "parameters", "memory (at most)"):
         assert word in text
+
+
+def test_the_dry_run_tells_budget_and_earlier_run_and_refuses_before_it_prints(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
+    data = {"train_data": "haystack:train?n=8", "eval_data": None}
+    print_dry_run(MGPOConfig(model="haystack:base", output_dir=str(tmp_path), **data), {})
+    text = capsys.readouterr().out
+    assert "min_pixels: 3136\nmax_pixels: 28224\n" in text
+    assert "holds an earlier run (metrics.jsonl)" in text
+    with pytest.raises(SampleError, match="no such file or folder"):
+        print_dry_run(MGPOConfig(train_data="photos"), {})
+    with pytest.raises(EngineError, match="no model folder"):
+        print_dry_run(MGPOConfig(model=str(tmp_path / "nowhere"), **PIXELS), {})
+    assert capsys.readouterr().out == ""
+
+
+def test_an_incomplete_last_batch_counts_for_sft_alone() -> None:
+    options = {"per_device_train_batch_size": 8, "num_train_epochs": 2}
+    assert planned_steps(MGPOConfig(method="sft", **options), 20) == 6
+    assert planned_steps(MGPOConfig(method="mgpo", num_generations=2, **options), 22) == 10
 
 
 def test_freezing_names_parts_that_exist(config: MGPOConfig) -> None:

@@ -21,7 +21,8 @@ def step(request, tmp_path_factory):
         per_device_train_batch_size=12,
         num_generations=4,
         max_completion_length=24,
-        temperature=1.3,  # more diverse rollouts: refused boxes and truncated turns among them
+        # diverse rollouts: refused boxes, turns of several lengths; a one-look answer needs more heat to vary
+        temperature=1.3 if request.param == "mgpo" else 3.0,
         max_steps=1,
         seed=3,
         report_to="none",
@@ -66,6 +67,10 @@ def test_the_mask_is_one_on_sampled_tokens_of_every_turn_and_zero_elsewhere(step
             int(e) for e in expected[record.prompt_length :]
         ]
         assert mask[row, len(record.ids) - record.prompt_length :].sum() == 0
+        completion = record.ids[record.prompt_length :]
+        assert (
+            inputs["completion_ids"][row, : len(completion)].tolist() == completion
+        )  # sampled ids, not re-encoded text
         sampled = [record.ids[at] for start, end in record.spans for at in range(start, end)]
         assert trainer.tokens.image_id not in sampled
         assert len(record.spans) == len(trajectory.turns)

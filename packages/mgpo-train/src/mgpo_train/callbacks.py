@@ -35,7 +35,7 @@ class RunCallback(TrainerCallback):
         self.log = metrics_log
         self.config = config
         self.bar: Any = None
-        self._started = 0.0
+        self._mark = 0.0
         self._seconds = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -43,12 +43,13 @@ class RunCallback(TrainerCallback):
             from tqdm.auto import tqdm
 
             self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=self.config.method, unit="step")
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._started = time.perf_counter()
+        self._mark = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._seconds += time.perf_counter() - self._started
+        # from the end of the step before: SFT makes its batch before the step begins, GRPO its rollouts after
+        now = time.perf_counter()
+        self._seconds += now - self._mark
+        self._mark = now
         if self.bar is not None:
             self.bar.update(state.global_step - self.bar.n)
 
@@ -63,6 +64,10 @@ class RunCallback(TrainerCallback):
             shown = {SHOWN[name]: f"{logs[name]:.2f}" for name in SHOWN if isinstance(logs.get(name), float)}
             self.bar.set_postfix(shown)
         self._redraw(state.global_step)
+        self._mark = time.perf_counter()  # figures and checkpoints are not part of a step
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._mark = time.perf_counter()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.bar is not None:

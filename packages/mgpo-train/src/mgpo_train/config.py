@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -11,11 +12,16 @@ from trl import GRPOConfig
 
 from mgpo_core import CoordinateSpace, PixelBudget
 from mgpo_core.cropping import CropRules
+from mgpo_core.errors import SampleError
+from mgpo_train.data_spec import parse_columns
 from mgpo_train.options import METHODS, PARTS, REWARD_CONTROLS, ConfigError, RunOptions, nearest
 from mgpo_train.rewards import REWARDS
 
 if TYPE_CHECKING:
     from mgpo_core.templates import Template
+
+ONLY_WITH_ROLLOUTS = ("rewards", "reward_weights", "reward_control", "beta")
+"""Options that say nothing to supervised fine-tuning."""
 
 
 @dataclass
@@ -35,6 +41,7 @@ class MGPOConfig(RunOptions, GRPOConfig):
 
     def __post_init__(self) -> None:
         self._check_method()
+        self._read_mappings()
         self._check_data()
         self._check_model()
         self._check_rewards()
@@ -60,10 +67,46 @@ class MGPOConfig(RunOptions, GRPOConfig):
                 "leave template out, or use method=mgpo"
             )
         self.make_template()
+        if self.use_vllm:
+            raise ConfigError(
+                "use_vllm=true: rollouts with vLLM are not in this version; leave it out, and the transformers engine "
+                "makes them"
+            )
+        if self.method == "sft":
+            self._check_sft()
+
+    def _check_sft(self) -> None:
+        defaults = {field.name: field for field in fields(RunOptions)}
+        for name in ONLY_WITH_ROLLOUTS:
+            field, value = defaults[name], getattr(self, name)
+            if value != (field.default_factory() if callable(field.default_factory) else field.default):
+                raise ConfigError(
+                    f"{name}={value!r} means nothing to method=sft, which has no rollouts: leave it out, "
+                    "or use method=mgpo or method=grpo"
+                )
+
+    def _read_mappings(self) -> None:
+        """Turn the texts of the command line into mappings where mappings are meant."""
+        for name in ("train_data", "eval_data", "eval_ood_data", "columns"):
+            value = getattr(self, name)
+            if isinstance(value, str) and value.lstrip().startswith("{"):
+                try:
+                    setattr(self, name, json.loads(value))
+                except json.JSONDecodeError as error:
+                    raise ConfigError(f"{name}={value!r} is not JSON ({error})") from error
+        if self.columns in (None, "", "none"):
+            self.columns = None
+            return
+        try:
+            self.columns = parse_columns(self.columns, "columns")
+        except SampleError as error:
+            raise ConfigError(str(error)) from error
 
     def _check_data(self) -> None:
-        if not self.train_data:
-            raise ConfigError("train_data is empty: name a file, a hub id or haystack:train?n=960&seed=1")
+        if not self.train_data or self.train_data == "none":
+            raise ConfigError(
+                f"train_data is {self.train_data or 'empty'}: name a file, a hub id or haystack:train?n=960&seed=1"
+            )
         if self.check_images not in ("quick", "full"):
             raise ConfigError(f"check_images={self.check_images!r}: use quick or full")
         if self.on_bad_sample not in ("error", "skip"):

@@ -4,68 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
 
 from mgpo_core import Sample
 from mgpo_core.errors import SampleError
-from mgpo_train.options import nearest
-from mgpo_train.rows import Columns, RowImage, read_row
+from mgpo_train.data_spec import HAYSTACK, DataSpec
+from mgpo_train.rows import Columns, RowImage, image_cells, read_row
 
 KNOWN_SCHEMAS = {"xinyu1205/mme_realworld_train_21690": "mme-realworld"}
 """Hub ids whose schema needs no naming; any id with "mme-realworld" in it counts too."""
 SHOWN_ERRORS = 5
-
-
-@dataclass(frozen=True)
-class DataSpec:
-    """Where samples come from: the parsed form of `train_data` and `eval_data`."""
-
-    path: str
-    """haystack:SPLIT, a .jsonl or .parquet file, a folder, or a hub id."""
-    split: str | None = None
-    n: int | None = None
-    """At most so many rows, from the start (haystack: exactly so many)."""
-    seed: int = 0
-    """haystack only."""
-    columns: Mapping[str, str] = field(default_factory=dict)
-    schema: str | None = None
-    images: str | None = None
-    """Folder that image paths are relative to; default: the folder of the JSONL file."""
-    name: str | None = None
-    """Configuration of a hub data set."""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """haystack only: difficulty."""
-
-    @classmethod
-    def parse(cls, value: str | Mapping[str, Any]) -> DataSpec:
-        """From `PATH?key=value&...` or a mapping with `path`; raises SampleError naming an unknown key."""
-        if isinstance(value, str):
-            path, _, query = value.partition("?")
-            given: dict[str, Any] = {k: _scalar(v) for k, v in parse_qsl(query, keep_blank_values=True)}
-            given["path"] = path
-        else:
-            given = dict(value)
-        kind = given.pop("kind", None)
-        if kind == "haystack":
-            given["path"] = "haystack:" + str(given.pop("split", "train"))
-        elif kind is not None:
-            raise SampleError(f"data: kind={kind!r}: only haystack has one; give path=FILE, FOLDER or hub id instead")
-        if not given.get("path"):
-            raise SampleError(f"data: {value!r} names no path: give a file, a folder, a hub id or haystack:train")
-        known = {f.name for f in fields(cls)} - {"options"}
-        extra = {k: given.pop(k) for k in list(given) if k not in known}
-        if extra and not str(given["path"]).startswith("haystack:"):
-            name = next(iter(extra))
-            raise SampleError(f"data: {name!r} is no option of {given['path']!r}: {nearest(name, known)}")
-        spec = cls(**{k: v for k, v in given.items() if v is not None}, options=extra)
-        if spec.n is not None and (not isinstance(spec.n, int) or spec.n < 1):
-            raise SampleError(f"data: n={spec.n!r} of {spec.path!r}: give a positive whole number")
-        return spec
+SPLITS = ("train", "val", "valid", "validation", "dev", "test")
+"""What parquet files of a folder may be called by the part of the data that they hold."""
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class SampleSet(list[Sample]):
@@ -110,10 +66,10 @@ def load_samples(
     `max_bad_fraction` of the rows are bad.
     """
     parsed = DataSpec.parse(spec)
+    if parsed.path.startswith(HAYSTACK):
+        return _haystack(parsed)
     if columns:
         parsed = replace(parsed, columns={**columns, **parsed.columns})
-    if parsed.path.startswith("haystack:"):
-        return _haystack(parsed)
     table = _open(parsed)
     schema = parsed.schema or _guess_schema(parsed.path)
     resolved = Columns.resolve(table.available, schema, parsed.columns, table.source)
@@ -152,16 +108,9 @@ def _check_bad(bad: list[str], total: int, limit: float, source: str) -> None:
 def _haystack(spec: DataSpec) -> SampleSet:
     from mgpo_core import haystack
 
-    split = spec.path.removeprefix("haystack:") or "train"
-    n = spec.n or 512
-    used = {"split": spec.split, "columns": spec.columns or None, "schema": spec.schema, "images": spec.images}
-    for key, value in used.items():
-        if value is not None and key != "columns":
-            raise SampleError(f"data: {key!r} is no option of {spec.path!r}, whose samples are made, not read")
+    split, seed = spec.path.removeprefix(HAYSTACK) or "train", spec.seed or 0
     try:
-        return SampleSet(
-            haystack.make(split, n, spec.seed, **dict(spec.options)), f"haystack:{split} (seed {spec.seed})"
-        )
+        return SampleSet(haystack.make(split, spec.n or 512, seed, **spec.options), f"{HAYSTACK}{split} (seed {seed})")
     except (TypeError, ValueError) as error:
         raise SampleError(f"data: {spec.path!r}: {error}") from error
 
@@ -171,48 +120,91 @@ def _open(spec: DataSpec) -> _Table:
     if path.suffix in (".jsonl", ".json") and path.is_file():
         return _jsonl(path, spec)
     if path.suffix == ".parquet" and path.is_file():
+        spec.refuse("it is one file, all of which is read", "split", "name")
         return _hub_table(_load("parquet", data_files=str(path), split="train"), str(path), spec)
     if path.is_dir():
         return _folder(path, spec)
-    if (
-        spec.path.count("/") > 1
-        or path.suffix in (".jsonl", ".json", ".parquet")
-        or spec.path.startswith((".", "/", "~"))
-    ):
-        raise SampleError(f"data: {spec.path!r} does not exist (working folder: {os.getcwd()})")
+    if path.is_file():
+        raise SampleError(f"data: {spec.path!r} is neither a .jsonl nor a .parquet file")
+    if not _HUB_ID.fullmatch(spec.path) or path.suffix in (".jsonl", ".json", ".parquet") or spec.path[0] == ".":
+        raise SampleError(
+            f"data: no such file or folder: {spec.path!r} does not exist (working folder: {os.getcwd()}; "
+            "a data set of the hub is named OWNER/NAME)"
+        )
     return _hub_table(_load(spec.path, name=spec.name, split=spec.split or "train"), spec.path, spec)
 
 
 def _folder(path: Path, spec: DataSpec) -> _Table:
     lists = sorted(path.glob("*.jsonl"))
-    if len(lists) == 1:
-        return _jsonl(lists[0], spec)
     if len(lists) > 1:
-        raise SampleError(
-            f"data: {path} holds {len(lists)} .jsonl files: name one of {', '.join(f.name for f in lists)}"
-        )
+        names = ", ".join(f.name for f in lists)
+        raise SampleError(f"data: {path} holds {len(lists)} .jsonl files: name one of {names}")
+    if lists:
+        return _jsonl(lists[0], spec)
+    spec.refuse("only data sets of the hub have configurations", "name")
     if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
-        from datasets import load_from_disk
-
-        saved = load_from_disk(str(path))
-        return _hub_table(saved if not isinstance(saved, dict) else saved[spec.split or "train"], str(path), spec)
-    parquets = sorted(str(f) for f in path.rglob("*.parquet"))
+        return _hub_table(_saved(path, spec), str(path), spec)
+    parquets = sorted(path.rglob("*.parquet"))
     if parquets:
-        wanted = [f for f in parquets if spec.split is None or Path(f).name.startswith(spec.split)]
-        return _hub_table(_load("parquet", data_files=wanted or parquets, split="train"), str(path), spec)
+        files = [str(f) for f in _of_split(parquets, path, spec.split)]
+        return _hub_table(_load("parquet", data_files=files, split="train"), str(path), spec)
     raise SampleError(
         f"data: {path} holds neither a .jsonl file nor parquet files: write one JSON object per line, see --help"
     )
 
 
+def _saved(path: Path, spec: DataSpec) -> Any:
+    """What `datasets` saved into a folder: one table, or the wanted one of several."""
+    from datasets import load_from_disk
+
+    saved = load_from_disk(str(path))
+    if not isinstance(saved, dict):
+        spec.refuse("it holds one table, all of which is read", "split")
+        return saved
+    split = spec.split or "train"
+    if split not in saved:
+        raise SampleError(f"data: {path} has no split {split!r}: give split= one of {', '.join(saved)}")
+    return saved[split]
+
+
+def _of_split(files: list[Path], folder: Path, split: str | None) -> list[Path]:
+    """The files that hold a split, by their names or folders; never a mixture of splits that nobody asked for."""
+    inside = {file: file.relative_to(folder) for file in files}
+    names = ", ".join(str(name) for name in list(inside.values())[:SHOWN_ERRORS])
+    names += f" and {len(files) - SHOWN_ERRORS} more" if len(files) > SHOWN_ERRORS else ""
+    if split is None:
+        parts = {p for name in inside.values() for p in (*name.parts[:-1], re.split(r"[-_.]", name.name)[0])}
+        mixed = [part for part in SPLITS if part in parts]
+        if len(mixed) > 1:
+            raise SampleError(
+                f"data: {folder} holds parquet files of several splits ({names}): give split= one of {', '.join(mixed)}"
+            )
+        return files
+    found = [file for file, name in inside.items() if name.name.startswith(split) or split in name.parts[:-1]]
+    if not found:
+        raise SampleError(f"data: {folder} has no parquet file of split={split!r}; there are {names}")
+    return found
+
+
 def _jsonl(path: Path, spec: DataSpec) -> _Table:
-    lines = [(i, line) for i, line in enumerate(path.read_text("utf-8").splitlines(), start=1) if line.strip()]
+    spec.refuse(f"all of {path.name} is read; keep each split in a file of its own", "split", "name")
+    try:
+        # split at newlines alone: JSON texts may hold the other characters that str.splitlines() splits at
+        lines = [(i, line) for i, line in enumerate(path.read_text("utf-8-sig").split("\n"), start=1) if line.strip()]
+    except UnicodeDecodeError as error:
+        raise SampleError(f"{path} is not UTF-8 text ({error}): save it as UTF-8") from error
+    if not lines:
+        raise SampleError(f"{path} has no rows")
     available: dict[str, None] = {}
     for _, line in lines:
         try:
-            available.update(dict.fromkeys(json.loads(line)))
-        except (json.JSONDecodeError, TypeError):
+            available.update(dict.fromkeys(_parse_line(line, "")))
+        except SampleError:
             continue  # reported with its line number when the row is read
+    if lines[0][1].lstrip().startswith("[") and not available:
+        raise SampleError(f"{path} holds a JSON array: write one object per line, without brackets and commas around")
+    if not available:
+        _parse_line(lines[0][1], f"{path.name}, line {lines[0][0]}")
 
     def rows() -> Iterator[tuple[str, Callable[[], Mapping[str, Any]]]]:
         for number, line in lines:
@@ -239,8 +231,9 @@ def _load(path: str, **options: Any) -> Any:
     try:
         return load_dataset(path, **{k: v for k, v in options.items() if v is not None})
     except Exception as error:  # datasets and the hub client raise a dozen unrelated types here
+        here = "" if path == "parquet" else "; there is no such file or folder here, so it was looked up on the hub"
         raise SampleError(
-            f"data: could not load {path!r} ({type(error).__name__}: {error}): check name, split and network"
+            f"data: could not load {path!r} ({type(error).__name__}: {error}): check name, split and network{here}"
         ) from error
 
 
@@ -267,9 +260,7 @@ def _lazy(sample: Sample, read: Callable[[], Mapping[str, Any]], columns: Column
     """The same sample with in-table image bytes replaced by a way to fetch them again."""
 
     def cell(position: int) -> Any:
-        row = read()
-        value = columns.get(row, "images") if "images" in columns.of else columns.get(row, "image")
-        return value[position] if isinstance(value, list | tuple) else value
+        return image_cells(read(), columns)[1][position]
 
     sources = tuple(
         source if isinstance(source, str) else RowImage(partial(cell, i), name)
@@ -281,12 +272,3 @@ def _lazy(sample: Sample, read: Callable[[], Mapping[str, Any]], columns: Column
 def _guess_schema(path: str) -> str:
     lowered = path.lower().replace("_", "-")
     return KNOWN_SCHEMAS.get(path, "mme-realworld" if "mme-realworld" in lowered else "plain")
-
-
-def _scalar(text: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return {"true": True, "false": False}.get(text.lower(), text)

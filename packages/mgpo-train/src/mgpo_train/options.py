@@ -61,7 +61,7 @@ class RunOptions:
         None, "A second held-out set, usually harder; its own rows in the table."
     )
     columns: dict | str | None = _option(
-        None, 'Our field = your column, as in {"question": "prompt", "image": "picture"}, for train and eval data.'
+        None, "Our field = your column, as in question=prompt,image=picture, for train and eval data."
     )
     check_images: str = _option(
         "quick", "Before training: quick (header and end of each picture) or full (decode all)."
@@ -75,10 +75,10 @@ class RunOptions:
     attn_implementation: str | None = _option(None, "Attention kernel: sdpa, eager, flash_attention_2. Default: best.")
     freeze: list[str] = _option([], "Parts that stay as they are: any of vision, merger, language.")
     min_pixels: int | None = _option(
-        None, "Fewest pixels of a picture shown to the model. Default 200704 (256 tokens)."
+        None, "Fewest pixels of a picture shown to the model. Default: 200704 (256 tokens); haystack models 3136."
     )
     max_pixels: int | None = _option(
-        None, "Most pixels of a picture shown to the model. Default 1003520 (1280 tokens)."
+        None, "Most pixels of a picture shown to the model. Default: 1003520 (1280 tokens); haystack models 28224."
     )
     coordinate_space: str = _option("absolute", "How the model writes boxes: absolute (Qwen2.5-VL), 0-1000 (Qwen3-VL).")
     crop_min_side: float = _option(28.0, "A box is refused unless both sides are longer (pixels of the model's input).")

@@ -29,10 +29,11 @@ def write_run_report(
     shown = [_labelled(trajectory, part) for part, trajectories in parts.items() for trajectory in trajectories]
     if not shown:
         return None
-    header = _table(summary) + _picture(curves) + _contents(parts)
+    one_part = sum(bool(trajectories) for trajectories in parts.values()) == 1
+    header = _table(summary) + _picture(curves) + _contents(parts, tiles=one_part)
     path = Path(path)
     aside = path.with_suffix(".tmp.html")
-    write_report(aside, shown, title, header)
+    write_report(aside, shown, title, header, tiles=one_part)  # no average over before and after
     aside.replace(path)
     return path
 
@@ -42,9 +43,10 @@ def _labelled(trajectory: Trajectory, part: str) -> Trajectory:
     return dataclasses.replace(trajectory, sample_id=f"{part}: {trajectory.sample_id}")
 
 
-def _contents(parts: Mapping[str, Sequence[Trajectory]]) -> str:
+def _contents(parts: Mapping[str, Sequence[Trajectory]], *, tiles: bool) -> str:
     counts = ", ".join(f"{len(trajectories)} {part}" for part, trajectories in parts.items() if trajectories)
-    return f"<p>Trajectories below: {html.escape(counts)}. The tiles above count these only.</p>"
+    note = " The tiles above count these only." if tiles else ""
+    return f"<p>Trajectories below: {html.escape(counts)}.{note}</p>"
 
 
 def _table(summary: Mapping[str, Any] | None) -> str:

@@ -36,6 +36,7 @@ SCHEMAS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _ORIENTATION = 0x0112
 _LAST_BYTES = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 """What a complete file of the format has at its end."""
@@ -118,8 +119,8 @@ def read_row(
         raise _bad(name, columns, "question", f"is {_show(question)}: give a non-empty text")
     choices = _choices(columns.get(row, "choices"), name, columns)
     answer = _answer(columns.get(row, "answer"), choices, name, columns)
-    images = _images(row, columns, name, folder)
-    sizes = [_verify(source, name, columns, full=full) for source in images]
+    field, images = _images(row, columns, name, folder)
+    sizes = [_verify(source, name, columns, field, full=full) for source in images]
     used = {column.split(".")[0] for column in columns.of.values()}
     extra = {k: v for k, v in row.items() if k not in used and isinstance(v, str | int | float | bool) and k != "bytes"}
     identity = columns.get(row, "id")
@@ -146,27 +147,34 @@ def as_source(value: Any, folder: Path | None) -> Any:
     return value
 
 
-def _image_field(columns: Columns) -> str:
-    return "images" if "images" in columns.of else "image"
+def image_cells(row: Mapping[str, Any], columns: Columns) -> tuple[str, list[Any]]:
+    """(our field, its cells): `images`, or `image` where the row has no list of several."""
+    value = columns.get(row, "images")
+    field = "image" if value is None or value == [] or value == "" else "images"
+    if field == "image" and "image" in columns.of:
+        value = columns.get(row, "image")
+    elif "images" in columns.of:
+        field = "images"
+    return field, list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _images(row: Mapping[str, Any], columns: Columns, name: str, folder: Path | None) -> list[Any]:
-    field = _image_field(columns)
-    value = columns.get(row, field)
-    if value is None and field == "images":
-        field, value = "image", columns.get(row, "image")
-    values = list(value) if isinstance(value, list | tuple) else [value]
+def _images(row: Mapping[str, Any], columns: Columns, name: str, folder: Path | None) -> tuple[str, list[Any]]:
+    """(our field, sources of its images)."""
+    field, values = image_cells(row, columns)
     if not values or any(v is None or v == "" for v in values):
-        raise _bad(name, columns, field, f"is {_show(value)}: give an image")
+        raise _bad(name, columns, field, f"is {_show(values[0] if len(values) == 1 else values)}: give an image")
+    for value in values:
+        place = value.get("path") if isinstance(value, Mapping) and value.get("bytes") is None else value
+        if isinstance(place, str) and _ADDRESS.match(place):
+            raise _bad(name, columns, field, f"is the address {_show(place)}: download it first and give its path")
     try:
-        return [as_source(v, folder) for v in values]
+        return field, [as_source(v, folder) for v in values]
     except (binascii.Error, ValueError) as error:
         raise _bad(name, columns, field, f"is not base64: {error}") from error
 
 
-def _verify(source: Any, name: str, columns: Columns, *, full: bool) -> tuple[int, int]:
+def _verify(source: Any, name: str, columns: Columns, field: str, *, full: bool) -> tuple[int, int]:
     """Size in pixels (width, height) of a readable picture; raises SampleError for any other."""
-    field = _image_field(columns)
     if isinstance(source, Image.Image):
         return source.size
     if not isinstance(source, str | bytes | os.PathLike):
@@ -215,15 +223,15 @@ def _tail(path: str | os.PathLike[str]) -> bytes:
 def _choices(value: Any, name: str, columns: Columns) -> tuple[str, ...]:
     if value is None or value == "" or value == []:
         return ()
+    given = value
     if isinstance(value, str):  # a block of lines "(A) red\n(B) blue"
         value = re.findall(r"^\s*\(?[A-Z][).:]\s*(.*\S)", value, flags=re.MULTILINE)
     if not isinstance(value, list | tuple) or not all(isinstance(v, str | int | float) for v in value):
-        raise _bad(name, columns, "choices", f"is {_show(value)}: give a list of texts")
+        raise _bad(name, columns, "choices", f"is {_show(given)}: give a list of texts")
     texts = [re.sub(rf"^\s*\(?{choice_letter(i)}[).:]\s*", "", str(v)).strip() for i, v in enumerate(value)]
     if len(texts) < 2 or len(texts) > 26 or not all(texts):
-        raise _bad(
-            name, columns, "choices", f"is {_show(value)}: give 2 to 26 non-empty texts, or none for open answers"
-        )
+        hint = "a line '(A) ...' for each choice" if isinstance(given, str) else "2 to 26 non-empty texts"
+        raise _bad(name, columns, "choices", f"is {_show(given)}: give {hint}, or none for open answers")
     return tuple(texts)
 
 

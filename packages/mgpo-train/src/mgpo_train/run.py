@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,21 +11,29 @@ from typing import Any
 
 from transformers import set_seed
 
+from mgpo_core.engines.loading import resolve_model
 from mgpo_core.trajectory import Trajectory
 from mgpo_train.callbacks import attach, title_of
 from mgpo_train.config import MGPOConfig
 from mgpo_train.curves import plot_curves
 from mgpo_train.data import SampleSet, load_samples
 from mgpo_train.evaluate import evaluate
-from mgpo_train.metrics import METRICS_FILE, MetricsLog
+from mgpo_train.metrics import MetricsLog
 from mgpo_train.model import load_policy
 from mgpo_train.options import ConfigError
+from mgpo_train.output_folder import (
+    BEFORE_FILE,
+    MODEL_FOLDER,
+    SUMMARY_FILE,
+    check_same,
+    prepare,
+    read_summary,
+    refuse_to_mix,
+    same_length,
+)
 from mgpo_train.report import write_run_report
+from mgpo_train.sizing import planned_steps
 from mgpo_train.summary import print_table, timing, versions, write_json
-
-BEFORE_FILE, CONFIG_FILE, SUMMARY_FILE, MODEL_FOLDER = "before.json", "config.json", "summary.json", "model"
-SAME_ON_RESUME = ("method", "template", "model", "train_data", "seed", "learning_rate", "num_generations", "rewards")
-"""Options that must not change when a run goes on: its steps would no longer be those of one run."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +46,18 @@ class Data:
 
 
 def load_data(config: MGPOConfig) -> Data:
-    """Read and check all samples of a run; raises SampleError before anything expensive starts."""
+    """Read and check all samples of a run, and that the model is there, before anything expensive starts.
+
+    Raises SampleError and EngineError.
+    """
+    resolve_model(config.model)
 
     def load(spec: Any, first: int | None = None) -> SampleSet | None:
         if not spec or spec == "none" or first == 0:
             return None
         found = load_samples(
             spec,
-            columns=config.columns if isinstance(config.columns, Mapping) else None,
+            columns=config.columns if isinstance(config.columns, Mapping) else None,  # texts are mappings by now
             on_bad_sample=config.on_bad_sample,
             max_bad_fraction=config.max_bad_fraction,
             check_images=config.check_images,
@@ -54,7 +65,8 @@ def load_data(config: MGPOConfig) -> Data:
         return SampleSet(found[:first], found.source, found.skipped)
 
     train = load(config.train_data)
-    assert train is not None
+    if train is None:
+        raise ConfigError("train_data is none: name a file, a hub id or haystack:train?n=960&seed=1")
     return Data(train, load(config.eval_data, config.eval_samples), load(config.eval_ood_data, config.eval_samples))
 
 
@@ -65,18 +77,19 @@ def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | 
     """
     out = Path(str(config.output_dir))
     main = config.process_index == 0
-    finished = _finished(out, config) if resume else None
-    if finished is not None:
-        _say(main, f"{out} holds a finished run of {finished['steps']} steps: nothing to resume")
-        return finished
-    if main and not resume:
-        _refuse_to_mix(out, config)  # before the data are read, which may take long
+    finished = _finished(out, config, resume=resume, main=main)
+    if finished is not None and same_length(out, config):
+        return _nothing_to_do(out, finished, main)
     data = load_data(config)
+    if finished is not None and planned_steps(config, len(data.train)) <= finished["steps"]:
+        return _nothing_to_do(out, finished, main)
     for samples in (data.train, data.held_out, data.ood):
         if samples is not None:
             _say(main, samples.describe())
     with config.main_process_first(desc="preparing the output folder"):
-        checkpoint, step = _prepare_output(out, config, resume=resume, settings=given or {}, main=main)
+        checkpoint, step = prepare(out, config, resume=resume, settings=given or {}, main=main)
+    if resume:
+        _say(main, f"going on from {checkpoint}" if checkpoint else f"no whole checkpoint in {out}: from the start")
     log = MetricsLog(out, keep_to_step=step, keep_trajectories=config.report_trajectories, write=main)
     model, processor = load_policy(config)
     before, parts = _before(out, config, model, processor, data, resumed=resume)
@@ -87,7 +100,7 @@ def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | 
     trainer.save_model(str(out / MODEL_FOLDER))
     parts[f"training, step {log.trajectories_step}"] = log.trajectories
     after, shown = _evaluate_all(config, trainer.accelerator.unwrap_model(trainer.model), processor, data, "after")
-    summary = _summary(config, log, data, {**before, **after})
+    summary = _summary(config, log, data, {**before, **after}) | {"steps": trainer.state.global_step}
     if main:
         processor.save_pretrained(out / MODEL_FOLDER)
         curves = plot_curves(log.rows(), out / "curves.png", title=title_of(config))
@@ -98,6 +111,21 @@ def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | 
         print_table(summary)
         print(f"\n{out / SUMMARY_FILE}, {out / 'report.html'}, {out / 'curves.png'}, {out / MODEL_FOLDER}")
     return summary
+
+
+def _finished(out: Path, config: MGPOConfig, *, resume: bool, main: bool) -> dict[str, Any] | None:
+    """The summary of a finished run that is to be resumed; refuses what cannot be, before the data are read."""
+    if resume:
+        check_same(out, config)
+        return read_summary(out)
+    if main:
+        refuse_to_mix(out, config)
+    return None
+
+
+def _nothing_to_do(out: Path, finished: dict[str, Any], main: bool) -> dict[str, Any]:
+    _say(main, f"{out} holds a finished run of {finished['steps']} steps: nothing to resume")
+    return finished
 
 
 def _train(
@@ -174,82 +202,6 @@ def _summary(config: MGPOConfig, log: MetricsLog, data: Data, scores: Mapping[st
         "versions": versions(),
         **scores,
     }
-
-
-def _finished(out: Path, config: MGPOConfig) -> dict[str, Any] | None:
-    """The summary of a run that has nothing left to do; None when it stopped early or more steps are wanted now."""
-    if not (out / SUMMARY_FILE).is_file():
-        return None
-    summary = json.loads((out / SUMMARY_FILE).read_text("utf-8"))
-    return summary if config.max_steps <= summary["steps"] else None
-
-
-def _prepare_output(
-    out: Path, config: MGPOConfig, *, resume: bool, settings: Mapping[str, Any], main: bool
-) -> tuple[Path | None, int]:
-    """(checkpoint to go on from, its step); makes the folder, and refuses to mix two runs in it."""
-    now = {name: getattr(config, name) for name in SAME_ON_RESUME}
-    if main and not resume:
-        _refuse_to_mix(out, config)
-        _clear(out)
-    if resume:
-        _check_same(out, now)
-    checkpoint = last_checkpoint(out) if resume else None
-    if main:
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(out / CONFIG_FILE, {"given": dict(settings), "same_on_resume": now})
-    if resume:
-        _say(main, f"going on from {checkpoint}" if checkpoint else f"no whole checkpoint in {out}: from the start")
-    return checkpoint, 0 if checkpoint is None else int(checkpoint.name.split("-")[1])
-
-
-def _refuse_to_mix(out: Path, config: MGPOConfig) -> None:
-    used = [p for p in (out / METRICS_FILE, out / SUMMARY_FILE) if p.exists()] + list(out.glob("checkpoint-*"))
-    if used and not config.overwrite:
-        raise ConfigError(
-            f"output_dir={str(out)!r} holds an earlier run ({used[0].name}): go on with it (--resume), replace it "
-            "(--overwrite), or name another folder (--output_dir)"
-        )
-
-
-def _check_same(out: Path, now: Mapping[str, Any]) -> None:
-    if not (out / CONFIG_FILE).is_file():
-        return
-    then = json.loads((out / CONFIG_FILE).read_text("utf-8")).get("same_on_resume", {})
-    changed = [name for name in SAME_ON_RESUME if name in then and then[name] != now[name]]
-    if changed:
-        listed = ", ".join(f"{name} was {then[name]!r} and is {now[name]!r}" for name in changed)
-        raise ConfigError(f"--resume: {listed}; give the same options, or start anew with another --output_dir")
-
-
-def last_checkpoint(out: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; what a kill cut short is passed over.
-
-    transformers writes `trainer_state.json` last (and removes older checkpoints only after it).
-    """
-    found = sorted(
-        (p for p in out.glob("checkpoint-*") if p.name.split("-")[1].isdigit()),
-        key=lambda p: int(p.name.split("-")[1]),
-        reverse=True,
-    )
-    return next((p for p in found if _whole(p)), None)
-
-
-def _whole(checkpoint: Path) -> bool:
-    try:
-        state = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
-    except (OSError, json.JSONDecodeError):
-        return False
-    return state.get("global_step") == int(checkpoint.name.split("-")[1])
-
-
-def _clear(out: Path) -> None:
-    """Remove what a run of ours writes, and nothing else."""
-    for folder in [*out.glob("checkpoint-*"), out / MODEL_FOLDER]:
-        if folder.is_dir():
-            shutil.rmtree(folder)
-    for name in (METRICS_FILE, SUMMARY_FILE, BEFORE_FILE, CONFIG_FILE, "curves.png", "report.html"):
-        (out / name).unlink(missing_ok=True)
 
 
 def _say(main: bool, text: str) -> None:

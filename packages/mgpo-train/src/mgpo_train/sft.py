@@ -65,11 +65,18 @@ def _padded(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
     return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])
 
 
+class AnswerTrainer(SFTTrainer):
+    """TRL's trainer without its model card, which describes a text model."""
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """None: the run's summary and report say what was trained."""
+
+
 def make_trainer(model: Any, processor: Any, config: MGPOConfig, samples: Sequence[Sample]) -> SFTTrainer:
     """An `SFTTrainer` over the samples with the run's training arguments."""
     tokens = TurnTokenizer(processor)
     indices = Dataset.from_dict({"input_ids": [[0]] * len(samples), "sample": list(range(len(samples)))})
-    return SFTTrainer(
+    return AnswerTrainer(
         model=model,
         args=_sft_config(config),
         train_dataset=indices,

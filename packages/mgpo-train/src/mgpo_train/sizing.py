@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -79,7 +80,7 @@ def size_run(config: MGPOConfig, samples: Sequence[Sample]) -> Sizing:
     rollouts = config.prompts_per_step * (1 if config.method == "sft" else config.num_generations or 1)
     return Sizing(
         samples=len(samples),
-        steps=_steps(config, len(samples)),
+        steps=planned_steps(config, len(samples)),
         prompts_per_step=config.prompts_per_step,
         rollouts_per_step=rollouts,
         image_tokens=_spread(images),
@@ -114,10 +115,13 @@ def _text_tokens(tokens: TurnTokenizer, samples: Sequence[Sample]) -> int:
     return 200 + max(len(tokens.tokenizer.encode(text, add_special_tokens=False)) for text in texts)
 
 
-def _steps(config: MGPOConfig, samples: int) -> int:
+def planned_steps(config: MGPOConfig, samples: int) -> int:
+    """Optimiser steps of a whole run; an incomplete last batch of an epoch counts for sft alone, TRL drops it."""
     if config.max_steps > 0:
         return config.max_steps
-    return max(1, int(samples // config.prompts_per_step * config.num_train_epochs))
+    batches = samples / config.prompts_per_step
+    an_epoch = math.ceil(batches) if config.method == "sft" else math.floor(batches)
+    return max(1, math.ceil(max(1, an_epoch) * config.num_train_epochs))
 
 
 def _spread(values: Sequence[int]) -> tuple[int, int, int]:
@@ -166,7 +170,7 @@ def estimate_memory(config: MGPOConfig, length: int, scored: int, parameters: in
     cache = 0 if config.method == "sft" else together * length * per_token
     update = activations + logits
     return {
-        "weights": parameters * width * (2 if config.beta else 1),
+        "weights": parameters * width * (2 if config.beta and config.method != "sft" else 1),
         "gradients": trained * width,
         "optimiser": trained * 2 * width,
         "update" if update >= cache else "rollout cache": max(update, cache),

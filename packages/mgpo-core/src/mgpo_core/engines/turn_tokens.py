@@ -69,8 +69,7 @@ class FenceScanner:
 
     def _holds_boxes(self, start: int, end: int) -> bool:
         block = self._text[start:end].decode("utf-8", errors="replace")
-        result = parse_boxes(block, strict=self._strict)
-        return bool(result.boxes) and result.end == len(block)
+        return bool(parse_boxes(block, strict=self._strict).boxes)
 
 
 class TokenBytes:

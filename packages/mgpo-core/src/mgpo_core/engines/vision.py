@@ -5,7 +5,6 @@ Stands on transformers' `Qwen2_5_VisionPatchEmbed` and `Qwen2_5_VLVisionAttentio
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,7 +69,7 @@ class _MatmulPatchEmbed(Qwen2_5_VisionPatchEmbed):
 
 
 class _BatchedVisionAttention(Qwen2_5_VLVisionAttention):
-    """Attention over all chunks (images or windows) of one length in one call, instead of a call for each chunk."""
+    """Chunks (images or windows) that are all of one length attend in one call, instead of a call for each chunk."""
 
     def forward(
         self,
@@ -80,26 +79,16 @@ class _BatchedVisionAttention(Qwen2_5_VLVisionAttention):
         max_seqlen: int | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        if self.config._attn_implementation != "sdpa" or position_embeddings is None:
+        lengths = cu_seqlens.diff().unique().tolist()
+        if self.config._attn_implementation != "sdpa" or position_embeddings is None or len(lengths) != 1:
             return super().forward(hidden_states, cu_seqlens, position_embeddings, max_seqlen, **kwargs)
         total = hidden_states.shape[0]
         query, key, value = self.qkv(hidden_states).reshape(total, 3, self.num_heads, -1).unbind(1)
         query, key = apply_rotary_pos_emb_vision(query, key, *position_embeddings)
-        starts = cu_seqlens.tolist()
-        lengths = [end - start for start, end in itertools.pairwise(starts)]
-        if len(set(lengths)) == 1:
-            return self.proj(self._attend(query, key, value, lengths[0]).reshape(total, -1))
-        mixed = torch.empty_like(query)
-        for length in sorted(set(lengths) - {0}):
-            first = torch.tensor([start for start, n in zip(starts, lengths, strict=False) if n == length])
-            where = (first[:, None] + torch.arange(length)).flatten().to(query.device)
-            mixed = mixed.index_copy(0, where, self._attend(query[where], key[where], value[where], length))
-        return self.proj(mixed.reshape(total, -1))
-
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, length: int) -> Tensor:
-        """(n * length, heads, size) each: attention within every chunk of `length`."""
-        query, key, value = (state.unflatten(0, (-1, length)).transpose(1, 2) for state in (query, key, value))
-        return F.scaled_dot_product_attention(query, key, value, scale=self.scaling).transpose(1, 2).flatten(0, 1)
+        # (patches, heads, size) -> (chunks, heads, patches of a chunk, size)
+        query, key, value = (state.unflatten(0, (-1, lengths[0])).transpose(1, 2) for state in (query, key, value))
+        attended = F.scaled_dot_product_attention(query, key, value, scale=self.scaling)
+        return self.proj(attended.transpose(1, 2).reshape(total, -1))
 
 
 def patch_embed_as_matmul(model: nn.Module) -> int:
@@ -108,7 +97,7 @@ def patch_embed_as_matmul(model: nn.Module) -> int:
 
 
 def batched_vision_attention(model: nn.Module) -> int:
-    """Attend to all chunks of one size at once (under sdpa); same results and state_dict. Returns how many."""
+    """Attend to images of one size at once (under sdpa); same results and state_dict. Returns how many changed."""
     return _recast(model, Qwen2_5_VLVisionAttention, _BatchedVisionAttention)
 
 

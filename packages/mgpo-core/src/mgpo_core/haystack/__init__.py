@@ -26,6 +26,9 @@ from mgpo_core.sample import Sample
 BUDGET = PixelBudget(min_pixels=4 * 28 * 28, max_pixels=168 * 168)
 """What the tiny checkpoints are shown: 36 image tokens of 28x28 pixels."""
 
+MAX_AMPLITUDE, MAX_CANVAS = 63, 20_000
+"""Limits of difficulty settings: grey levels, and pixels (400 million in a picture)."""
+
 CHECKPOINTS: tuple[str, ...] = ("base", "mgpo")
 
 
@@ -33,8 +36,10 @@ def make(split: str = "val", n: int = 512, seed: int = 0, **difficulty: Any) -> 
     """Make `n` samples of a split (`train`, `val`, `ood`), a pure function of the arguments.
 
     Pictures are drawn when they are loaded, so a long list costs no memory. `difficulty` overrides fields of
-    `mgpo_core.haystack.world.Difficulty`. Splits never share a scene, whatever their seeds. The true box of each
-    sample is in pixels of the original. Raises `SampleError` for an unknown split or option.
+    `mgpo_core.haystack.world.Difficulty`; one number for `objects` or `size` is both ends of the range, and `seen` must
+    be the side of the pictures that the model is shown, or the marks do not vanish in them. Splits never share a scene,
+    whatever their seeds. The true box of each sample is in pixels of the original. Raises `SampleError` for an unknown
+    split or option and for a value that cannot be.
     """
     if split not in SPLITS:
         raise SampleError(f"haystack has no split {split!r}; use one of {', '.join(SPLITS)}")
@@ -44,9 +49,9 @@ def make(split: str = "val", n: int = 512, seed: int = 0, **difficulty: Any) -> 
             nearest = get_close_matches(option, known, n=1)
             hint = f"; did you mean {nearest[0]!r}?" if nearest else f"; known: {', '.join(known)}"
             raise SampleError(f"haystack has no difficulty option {option!r}{hint}")
-    settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in difficulty.items()}
     try:
-        chosen = replace(DIFFICULTY[split], **settings)
+        chosen = replace(DIFFICULTY[split], **{name: _checked(name, value) for name, value in difficulty.items()})
+        _check_room(chosen)
     except ValueError as problem:
         raise SampleError(f"haystack difficulty: {problem}") from problem
     return [_sample(f"haystack-{split}-{seed}-{i}", make_scene(split, seed, i, chosen)) for i in range(n)]
@@ -68,6 +73,35 @@ def checkpoint(name: str = "base") -> Path:
     if not (folder / "config.json").is_file():
         raise SampleError(f"haystack checkpoint {name!r} is not installed at {folder}; reinstall mgpo-core")
     return folder
+
+
+def _checked(name: str, value: Any) -> Any:
+    """A difficulty setting of the right type; raises ValueError."""
+    if name in ("objects", "size"):
+        pair = tuple(value) if isinstance(value, list | tuple) else (value, value)
+        if len(pair) != 2 or not all(type(side) is int for side in pair):
+            raise ValueError(f"{name}={value!r}: give a whole number, or two: the least and the most")
+        return pair
+    if name in ("twins", "noise"):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            raise ValueError(f"{name}={value!r}: give a number, 0 or more")
+        return float(value)
+    # clipped stripes would not cancel in the small picture: the colours leave room for so many grey levels
+    low, high = (0, MAX_AMPLITUDE) if name == "amplitude" else (1, MAX_CANVAS)
+    if type(value) is not int or not low <= value <= high:
+        raise ValueError(f"{name}={value!r}: give a whole number from {low} to {high}")
+    return value
+
+
+def _check_room(difficulty: Difficulty) -> None:
+    """Raise ValueError when the shapes may not fit without touching: the dice would be rolled for ever."""
+    (_, most), (_, largest) = difficulty.objects, difficulty.size
+    room = difficulty.canvas - 32 + 0.25 * largest
+    if most * (1.25 * largest) ** 2 > 0.5 * room**2:
+        raise ValueError(
+            f"objects={difficulty.objects} of size={difficulty.size} do not fit on a canvas of {difficulty.canvas}: "
+            "take fewer or smaller ones"
+        )
 
 
 def _sample(id: str, scene: Scene) -> Sample:

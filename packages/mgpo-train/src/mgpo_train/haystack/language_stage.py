@@ -26,7 +26,7 @@ from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.haystack import sample_of
 from mgpo_core.haystack.world import Scene
 from mgpo_core.templates import SingleTurn, TwoTurn
-from mgpo_train.haystack.pool import BOX_SIZES, CROPS, SEEN, Pool, seen_box, snapped_box
+from mgpo_train.haystack.pool import BOX_SIZES, BOX_STEP, CROPS, SEEN, Pool, seen_box, snapped_box
 from mgpo_train.haystack.vision_stage import CELL, CELLS, cosine
 
 CLEAN = 0.88
