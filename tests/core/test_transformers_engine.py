@@ -10,6 +10,7 @@ import torch
 
 from mgpo_core.budget import PixelBudget
 from mgpo_core.engines import Engine, load_engine
+from mgpo_core.engines.kv_cache import BatchCache, RowCache
 from mgpo_core.engines.rows import Response, Row, TurnPositions
 from mgpo_core.engines.sampling import Sampler
 from mgpo_core.engines.transformers import TransformersEngine, _Play
@@ -271,6 +272,37 @@ def test_a_single_row_that_does_not_fit_says_so_and_other_errors_pass(tiny, monk
     fail_with(RuntimeError("a bug"))
     with pytest.raises(RuntimeError, match="a bug"):
         engine.run(episodes(tiny)[:2])
+
+
+@pytest.mark.parametrize("lengths", [[3], [2, 5, 2], [4, 4], [1, 7]], ids=str)
+def test_row_caches_joined_into_a_batch_come_apart_unchanged_and_attend_to_their_own_tokens(lengths):
+    def states(length):
+        return tuple(torch.randn(2, length, 3) for _ in range(2))  # of two layers: (heads, length, size)
+
+    rows = [RowCache(states(length), states(length)) for length in lengths]
+    batch = BatchCache.join(rows, torch.device("cpu"))
+    past, new = max(lengths), torch.tensor([[index != 1, True] for index in range(len(rows))])
+    mask = batch.extend(new)
+    for index, length in enumerate(lengths):
+        visible = [False] * (past - length) + [True] * length
+        own = new[index].tolist()
+        assert mask[index, 0].tolist() == [[*visible, True, False], [*visible, own[0], True]]
+    step = batch.extend(torch.ones(len(rows), 1, dtype=torch.bool))
+    if len(set(lengths)) == 1 and new.all():
+        assert step is None  # nothing to hide
+    else:
+        assert step[:, 0, 0].sum(-1).tolist() == [
+            length + sum(own) + 1 for length, own in zip(lengths, new.tolist(), strict=True)
+        ]
+    for layer in range(2):
+        grown = torch.randn(len(rows), 2, 3, 3)
+        keys, _ = batch.cache.update(grown, grown, layer)
+        assert keys.shape == (len(rows), 2, past + 3, 3)
+    batch.select(torch.arange(len(rows) - 1, -1, -1))
+    for index, row in enumerate(reversed(rows)):
+        apart = batch.row(index, row.length)
+        assert all(torch.equal(a, b) for a, b in zip(apart.keys + apart.values, row.keys + row.values, strict=True))
+        assert all(torch.equal(a, b[:, :1]) for a, b in zip(apart.first(1).keys, row.keys, strict=True))
 
 
 def test_an_episode_that_somebody_began_is_played_on(tiny, brute_force):

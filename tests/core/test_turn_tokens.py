@@ -8,7 +8,7 @@ import re
 import time
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -21,6 +21,7 @@ from mgpo_core.sample import Sample
 from mgpo_core.templates import SingleTurn, TwoTurn, message_images
 
 BUDGET = PixelBudget(min_pixels=28 * 28 * 4, max_pixels=168 * 168)
+BOX = '[{"bbox_2d": [1, 2, 63, 64]}]'
 BLOCK = '```json\n[{"bbox_2d": [1, 2, 63, 64], "label": "key image area"}]\n```'
 
 
@@ -131,7 +132,7 @@ PIECES = [
     "`",
     "``",
     "\n",
-    '[{"bbox_2d": [1, 2, 63, 64]}]',
+    BOX,
     "[1]",
     '{"bbox_2d": [1, 2, 3]}',
     "see 🕮 café ",
@@ -173,6 +174,8 @@ def by_byte(tokenizer):
 
 
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(["```\n", BOX, "```"], [], False)
+@example(["```", "\n", "```", BOX, "```"], [], False)
 @given(st.lists(st.sampled_from(PIECES), max_size=9), st.lists(st.integers(0, 10**6), max_size=12), st.booleans())
 def test_the_cut_is_the_first_token_whose_decoded_prefix_closes_the_fence(tokenizer, pieces, cuts, strict):
     ids = retokenised(tokenizer, "".join(pieces), cuts)
