@@ -102,14 +102,17 @@ def results_text(found: dict[str, list[dict]]) -> str:
     held_out = (
         f"Held-out split, {first['before']['n']} samples; mean and range over {seeds} seeds of the training; chance is "
         "0.25. A hit is a box that holds the centre of the true one; an invalid box counts as a miss. "
-        f"{first['steps']} steps of {first['prompts_per_step']} samples."
+        f"{first['steps']} steps of {first['prompts_per_step']} samples. The base had been taught right boxes first, "
+        "and then noise, a quarter of it refused boxes ([how](docs/haystack.md#what-the-base-has-been-taught)): "
+        "reinforcement learning brings a latent skill out, from the answer's reward alone."
     )
     shifted = (
         "Out of distribution (larger canvas, more distractors, smaller targets), "
         f"{first.get('ood_before', first['before'])['n']} samples:"
     )
     script = f"```bash\n{commands}\nuv run tools/results.py   # all of the above, this table and the curves\n```"
-    parts = [START, held_out, table(found, main), shifted, table(mgpo_only, ood), script]
+    curves = "![Accuracy, hits and valid boxes while training](docs/images/emergence.png)"
+    parts = [START, held_out, table(found, main), shifted, table(mgpo_only, ood), curves, script]
     return "\n\n".join([*parts, f"Training time on two cores: {spent}.", END])
 
 

@@ -83,7 +83,7 @@ def test_memory_grows_with_what_is_kept(config: MGPOConfig) -> None:
 def test_the_dry_run_prints_options_data_and_size(config: MGPOConfig, capsys: pytest.CaptureFixture[str]) -> None:
     print_dry_run(config, {"model": config.model, "epsilon": 0.2})
     text = capsys.readouterr().out
-    for line in ("method: mgpo", f"model: {config.model}  # given", "epsilon: 0.2  # given", "train: 1200 samples"):
+    for line in ("method: mgpo", f"model: {config.model}  # given", "epsilon: 0.2  # given", "train: 960 samples"):
         assert line in text
     for word in ("samples  ", "tokens per image  36", "longest sequence", "parameters", "memory (at most)"):
         assert word in text
