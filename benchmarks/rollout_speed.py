@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ def make_groups(samples: int, copies: int) -> list[Episode]:
 
 
 @torch.no_grad()
-def play_with_generate(model: Any, processor: Any, episodes: list[Episode]) -> None:
+def play_with_generate(model: Any, processor: Any, episodes: Sequence[Episode]) -> None:
     """Both turns with `model.generate` on the whole conversation, left padded."""
     forbidden = [i for i in processor.tokenizer.all_special_ids if i != processor.tokenizer.eos_token_id]
     running = list(episodes)

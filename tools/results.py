@@ -80,7 +80,7 @@ def table(found: dict[str, list[dict]], keys: dict[str, str]) -> str:
             if not any(key in summary for summary in summaries):
                 continue
             cells = " | ".join(cell(summaries, key, metric) for metric in COLUMNS)
-            lines.append(f"| {RECIPES[recipe]} | {label} | {cells} |")
+            lines.append(f"| {RECIPES[recipe]} (`{recipe}`) | {label} | {cells} |")
     return "\n".join(lines)
 
 
@@ -98,7 +98,9 @@ def results_text(found: dict[str, list[dict]]) -> str:
     runs = found.get("haystack-mgpo", [])
     spent = sum(run["seconds"] for run in runs) / max(1, len(runs))
     mgpo_only = {recipe: rows for recipe, rows in found.items() if recipe == "haystack-mgpo"}
-    commands = "\n".join(f"uv run mgpo-train {recipe} --seed 0   # and 1, 2" for recipe in found)
+    commands = "\n".join(
+        f"uv run mgpo-train {recipe} --seed 0 --output_dir outputs/{recipe}-seed0   # and 1, 2" for recipe in found
+    )
     held_out = (
         f"Held-out split, {first['before']['n']} samples; mean and range over {seeds} seeds of the training; chance is "
         "0.25. A hit is a box that holds the centre of the true one; an invalid box counts as a miss. "
