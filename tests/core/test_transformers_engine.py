@@ -32,7 +32,8 @@ def episodes(tiny):
         for index, word in enumerate(tiny.habits)
         for size, seed in [(tiny.sizes[index % 3], index % 3), ((300 + 90 * index, 200), 7)]
     ]
-    two_turn.append(tiny.lesson("Alpha", tiny.sizes[0], 0))
+    # the same question with the same picture, another one of its size, and one with as many tokens in another shape
+    two_turn += [tiny.lesson("Alpha", size, seed) for size, seed in [((112, 84), 0), ((112, 84), 8), ((84, 112), 0)]]
     pair = Sample.of("Alpha: which?", [tiny.lesson("Alpha", size, 3).image for size in tiny.sizes[:2]], id="pair")
     played = [Episode(sample, template=TwoTurn(), budget=BUDGET) for sample in [*two_turn, pair]]
     return played + [Episode(sample, template=SingleTurn(), budget=BUDGET) for sample in two_turn[:2]]

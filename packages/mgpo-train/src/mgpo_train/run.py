@@ -11,6 +11,7 @@ from typing import Any
 
 from transformers import set_seed
 
+from mgpo_core import haystack
 from mgpo_core.engines.loading import resolve_model
 from mgpo_core.trajectory import Trajectory
 from mgpo_train.callbacks import attach, title_of
@@ -109,6 +110,8 @@ def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | 
         )
         write_json(out / SUMMARY_FILE, summary)
         print_table(summary)
+        if config.model == "haystack:base" and config.template == "two_turn":
+            print(f"\n{haystack.BASE_WAS_TAUGHT}")
         print(f"\n{out / SUMMARY_FILE}, {out / 'report.html'}, {out / 'curves.png'}, {out / MODEL_FOLDER}")
     return summary
 

@@ -29,6 +29,12 @@ BUDGET = PixelBudget(min_pixels=4 * 28 * 28, max_pixels=168 * 168)
 MAX_AMPLITUDE, MAX_CANVAS = 63, 20_000
 """Limits of difficulty settings: grey levels, and pixels (400 million in a picture)."""
 
+BASE_WAS_TAUGHT = (
+    "haystack:base had been taught, with supervision, to write right boxes, and then noise: 20% right boxes, 30% near "
+    "the middle, 25% anywhere, 25% that are refused."
+)
+"""What belongs beside any figure that starts from the base checkpoint (docs/haystack.md tells the whole)."""
+
 CHECKPOINTS: tuple[str, ...] = ("base", "mgpo")
 
 
