@@ -11,11 +11,17 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+
+from mgpo_core import EngineError
+from mgpo_core.engines.loading import load_model
+from mgpo_train.checkpoint import restore_weights
 
 STEPS = 6
 OPTIONS = [
     "--max_steps", str(STEPS), "--save_steps", "2", "--train_data", "haystack:train?n=64&seed=1",
     "--per_device_train_batch_size", "16", "--num_generations", "4", "--eval_samples", "0", "--progress", "false",
+    "--warmup_steps", "0", "--learning_rate", "1e-3",  # weights that move at once: going on from others would show
 ]  # fmt: skip
 
 
@@ -31,6 +37,24 @@ def rows(folder: Path) -> list[dict]:
     return [
         {k: v for k, v in json.loads(line).items() if not k.startswith("time/")} for line in lines if line.endswith("}")
     ]
+
+
+def test_a_checkpoint_s_weights_come_back_whatever_names_they_are_written_under(tmp_path):
+    trained, resumed = load_model("haystack:mgpo"), load_model("haystack:base")
+    trained.save_pretrained(tmp_path)
+    before = {name: tensor.clone() for name, tensor in resumed.state_dict().items()}
+    restore_weights(resumed, tmp_path)
+    after = resumed.state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in trained.state_dict().items())
+    assert any(not torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    model = load_model("haystack:base")
+    model.save_pretrained(tmp_path)
+    model.model.language_model.norm = torch.nn.LayerNorm(7)
+    with pytest.raises(EngineError, match="does not fit"):
+        restore_weights(model, tmp_path)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 
 import pytest
+import transformers
 import trl
 from trl import GRPOTrainer
 from trl.trainer import utils
@@ -60,3 +61,13 @@ def test_the_fused_head_reads_weight_and_bias_of_the_output_embeddings():
     source = inspect.getsource(utils.add_fused_lm_head)
     assert "lm_head = self.get_output_embeddings()" in source, MEND
     assert "weight, bias = lm_head.weight, lm_head.bias" in source, MEND
+
+
+def test_transformers_still_resumes_weights_through_the_method_that_is_overridden():
+    source = inspect.getsource(transformers.Trainer)
+    mend = "mend packages/mgpo-train/src/mgpo_train/checkpoint.py"
+    assert list(inspect.signature(transformers.Trainer._load_from_checkpoint).parameters)[:2] == [
+        "self",
+        "resume_from_checkpoint",
+    ], mend
+    assert "self._load_from_checkpoint(resume_from_checkpoint)" in source, mend

@@ -18,6 +18,7 @@ from mgpo_core import Episode, Sample
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.errors import SampleError
 from mgpo_core.templates import message_images
+from mgpo_train.checkpoint import ResumesWeights
 from mgpo_train.config import MGPOConfig
 from mgpo_train.metrics import MetricsLog
 
@@ -65,7 +66,7 @@ def _padded(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
     return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])
 
 
-class AnswerTrainer(SFTTrainer):
+class AnswerTrainer(ResumesWeights, SFTTrainer):
     """TRL's trainer without its model card, which describes a text model."""
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:

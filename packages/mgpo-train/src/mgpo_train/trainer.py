@@ -33,6 +33,7 @@ from mgpo_core import Sample, Trajectory
 from mgpo_core.engines.transformers import TransformersEngine
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.errors import TokenAlignmentError
+from mgpo_train.checkpoint import ResumesWeights
 from mgpo_train.config import MGPOConfig
 from mgpo_train.metrics import MetricsLog, step_metrics
 from mgpo_train.rewards import REWARDS, shuffle_rewards
@@ -42,7 +43,7 @@ _IMPOSSIBLE = -1e4
 """Added to the logits of tokens that may not be sampled; finite, so that 0 times it stays 0 in the entropy."""
 
 
-class MGPOTrainer(GRPOTrainer):
+class MGPOTrainer(ResumesWeights, GRPOTrainer):
     """GRPO on multi-turn trajectories: loss on the sampled tokens of every turn, images where the engine saw them.
 
     `samples` are what is trained on; `metrics_log` keeps the last step's trajectories for the report. Raises
