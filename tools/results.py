@@ -118,7 +118,7 @@ def results_text(found: dict[str, list[dict]]) -> str:
     return "\n\n".join(
         [
             *parts,
-            f"A run of `haystack-mgpo` trained for {spent:.0f} s, evaluations aside (`--jobs 2`: one core each).",
+            f"A run of `haystack-mgpo` trained for {spent:.0f} s, evaluations aside.",
             END,
         ]
     )

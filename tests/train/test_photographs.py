@@ -50,6 +50,7 @@ def test_one_epoch_on_photographs_runs_within_memory_and_reports_crops(photo_fol
     assert summary["steps"] == 4  # 8 sheets, 2 a step
     steps = [json.loads(line) for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     assert all(abs(step["logprob_gap/turn2"]) < 1e-4 for step in steps)
+    assert any(step["valid_box_rate"] > 0 for step in steps), "no box was cropped: the report would show no cut"
     report = (out / "report.html").read_text(encoding="utf-8")
     assert "5120" in report and "data:image" in report
 

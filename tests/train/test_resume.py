@@ -58,14 +58,15 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_and_resumed_run_logs_the_same_steps(tmp_path):
+@pytest.mark.parametrize("recipe", ["haystack-mgpo", "haystack-mgpo-shuffled"])
+def test_a_killed_and_resumed_run_logs_the_same_steps(recipe, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run(command("haystack-mgpo", whole), check=True, timeout=400)
+    subprocess.run(command(recipe, whole), check=True, timeout=400)
     expected = rows(whole)
     assert [row["step"] for row in expected] == list(range(1, STEPS + 1))
     assert len({row["reward"] for row in expected}) > 1, "nothing varies: equality would show nothing"
 
-    process = subprocess.Popen(command("haystack-mgpo", killed))
+    process = subprocess.Popen(command(recipe, killed))
     deadline = time.monotonic() + 300
     while len(rows(killed)) < 3:  # step 3 is past the checkpoint of step 2
         assert process.poll() is None, "the run ended before it could be killed"
@@ -75,5 +76,14 @@ def test_a_killed_and_resumed_run_logs_the_same_steps(tmp_path):
     process.wait()
     assert len(rows(killed)) < STEPS
 
-    subprocess.run(command("haystack-mgpo", killed, "--resume"), check=True, timeout=400)
+    subprocess.run(command(recipe, killed, "--resume"), check=True, timeout=400)
     assert rows(killed) == expected
+
+    # killed once more, now between the last step and the summary: not a step more, and the same weights
+    (killed / "summary.json").unlink()
+    (killed / "model" / "model.safetensors").unlink()
+    subprocess.run(command(recipe, killed, "--resume"), check=True, timeout=400)
+    assert rows(killed) == expected
+    assert json.loads((killed / "summary.json").read_text(encoding="utf-8"))["steps"] == STEPS
+    weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (whole, killed)]
+    assert weights[0] == weights[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mgpo_core import haystack
+from mgpo_core import grade, haystack
 from mgpo_core.engines.loading import load_model, load_processor
 from mgpo_core.engines.turn_tokens import message_images
 from mgpo_train.config import MGPOConfig
@@ -46,7 +46,7 @@ def brute_force_logps(trainer: MGPOTrainer, index: int) -> torch.Tensor:
     kinds = (ids == trainer.tokens.image_id).int()
     positions, _ = trainer.model.model.get_rope_index(ids, kinds, image_grid_thw=pixels["image_grid_thw"])
     logits = trainer.model(input_ids=ids, position_ids=positions, use_cache=False, **pixels).logits[0, :-1].float()
-    logits[:, list(trainer.tokens.forbidden)] = float("-inf")
+    logits[:, torch.from_numpy(trainer.tokens.forbidden_mask(logits.shape[1]))] = float("-inf")
     return torch.log_softmax(logits / trainer.temperature, dim=-1).gather(1, ids[0, 1:, None])[:, 0]
 
 
@@ -85,6 +85,11 @@ def test_log_probabilities_loss_and_gradient_equal_brute_force(step):
     old = inputs["sampling_per_token_logps"] + noise  # an older policy, so that ratios differ from one and clip
     inputs = {**inputs, "old_per_token_logps": old}
 
+    answers = [trajectory.turns[-1].text for trajectory in trainer._rollouts.trajectories]
+    truths = [trainer.samples[index // 4] for index in range(len(answers))]
+    rewards = torch.tensor([float(grade(a, t.answer, t.choices)) for a, t in zip(answers, truths, strict=True)])
+    groups = rewards.view(-1, 4)
+    advantages = ((groups - groups.mean(1, keepdim=True)) / (groups.std(1, keepdim=True) + 1e-4)).view(-1)
     expected_loss = torch.zeros(())
     total = mask.sum()
     logps = []
@@ -94,7 +99,8 @@ def test_log_probabilities_loss_and_gradient_equal_brute_force(step):
         logps.append(logp.detach())
         weight = mask[row, : len(logp)]
         ratio = torch.exp(torch.where(weight > 0, logp - old[row, : len(logp)], 0.0))
-        advantage = inputs["advantages"][row]
+        advantage = advantages[row]
+        assert abs(advantage - inputs["advantages"][row]) < 1e-4
         gain = torch.minimum(ratio * advantage, ratio.clamp(1 - 0.2, 1 + 0.2) * advantage)
         expected_loss = expected_loss - (gain * weight).sum() / total
     trainer.model.zero_grad()

@@ -115,7 +115,13 @@ def _index(letter: str) -> int:
 
 def normalise(text: str, *, article: bool = True) -> str:
     """`text` in lower case without LaTeX wrappers, extra spaces, quotes, closing punctuation and leading article."""
-    text = unicodedata.normalize("NFKC", text).replace("{,}", ",").replace("\\%", "%").replace("\\$", "")
+    text = (
+        unicodedata.normalize("NFKC", text)
+        .replace("{,}", ",")
+        .replace("\\%", "%")
+        .replace("\\$", "")
+        .replace("\u2212", "-")
+    )
     text = _SIZING.sub("", _SPACING.sub(" ", text))
     for _ in range(8):  # wrappers nest; a bound keeps this linear
         unwrapped = _FRACTION.sub(r"\1/\2", _WRAPPER.sub(r"\1", text))

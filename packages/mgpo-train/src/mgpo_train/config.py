@@ -72,6 +72,11 @@ class MGPOConfig(RunOptions, GRPOConfig):
                 "use_vllm=true: rollouts with vLLM are not in this version; leave it out, and the transformers engine "
                 "makes them"
             )
+        if self.use_liger_kernel:
+            raise ConfigError(
+                "use_liger_kernel=true: Liger's loss cannot leave out the tokens that the sampler may not choose: "
+                "leave the option out"
+            )
         if self.method == "sft":
             self._check_sft()
 

@@ -41,7 +41,7 @@ _OPTIMISER = (
     "weight_decay",
     "max_grad_norm",
 )
-_EVALUATION = ("eval_data", "eval_ood_data", "eval_samples")
+_EVALUATION = ("eval_data", "eval_ood_data", "eval_samples", "eval_greedy", "per_device_eval_batch_size")
 SAME_ON_RESUME = (*_EPISODES, *_BOXES, *_DATA, *_ROLLOUTS, *_REWARD, *_LOSS, *_BATCH, *_OPTIMISER, *_EVALUATION)
 """Options that must not change when a run goes on: its steps, or its scores before and after, would not compare."""
 
@@ -127,7 +127,7 @@ def prepare(
         record = {"given": first, "same_on_resume": _values(config, (*SAME_ON_RESUME, *LENGTH))}
         write_json(out / CONFIG_FILE, record | ({"given_on_resume": dict(settings)} if resume else {}))
         (out / SUMMARY_FILE).unlink(missing_ok=True)  # of a run that was finished and now goes on
-    return checkpoint, 0 if checkpoint is None else int(checkpoint.name.split("-")[1])
+    return checkpoint, 0 if checkpoint is None else checkpoint_step(checkpoint)
 
 
 def _values(config: MGPOConfig, names: tuple[str, ...]) -> dict[str, Any]:
@@ -147,10 +147,15 @@ def last_checkpoint(out: Path) -> Path | None:
     """
     found = sorted(
         (p for p in out.glob("checkpoint-*") if p.name.split("-")[1].isdigit()),
-        key=lambda p: int(p.name.split("-")[1]),
+        key=checkpoint_step,
         reverse=True,
     )
     return next((p for p in found if _whole(p)), None)
+
+
+def checkpoint_step(checkpoint: Path) -> int:
+    """The optimiser step after which a checkpoint folder was written."""
+    return int(checkpoint.name.split("-")[1])
 
 
 def _whole(checkpoint: Path) -> bool:
@@ -158,7 +163,7 @@ def _whole(checkpoint: Path) -> bool:
         state = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
     except (OSError, json.JSONDecodeError):
         return False
-    return state.get("global_step") == int(checkpoint.name.split("-")[1])
+    return state.get("global_step") == checkpoint_step(checkpoint)
 
 
 def _clear(out: Path) -> None:

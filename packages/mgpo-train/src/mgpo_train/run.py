@@ -15,6 +15,7 @@ from mgpo_core import haystack
 from mgpo_core.engines.loading import resolve_model
 from mgpo_core.trajectory import Trajectory
 from mgpo_train.callbacks import attach, title_of
+from mgpo_train.checkpoint import restore_weights
 from mgpo_train.config import MGPOConfig
 from mgpo_train.curves import plot_curves
 from mgpo_train.data import SampleSet, load_samples
@@ -27,6 +28,7 @@ from mgpo_train.output_folder import (
     MODEL_FOLDER,
     SUMMARY_FILE,
     check_same,
+    checkpoint_step,
     prepare,
     read_summary,
     refuse_to_mix,
@@ -78,7 +80,7 @@ def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | 
     """
     out = Path(str(config.output_dir))
     main = config.process_index == 0
-    finished = _finished(out, config, resume=resume, main=main)
+    finished = _finished(out, config, resume=resume)
     if finished is not None and same_length(out, config):
         return _nothing_to_do(out, finished, main)
     data = load_data(config)
@@ -99,7 +101,8 @@ def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | 
     set_seed(config.seed)
     trainer = _train(config, model, processor, data.train, log, checkpoint)
     trainer.save_model(str(out / MODEL_FOLDER))
-    parts[f"training, step {log.trajectories_step}"] = log.trajectories
+    if log.trajectories:
+        parts[f"training, step {log.trajectories_step}"] = log.trajectories
     after, shown = _evaluate_all(config, trainer.accelerator.unwrap_model(trainer.model), processor, data, "after")
     summary = _summary(config, log, data, {**before, **after}) | {"steps": trainer.state.global_step}
     if main:
@@ -116,13 +119,12 @@ def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | 
     return summary
 
 
-def _finished(out: Path, config: MGPOConfig, *, resume: bool, main: bool) -> dict[str, Any] | None:
+def _finished(out: Path, config: MGPOConfig, *, resume: bool) -> dict[str, Any] | None:
     """The summary of a finished run that is to be resumed; refuses what cannot be, before the data are read."""
     if resume:
         check_same(out, config)
         return read_summary(out)
-    if main:
-        refuse_to_mix(out, config)
+    refuse_to_mix(out, config)  # on every process: one that went on alone would wait for the others for ever
     return None
 
 
@@ -134,17 +136,26 @@ def _nothing_to_do(out: Path, finished: dict[str, Any], main: bool) -> dict[str,
 def _train(
     config: MGPOConfig, model: Any, processor: Any, samples: SampleSet, log: MetricsLog, checkpoint: Path | None
 ) -> Any:
-    resume_from = None if checkpoint is None else str(checkpoint)
-    if config.method == "sft":
-        from mgpo_train.sft import train_sft
+    trainer = _make_trainer(config, model, processor, samples, log)
+    attach(trainer, log, config)
+    step = 0 if checkpoint is None else checkpoint_step(checkpoint)
+    if checkpoint is not None and step >= planned_steps(config, len(samples)):
+        # killed between the last step and the summary: transformers would take one step more
+        restore_weights(trainer.model, checkpoint)
+        trainer.state.global_step = step
+    else:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    return trainer
 
-        return train_sft(model, processor, config, samples, log, resume_from)
+
+def _make_trainer(config: MGPOConfig, model: Any, processor: Any, samples: SampleSet, log: MetricsLog) -> Any:
+    if config.method == "sft":
+        from mgpo_train.sft import make_trainer
+
+        return make_trainer(model, processor, config, samples)
     from mgpo_train.trainer import MGPOTrainer
 
-    trainer = MGPOTrainer(model=model, processor=processor, args=config, samples=samples, metrics_log=log)
-    attach(trainer, log, config)
-    trainer.train(resume_from_checkpoint=resume_from)
-    return trainer
+    return MGPOTrainer(model=model, processor=processor, args=config, samples=samples, metrics_log=log)
 
 
 def _before(

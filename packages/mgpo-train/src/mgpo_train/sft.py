@@ -75,6 +75,8 @@ class AnswerTrainer(ResumesWeights, SFTTrainer):
 
 def make_trainer(model: Any, processor: Any, config: MGPOConfig, samples: Sequence[Sample]) -> SFTTrainer:
     """An `SFTTrainer` over the samples with the run's training arguments."""
+    for sample in samples:
+        answer_text(sample)  # a missing answer is told before training starts
     tokens = TurnTokenizer(processor)
     indices = Dataset.from_dict({"input_ids": [[0]] * len(samples), "sample": list(range(len(samples)))})
     return AnswerTrainer(
@@ -103,8 +105,6 @@ def train_sft(
     resume_from: str | bool | None = None,
 ) -> SFTTrainer:
     """Fine-tune `model` in place on the samples' answers; returns the trainer, finished."""
-    for sample in samples:
-        answer_text(sample)  # a missing answer is told before training starts
     trainer = make_trainer(model, processor, config, samples)
     if metrics_log is not None:
         from mgpo_train.callbacks import attach

@@ -11,7 +11,7 @@ tests/train/test_trl_contract.py fails when one of them moves:
 - `_calculate_rewards(...)` returns gathered rewards (B, number of functions).
 - `_get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep, ...)` goes through
   `model.get_output_embeddings()`, of which it reads `weight` and `bias` (`trl.trainer.utils.add_fused_lm_head`).
-- `_compute_loss(model, inputs)`, `_metrics`, `_step`, `_standalone_tools`, `num_generations`.
+- `_compute_loss(model, inputs)`, `_metrics`, `_standalone_tools`, `num_generations`.
 
 Loss, advantages, weight sync, distribution, resume and logging are upstream's.
 """
@@ -127,7 +127,7 @@ class MGPOTrainer(ResumesWeights, GRPOTrainer):
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         if self.args.reward_control == "shuffle":
-            shuffled = shuffle_rewards(rewards.cpu().numpy(), self.args.seed, self._step)
+            shuffled = shuffle_rewards(rewards.cpu().numpy(), self.args.seed, self.state.global_step)
             rewards = torch.from_numpy(np.ascontiguousarray(shuffled)).to(rewards)
         self._record(rewards)
         return rewards
