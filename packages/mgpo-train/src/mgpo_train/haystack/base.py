@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line of `mgpo-train haystack-base`."""
     parser = argparse.ArgumentParser(
         prog="mgpo-train haystack-base",
-        description="Make haystack's base checkpoint from a seed (about 20 minutes on two cores).",
+        description="Make haystack's base checkpoint from a seed (16 minutes on two cores).",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--output_dir", "--output-dir", type=Path, default=Path("outputs/haystack-base"))
