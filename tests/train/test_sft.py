@@ -8,9 +8,10 @@ import torch
 from mgpo_core import Sample, SampleError, haystack
 from mgpo_core.engines.loading import load_model, load_processor
 from mgpo_core.engines.turn_tokens import TurnTokenizer
+from mgpo_train.callbacks import attach
 from mgpo_train.config import MGPOConfig
 from mgpo_train.metrics import MetricsLog
-from mgpo_train.sft import AnswerCollator, answer_text, train_sft
+from mgpo_train.sft import AnswerCollator, answer_text, make_trainer
 
 
 def make_config(folder, **options) -> MGPOConfig:
@@ -45,7 +46,10 @@ def test_training_moves_the_loss_and_leaves_frozen_parts_alone(tmp_path):
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     samples = haystack.make("train", n=2, seed=2) * 2  # two answers to learn by heart
     log = MetricsLog(tmp_path)
-    train_sft(model, processor, make_config(tmp_path, max_steps=8, learning_rate=2e-3, save_steps=8), samples, log)
+    config = make_config(tmp_path, max_steps=8, learning_rate=2e-3, save_steps=8)
+    trainer = make_trainer(model, processor, config, samples)
+    attach(trainer, log, config)
+    trainer.train()
     assert (tmp_path / "checkpoint-8" / "trainer_state.json").is_file()
     assert not list(tmp_path.rglob("README.md")), "upstream's model card describes another kind of run"
     losses = [row["loss"] for row in log.rows()]

@@ -20,7 +20,6 @@ from mgpo_core.errors import SampleError
 from mgpo_core.templates import message_images
 from mgpo_train.checkpoint import ResumesWeights
 from mgpo_train.config import MGPOConfig
-from mgpo_train.metrics import MetricsLog
 
 _IGNORED = -100
 
@@ -74,7 +73,7 @@ class AnswerTrainer(ResumesWeights, SFTTrainer):
 
 
 def make_trainer(model: Any, processor: Any, config: MGPOConfig, samples: Sequence[Sample]) -> SFTTrainer:
-    """An `SFTTrainer` over the samples with the run's training arguments."""
+    """An `SFTTrainer` over the samples with the run's training arguments; SampleError when one has no answer."""
     for sample in samples:
         answer_text(sample)  # a missing answer is told before training starts
     tokens = TurnTokenizer(processor)
@@ -94,21 +93,3 @@ def _sft_config(config: MGPOConfig) -> SFTConfig:
     names = {name: value for name, value in shared.items() if TrainingArguments.__dataclass_fields__[name].init}
     names |= {"remove_unused_columns": False, "dataset_kwargs": {"skip_prepare_dataset": True}, "max_length": None}
     return SFTConfig(**names)
-
-
-def train_sft(
-    model: Any,
-    processor: Any,
-    config: MGPOConfig,
-    samples: Sequence[Sample],
-    metrics_log: MetricsLog | None = None,
-    resume_from: str | bool | None = None,
-) -> SFTTrainer:
-    """Fine-tune `model` in place on the samples' answers; returns the trainer, finished."""
-    trainer = make_trainer(model, processor, config, samples)
-    if metrics_log is not None:
-        from mgpo_train.callbacks import attach
-
-        attach(trainer, metrics_log, config)
-    trainer.train(resume_from_checkpoint=resume_from)
-    return trainer

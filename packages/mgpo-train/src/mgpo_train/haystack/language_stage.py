@@ -27,7 +27,7 @@ from mgpo_core.haystack import sample_of
 from mgpo_core.haystack.world import Scene
 from mgpo_core.templates import SingleTurn, TwoTurn
 from mgpo_train.haystack.pool import BOX_SIZES, BOX_STEP, CROPS, SEEN, Pool, seen_box, snapped_box
-from mgpo_train.haystack.vision_stage import CELL, CELLS, cosine
+from mgpo_train.haystack.vision_stage import CELL, CELLS, cell_overlap, cosine
 
 CLEAN = 0.88
 """Share of the stage with clean boxes."""
@@ -252,6 +252,4 @@ def _target_cells(scene: Scene) -> Tensor:
     """(36,) 1.0 on the image tokens that the target overlaps by over 100 square pixels."""
     box = seen_box(scene, 0)
     y, x = np.mgrid[0:CELLS, 0:CELLS] * CELL
-    wide = np.clip(np.minimum(box.x2, x + CELL) - np.maximum(box.x1, x), 0, None)
-    high = np.clip(np.minimum(box.y2, y + CELL) - np.maximum(box.y1, y), 0, None)
-    return torch.from_numpy((wide * high > 100).astype(np.float32).ravel())
+    return torch.from_numpy((cell_overlap(x, y, box.as_tuple()) > 100).astype(np.float32).ravel())

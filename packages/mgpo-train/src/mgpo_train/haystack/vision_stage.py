@@ -53,7 +53,7 @@ def cell_facts(pool: Pool, index: int, kind: int) -> CellFacts:
         true = seen_box(scene, i)
         x1, x2 = (true.x1 - left) * zoom, (true.x2 - left) * zoom
         y1, y2 = (true.y1 - top) * zoom, (true.y2 - top) * zoom
-        overlap = _overlap(x, y, (x1, y1, x2, y2))
+        overlap = cell_overlap(x, y, (x1, y1, x2, y2))
         here = overlap > best
         best[here] = overlap[here]
         cx, cy = (x1 + x2) / 2, (y1 + y2) / 2
@@ -61,13 +61,13 @@ def cell_facts(pool: Pool, index: int, kind: int) -> CellFacts:
         shape[here] = SHAPES.index(item.shape)
         if kind >= 0:
             bright = scene.difficulty.mark / 4 / scene.difficulty.period * zoom
-            disc = _overlap(x, y, (cx - bright, cy - bright, cx + bright, cy + bright))
+            disc = cell_overlap(x, y, (cx - bright, cy - bright, cx + bright, cy + bright))
             mark[here & (disc > 100)] = MARKS.index(item.mark)
         centre[here] = (cx / SEEN, cy / SEEN)
     return CellFacts(colour.ravel(), shape.ravel(), mark.ravel(), centre.reshape(-1, 2))
 
 
-def _overlap(x: np.ndarray, y: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
+def cell_overlap(x: np.ndarray, y: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
     """Area in pixels that the box shares with each token whose upper left corner is (x, y)."""
     wide = np.clip(np.minimum(box[2], x + CELL) - np.maximum(box[0], x), 0, None)
     high = np.clip(np.minimum(box[3], y + CELL) - np.maximum(box[1], y), 0, None)
