@@ -295,6 +295,14 @@ def test_of_takes_one_image_or_several() -> None:
     assert several.images == (one, two) and several.image is one and several.load(1) is two
 
 
+def test_a_question_may_have_no_image() -> None:
+    sample = Sample("What is two and two?", (), answer="4", id="s1")
+    with pytest.raises(ImageError, match="'s1' has 0 images: there is no image 0"):
+        sample.image  # noqa: B018
+    with pytest.raises(SampleError, match="lies on none of its 0 images"):
+        Sample("What?", (), boxes=[Box(0, 0, 1, 1)])
+
+
 def test_an_unreadable_image_names_the_sample() -> None:
     with pytest.raises(ImageError, match="image 1 of sample 's7' .'gone.png'. does not exist"):
         Sample.of("Where?", [photo(), "gone.png"], id="s7").load(1)
@@ -324,7 +332,6 @@ def test_an_open_answer_stays_as_it_is() -> None:
 
 BAD: list[tuple[Callable[[], Sample], str]] = [
     (lambda: Sample.of("", photo(), id="s1"), "Sample 's1': the question is ''"),
-    (lambda: Sample.of("What?", [], id="s1"), "Sample 's1': there is no image"),
     (lambda: Sample("What?", "a.png", id="s1"), "images must be a tuple, .* Sample.of"),  # type: ignore[arg-type]
     (lambda: Sample.of("What?", photo(), choices="AB"), "'What\\?': choices must be a tuple"),
     (lambda: Sample.of("What?", photo(), choices=["x"] * 27), "at most 26"),

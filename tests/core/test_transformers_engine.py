@@ -11,7 +11,7 @@ import torch
 from mgpo_core.budget import PixelBudget
 from mgpo_core.engines import Engine, load_engine
 from mgpo_core.engines.kv_cache import BatchCache, RowCache
-from mgpo_core.engines.rows import Response, Row, TurnPositions
+from mgpo_core.engines.rows import Row, TurnPositions
 from mgpo_core.engines.sampling import Sampler
 from mgpo_core.engines.transformers import TransformersEngine, _Play
 from mgpo_core.engines.turn_tokens import TurnTokenizer
@@ -323,10 +323,10 @@ def test_text_that_the_episode_does_not_read_is_left_out_of_the_tokens(tiny):
     row = Row(
         Episode(tiny.lesson("Alpha", (168, 168), 2), budget=BUDGET),
         tokenizer,
-        TurnPositions(tiny.model.model, tokenizer),
+        turn_positions=TurnPositions(tiny.model.model, tokenizer),
     )
     box = '[{"bbox_2d": [7, 9, 83, 71]}]'
-    response = Response(None, 99)
+    response = row.response(99)
     for token in [*tokenizer.tokenizer.encode(f"Here {box} is it", add_special_tokens=False), tokenizer.end_id]:
         response.push(token, -1.0, tokenizer.end_id)
     row.commit(response)
@@ -372,7 +372,7 @@ def test_a_saved_model_loads_and_plays_the_same(tiny, brute_force, tmp_path):
         ("transformers", "{tmp}", "no config.json"),
         ("transformers", "nobody/knows-this-model", "Could not load 'nobody/knows-this-model'"),
         ("transformer", "x", "did you mean 'transformers'"),
-        ("vllm", "x", "not part of this version"),
+        ("openai", "x", "not part of this version"),
     ],
 )
 def test_what_cannot_be_loaded_says_what_to_do(tmp_path, name, model, message):

@@ -1,4 +1,4 @@
-"""A sample: a question on one or more images, with what is known about its answer."""
+"""A sample: a question, on one or more images as a rule, with what is known about its answer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ImageSource: TypeAlias = Image.Image | str | os.PathLike[str] | bytes | Mapping[
 
 @dataclass(frozen=True)
 class Sample:
-    """One question with its images; raises SampleError when its parts contradict each other.
+    """One question with its images (none for a question in text alone); SampleError when its parts contradict.
 
     `choices` are texts without letters, and then `answer` is a letter "A".."Z" (a choice's text is turned into its
     letter). `boxes` are true boxes in pixels of the original images and serve metrics only. `answer` None: unknown.
@@ -49,8 +49,6 @@ class Sample:
             object.__setattr__(self, name, tuple(value))
         if not isinstance(self.question, str) or not self.question.strip():
             raise SampleError(f"{self._who}: the question is {self.question!r:.80}; give a text that is not empty.")
-        if not self.images:
-            raise SampleError(f"{self._who}: there is no image; every sample needs at least one.")
         self._check_answer()
         for box in self.boxes:
             if not 0 <= box.image < len(self.images) or not all(map(math.isfinite, box.as_tuple())):
@@ -86,7 +84,9 @@ class Sample:
         return cls(question, tuple(images) if several else (images,), **rest)  # type: ignore[arg-type]
 
     def load(self, index: int = 0) -> Image.Image:
-        """The `index`-th image, RGB, upright; raises ImageError as load_image does."""
+        """The `index`-th image, RGB, upright; raises ImageError as load_image does, or when there is no such image."""
+        if not -len(self.images) <= index < len(self.images):
+            raise ImageError(f"{self._who} has {len(self.images)} images: there is no image {index} (counted from 0).")
         name = f"image {index} of sample {self.id!r}" if self.id else None
         return load_image(self.images[index], name=name)
 

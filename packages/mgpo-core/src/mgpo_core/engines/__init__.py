@@ -15,8 +15,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine", "load_engine"]
 
-_ENGINES = {"transformers": ("mgpo_core.engines.transformers", "TransformersEngine")}
-_LATER = ("vllm", "openai")
+_ENGINES = {
+    # name: (module, class, extra of mgpo-core that brings what it needs)
+    "transformers": ("mgpo_core.engines.transformers", "TransformersEngine", "transformers"),
+    "vllm": ("mgpo_core.engines.vllm", "VLLMEngine", "vllm"),
+    "vllm-server": ("mgpo_core.engines.vllm_server", "VLLMServerEngine", "vllm-server"),
+}
+_LATER = ("openai",)
 
 
 @runtime_checkable
@@ -39,11 +44,11 @@ def load_engine(name: str, *, model: Any, **options: Any) -> Engine:
         known = [*_ENGINES, *_LATER]
         nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
         raise EngineError(f"There is no engine {name!r}; did you mean {nearest!r}? Engines: {', '.join(known)}.")
-    module_name, class_name = _ENGINES[name]
+    module_name, class_name, extra = _ENGINES[name]
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise EngineError(
-            f"The {name} engine needs a package that is not installed ({error}); run pip install 'mgpo-core[{name}]'."
+            f"The {name} engine needs a package that is not installed ({error}); run pip install 'mgpo-core[{extra}]'."
         ) from error
     return cast(Engine, getattr(module, class_name)(model, **options))

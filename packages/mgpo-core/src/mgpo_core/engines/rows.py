@@ -1,4 +1,4 @@
-"""The token side of one episode in flight: ids, mask, log-probabilities, spans, M-RoPE positions and cache."""
+"""A dialogue as the transformers engine plays it: with M-RoPE positions and a key/value cache."""
 
 from __future__ import annotations
 
@@ -10,43 +10,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mgpo_core.engines.dialogue import Dialogue, Response
 from mgpo_core.engines.kv_cache import RowCache
-from mgpo_core.engines.turn_tokens import FenceScanner, TurnTokenizer
-from mgpo_core.episode import Episode
-from mgpo_core.errors import TokenAlignmentError
-from mgpo_core.templates import message_images
-from mgpo_core.trajectory import Tokens
+from mgpo_core.engines.turn_tokens import TurnTokenizer
 
-__all__ = ["Response", "Row", "TurnPositions"]
+__all__ = ["CachedResponse", "Row", "TurnPositions"]
 
 
 @dataclass
-class Response:
-    """One sampled response while it grows, and how it ended: "stop", "cut" (fence closed) or "length"."""
+class CachedResponse(Response):
+    """A response with the cache of its row, once it is over."""
 
-    scanner: FenceScanner | None
-    limit: int
-    ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    finish_reason: str = ""
-    seconds: float = 0.0
     cache: RowCache | None = None
-
-    def push(self, token: int, logprob: float, end_id: int) -> bool:
-        """Take one sampled token; True when the response is over."""
-        self.ids.append(token)
-        self.logprobs.append(logprob)
-        if token == end_id:
-            self.finish_reason = "stop"
-        elif self.scanner is not None and self.scanner.push(token):
-            self.finish_reason = "cut"
-        elif len(self.ids) >= self.limit:
-            self.finish_reason = "length"
-        return bool(self.finish_reason)
-
-    def keep(self, count: int) -> None:
-        """Leave out all but the first `count` tokens."""
-        del self.ids[count:], self.logprobs[count:]
 
 
 class _RopeModel(Protocol):
@@ -78,32 +53,14 @@ class TurnPositions:
 
 
 @dataclass
-class Row:
-    """An episode with its tokens; `positions` (3, uncached) belong to the ids after the first `cached` ones."""
+class Row(Dialogue):
+    """A dialogue with its cache; `positions` (3, uncached) belong to the ids after the first `cached` ones."""
 
-    episode: Episode
-    tokenizer: TurnTokenizer
-    turn_positions: TurnPositions
-    ids: list[int] = field(default_factory=list)
-    mask: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    spans: list[tuple[int, int]] = field(default_factory=list)
-    images: list[Image.Image] = field(default_factory=list)
-    prompt_length: int = 0
+    turn_positions: TurnPositions = field(kw_only=True)
     cache: RowCache | None = None
     cached: int = 0
     next_position: int = 0
     positions: Tensor = field(default_factory=lambda: torch.zeros(3, 0, dtype=torch.long))
-
-    def __post_init__(self) -> None:
-        # of an episode that somebody else began, the responses so far are part of the prompt
-        messages = self.episode.messages
-        self._append(self.tokenizer.opening(messages, name=self.name), message_images(messages))
-        self.prompt_length = len(self.ids)
-
-    @property
-    def name(self) -> str:
-        return self.episode.sample.id
 
     @property
     def prompt_key(self) -> tuple[Any, ...]:
@@ -122,40 +79,13 @@ class Row:
             images.insert(0, image)
         return images
 
-    def response(self, limit: int) -> Response:
-        """An empty response to this row's prompt, that stops at the closed fence if the episode wants a box."""
-        scanner = self.tokenizer.scanner(strict=self.episode.strict) if self.episode.wants_box else None
-        return Response(scanner, limit)
-
-    def commit(self, response: Response) -> None:
-        """Hand the finished response to the episode and append the turn that follows, if any.
-
-        Where the episode reads less of the text than was sampled (a box without a fence, then prose), the tokens
-        past it are left out, so that tokens and messages tell the same conversation.
-        """
-        ended = response.finish_reason == "stop"
-        text = self.tokenizer.decode(response.ids[:-1] if ended else response.ids)
-        self.episode.observe(
-            text, finish_reason=response.finish_reason, seconds=response.seconds, tokens=len(response.ids)
-        )
-        turn = self.episode.trajectory.turns[-1]
-        if len(turn.text) < len(text):
-            kept = self.tokenizer.covering(response.ids, len(turn.text))
-            ended = ended and kept == len(response.ids)
-            response.keep(kept)
-            turn.tokens = kept
-        self._take(response)
-        if not self.episode.done:
-            pending = self.episode.pending
-            self._append(self.tokenizer.follow_up(pending, ended, name=self.name), message_images(pending))
+    def response(self, limit: int) -> CachedResponse:
+        """As `Dialogue.response`, with room for the cache."""
+        return CachedResponse(self._scanner(), limit)
 
     def _take(self, response: Response) -> None:
-        """Append the sampled tokens (mask 1)."""
-        start = len(self.ids)
-        self.ids += response.ids
-        self.mask += [1] * len(response.ids)
-        self.logprobs += response.logprobs
-        self.spans.append((start, len(self.ids)))
+        super()._take(response)
+        assert isinstance(response, CachedResponse)
         self.cache = response.cache
         self.cached = 0
         if self.cache is not None:
@@ -167,35 +97,7 @@ class Row:
         self.next_position += len(response.ids)
 
     def _append(self, ids: list[int], images: Sequence[Image.Image]) -> None:
-        """Append what the model did not say (mask 0), with its images and positions."""
-        self._check_budget(images)
-        self.tokenizer.check(ids, images, name=self.name)
+        super()._append(ids, images)
         relative, advance = self.turn_positions.of(ids, images)
-        self.ids += ids
-        self.mask += [0] * len(ids)
-        self.logprobs += [0.0] * len(ids)
-        self.images += images
         self.positions = torch.cat([self.positions, relative + self.next_position], dim=1)
         self.next_position += advance
-
-    def _check_budget(self, images: Sequence[Image.Image]) -> None:
-        budget = self.episode.budget
-        for image in images:
-            # a picture one cell wide may pass the maximum: smart_resize never goes below one cell
-            area, narrow = image.width * image.height, min(image.size) <= budget.factor
-            if area < budget.min_pixels or (area > budget.max_pixels and not narrow):
-                raise TokenAlignmentError(
-                    f"Sample {self.name!r}: an image of {image.width}x{image.height} pixels is outside the budget of "
-                    f"{budget.min_pixels} to {budget.max_pixels} pixels; resize it with PixelBudget.resize first."
-                )
-
-    def tokens(self) -> Tokens:
-        """The whole token record; lists of one length."""
-        return Tokens(
-            ids=self.ids,
-            mask=self.mask,
-            logprobs=self.logprobs,
-            texts=self.tokenizer.pieces(self.ids),
-            spans=self.spans,
-            prompt_length=self.prompt_length,
-        )

@@ -1,7 +1,7 @@
 """Batched generation with transformers: own decode loop, one key/value cache per conversation, turns appended to it.
 
-Stands on transformers 5.17: `get_rope_index(input_ids, mm_token_type_ids, image_grid_thw=)`, `get_image_features`,
-`language_model` taking `inputs_embeds`, 3-row `position_ids` and prepared masks (`{"full_attention": mask}`).
+Stands on transformers 5.17: `get_rope_index(input_ids, mm_token_type_ids, image_grid_thw=)`, and `language_model`
+taking `inputs_embeds`, 3-row `position_ids` and prepared masks (4-D). What differs between models is in families.py.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from mgpo_core.engines.attention import engine_attention
+from mgpo_core.engines.families import find_family, inner_model
 from mgpo_core.engines.kv_cache import BatchCache
 from mgpo_core.engines.loading import load_model, load_processor
-from mgpo_core.engines.rows import Response, Row, TurnPositions
+from mgpo_core.engines.rows import CachedResponse, Row, TurnPositions
 from mgpo_core.engines.sampling import Sampler
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.engines.vision import ImageFeatures
@@ -34,7 +35,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class TransformersEngine:
-    """Plays episodes with a Qwen2.5-VL model, greedily (temperature 0) or by sampling.
+    """Plays episodes with a model of a known family, greedily (temperature 0) or by sampling.
 
     `model` is a folder, a hub id, "haystack:base", or a loaded model (left as it is; assign `engine.model` to swap
     it). `max_new_tokens` bounds one response. `seed=None` draws from torch's global generator, for a trainer whose
@@ -109,7 +110,8 @@ class _Play:
         self.engine = engine
         self.model = engine.model
         self.tokenizer = engine.tokenizer
-        self.core = _core(engine.model)
+        self.core = inner_model(engine.model)
+        self.family = find_family(self.core.config)
         self.embed = engine.model.get_input_embeddings()
         self.head = engine.model.get_output_embeddings()
         self.device = self.embed.weight.device
@@ -126,11 +128,11 @@ class _Play:
             top_k=engine.top_k,
             generator=engine.generator,
         )
-        self.features = ImageFeatures(self.core, self.tokenizer, self.device)
+        self.features = ImageFeatures(self.core, self.family, self.tokenizer, self.device)
 
     def batch(self, episodes: Sequence[Episode]) -> None:
         """Play these episodes turn by turn until all are done."""
-        rows = [Row(episode, self.tokenizer, self.positions) for episode in episodes if not episode.done]
+        rows = [Row(episode, self.tokenizer, turn_positions=self.positions) for episode in episodes if not episode.done]
         everyone = list(rows)
         while rows:
             for row, response in zip(rows, self._responses(rows), strict=True):
@@ -140,7 +142,7 @@ class _Play:
             row.episode.trajectory.tokens = row.tokens()
         self.features.clear()
 
-    def _responses(self, rows: list[Row]) -> list[Response]:
+    def _responses(self, rows: list[Row]) -> list[CachedResponse]:
         """Responses to all rows; a batch that does not fit into memory is halved until it does."""
         if not self.reuse_cache:
             return [self._respond_without_cache(row) for row in rows]
@@ -165,7 +167,7 @@ class _Play:
         return self._responses(rows[:half]) + self._responses(rows[half:])
 
     @torch.no_grad()
-    def _respond(self, rows: list[Row]) -> list[Response]:
+    def _respond(self, rows: list[Row]) -> list[CachedResponse]:
         """Sample one response for each row; all rows have a cache or none has."""
         started = time.perf_counter()
         cache, logits = self._prefill(rows)
@@ -195,7 +197,7 @@ class _Play:
         return responses
 
     def _keep_caches(
-        self, cache: BatchCache, rows: list[Row], responses: list[Response], slots: list[int], running: list[bool]
+        self, cache: BatchCache, rows: list[Row], responses: list[CachedResponse], slots: list[int], running: list[bool]
     ) -> None:
         """Cut out the caches of rows that have just finished, if another turn may follow."""
         for slot, active in enumerate(running):
@@ -233,43 +235,48 @@ class _Play:
             valid[index, width - length :] = True
             positions[:, index, width - length :] = row.positions
         ids = ids.to(self.device)
-        embeds = self._insert_features(ids, self.embed(ids), rows)
+        embeds, visual = self._insert_features(ids, self.embed(ids), rows)
         mask = cache.extend(valid.to(self.device))
-        return self._forward(cache, embeds, mask, positions.to(self.device))
+        return self._forward(cache, embeds, mask, positions.to(self.device), **visual)
 
     def _step(self, cache: BatchCache, tokens: Tensor, position: Tensor) -> Tensor:
         """Feed one token per row at M-RoPE position `position` (B,); the next logits (B, V)."""
         mask = cache.extend(torch.ones(len(tokens), 1, dtype=torch.bool, device=self.device))
         return self._forward(cache, self.embed(tokens[:, None]), mask, position[None, :, None].expand(3, -1, 1))
 
-    def _forward(self, cache: BatchCache, embeds: Tensor, mask: Tensor | None, positions: Tensor) -> Tensor:
+    def _forward(
+        self, cache: BatchCache, embeds: Tensor, mask: Tensor | None, positions: Tensor, **visual: Any
+    ) -> Tensor:
         if mask is not None:  # added to the scores; made once, where every layer would convert a bool mask
             mask = torch.zeros_like(mask, dtype=embeds.dtype).masked_fill_(~mask, torch.finfo(embeds.dtype).min)
         with engine_attention(self.text_config):
             output = self.core.language_model(
                 inputs_embeds=embeds,
-                attention_mask={"full_attention": mask},
+                attention_mask=mask,
                 position_ids=positions,
                 past_key_values=cache.cache,
                 use_cache=True,
+                **visual,
             )
         return self.head(output.last_hidden_state[:, -1])
 
-    def _insert_features(self, ids: Tensor, embeds: Tensor, rows: list[Row]) -> Tensor:
+    def _insert_features(self, ids: Tensor, embeds: Tensor, rows: list[Row]) -> tuple[Tensor, dict[str, Any]]:
+        """Embeddings with the features of images that are not in the cache yet, and what else these bring."""
         images = [image for row in rows for image in row.new_images]
         if not images:
-            return embeds
+            return embeds, {}
         features = self.features.of(images).to(embeds.dtype)
         image_mask = ids == self.tokenizer.image_id
-        if int(image_mask.sum()) != len(features):
+        if int(image_mask.sum()) != features.shape[1]:
             names = ", ".join(repr(row.name) for row in rows)
             raise TokenAlignmentError(
-                f"{int(image_mask.sum())} image tokens but {len(features)} visual features in the batch of {names}."
+                f"{int(image_mask.sum())} image tokens but {features.shape[1]} visual features in the batch of {names}."
             )
-        return embeds.masked_scatter(image_mask[..., None], features)
+        embeds = embeds.masked_scatter(image_mask[..., None], features[0])
+        return embeds, self.family.language_inputs(image_mask, features)
 
     @torch.no_grad()
-    def _respond_without_cache(self, row: Row) -> Response:
+    def _respond_without_cache(self, row: Row) -> CachedResponse:
         """The reference: the whole conversation through the model's own forward for every single token."""
         started = time.perf_counter()
         response = row.response(self.engine.max_new_tokens)
@@ -277,22 +284,12 @@ class _Play:
         while not response.finish_reason:
             ids = torch.tensor([row.ids + response.ids], device=self.device)
             kinds = (ids == self.tokenizer.image_id).int()
-            positions, _ = self.core.get_rope_index(ids, kinds, image_grid_thw=pixels["image_grid_thw"])
+            positions, _ = self.core.get_rope_index(ids, kinds, image_grid_thw=pixels.get("image_grid_thw"))
             output = self.model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=1, **pixels)
             tokens, logprobs = self.sample(output.logits[:, -1])
             response.push(int(tokens[0]), float(logprobs[0]), self.tokenizer.end_id)
         response.seconds = time.perf_counter() - started
         return response
-
-
-def _core(model: Any) -> Any:
-    """The module that owns the vision tower, the language model and the M-RoPE positions, under any wrapper."""
-    for module in model.modules():
-        if hasattr(module, "get_rope_index") and hasattr(module, "language_model"):
-            return module
-    raise EngineError(
-        f"{type(model).__name__} has no 3-D positions (get_rope_index); this engine plays Qwen2.5-VL models."
-    )
 
 
 @contextlib.contextmanager

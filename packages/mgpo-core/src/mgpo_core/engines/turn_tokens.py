@@ -156,7 +156,7 @@ class TurnTokenizer:
         if image.width % factor or image.height % factor or not image.width or not image.height:
             raise TokenAlignmentError(
                 f"An image of {image.width}x{image.height} pixels does not fit the grid of {factor} pixels; "
-                "resize it with PixelBudget.resize first."
+                f"resize it with PixelBudget(..., factor={factor}).resize first."
             )
         return (image.width // factor) * (image.height // factor)
 
@@ -217,7 +217,12 @@ class TurnTokenizer:
         return expanded
 
     def pixels(self, images: Sequence[Image.Image]) -> dict[str, Any]:
-        """`pixel_values` (patches, features) and `image_grid_thw` (images, 3) of resized images, not resized again."""
+        """`pixel_values` (patches, features) and `image_grid_thw` (images, 3) of resized images, not resized again.
+
+        Empty without images.
+        """
+        if not images:
+            return {}
         for image in images:
             self.image_tokens(image)
         inputs = self.processor.image_processor(images=list(images), do_resize=False, return_tensors="pt")

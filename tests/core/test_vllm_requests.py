@@ -1,0 +1,93 @@
+"""What is said to vLLM: one image token a picture, the sampler's mask, seeds of their own; and its replies checked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mgpo_core.budget import PixelBudget
+from mgpo_core.engines import load_engine
+from mgpo_core.engines.dialogue import Dialogue
+from mgpo_core.engines.turn_tokens import TurnTokenizer
+from mgpo_core.engines.vllm_requests import (
+    FORBIDDEN_BIAS,
+    RolloutCounts,
+    SamplingOptions,
+    check_prompt,
+    collapse_images,
+)
+from mgpo_core.episode import Episode
+from mgpo_core.errors import EngineError, TokenAlignmentError
+
+BUDGET = PixelBudget(min_pixels=28 * 28 * 4, max_pixels=168 * 168)
+
+
+@pytest.fixture
+def dialogue(tiny):
+    return Dialogue(Episode(tiny.lesson("Alpha", (168, 168), 2), budget=BUDGET), TurnTokenizer(tiny.processor))
+
+
+def test_every_run_of_image_tokens_becomes_one_and_nothing_else_changes():
+    assert collapse_images([1, 9, 9, 9, 2, 9, 3, 9, 9], 9) == [1, 9, 2, 9, 3, 9]
+    assert collapse_images([9, 9], 9) == [9]
+    assert collapse_images([1, 1, 2, 2], 9) == [1, 1, 2, 2]
+    assert collapse_images([], 9) == []
+
+
+def test_a_collapsed_dialogue_expands_to_itself(dialogue):
+    tokenizer = dialogue.tokenizer
+    collapsed = collapse_images(dialogue.ids, tokenizer.image_id)
+    counts = iter([tokenizer.image_tokens(image) for image in dialogue.images])
+    expanded = [i for token in collapsed for i in [token] * (next(counts) if token == tokenizer.image_id else 1)]
+    assert expanded == dialogue.ids and len(collapsed) < len(expanded)
+
+
+def test_the_requests_mask_is_the_samplers(dialogue):
+    tokens, vocabulary = dialogue.tokenizer, len(dialogue.tokenizer.tokenizer) + 7
+    request = SamplingOptions(temperature=1.0).request(tokens, vocabulary, 0, 0)
+    assert set(request["logit_bias"]) == set(np.flatnonzero(tokens.forbidden_mask(vocabulary)))
+    assert set(request["logit_bias"].values()) == {FORBIDDEN_BIAS}
+    assert tokens.image_id in request["logit_bias"] and vocabulary - 1 in request["logit_bias"]
+    assert request["stop_token_ids"] == [tokens.end_id] and tokens.end_id not in request["logit_bias"]
+
+
+def test_seeds_differ_between_episodes_and_turns_and_follow_from_the_run_s(dialogue):
+    tokens = dialogue.tokenizer
+
+    def seeds(options):
+        return [options.request(tokens, 500, index, turn)["seed"] for index in range(20) for turn in range(2)]
+
+    assert len(set(seeds(SamplingOptions(seed=1)))) == 40
+    assert seeds(SamplingOptions(seed=1)) == seeds(SamplingOptions(seed=1))
+    assert not set(seeds(SamplingOptions(seed=1))) & set(seeds(SamplingOptions(seed=2)))
+    assert seeds(SamplingOptions(seed=None)) == [None] * 40
+    assert SamplingOptions(seed=1).seeded(3, 4).seed == SamplingOptions(seed=9).seeded(3, 4).seed
+    assert SamplingOptions().seeded(3, 4).seed != SamplingOptions().seeded(3, 5).seed
+
+
+@pytest.mark.parametrize("wrong", [{"max_new_tokens": 0}, {"temperature": -1.0}, {"top_p": 0.0}, {"top_k": -1}])
+def test_options_that_cannot_be_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        SamplingOptions(**wrong)
+
+
+def test_a_prompt_that_vllm_read_differently_is_refused(dialogue):
+    check_prompt(dialogue, dialogue.ids)
+    check_prompt(dialogue, None)
+    resized = [*dialogue.ids, dialogue.tokenizer.image_id]
+    with pytest.raises(TokenAlignmentError, match=r"36 of images; pictures of 168x168 .*mm_processor_kwargs"):
+        check_prompt(dialogue, resized)
+
+
+def test_hit_rates_are_shares_of_each_turns_prompt_tokens():
+    counts = RolloutCounts()
+    counts.add(0, 100, 0)
+    counts.add(0, 100, 50)
+    counts.add(1, 200, 160)
+    assert counts.hit_rates() == {"prefix_cache_hit_rate/turn1": 0.25, "prefix_cache_hit_rate/turn2": 0.8}
+    assert RolloutCounts().hit_rates() == {}
+
+
+def test_no_server_is_told_with_the_command_that_starts_one():
+    with pytest.raises(EngineError, match="vllm serve MODEL --enable-scale-out"):
+        load_engine("vllm-server", model="haystack:base", url="http://127.0.0.1:9")
