@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
+from mgpo_core import Sample
 from mgpo_train.config import MGPOConfig
+from mgpo_train.data import SampleSet
+from mgpo_train.data_spec import DataSpec
+from mgpo_train.hardware import Machine
 from mgpo_train.options import grouped_fields
 from mgpo_train.output_folder import earlier_run
 from mgpo_train.run import load_data
 from mgpo_train.sizing import size_run
 
+PUBLISHED_ROWS = {
+    "xinyu1205/mme_realworld_train_21690": 21_690,
+    "yifanzhang114/MME-RealWorld-Lite-lmms-eval": 1_919,
+    "lmms-lab-encoder/vstar-bench": 191,
+}
+"""Samples of the paper's data sets, by which a run is sized where they cannot be had."""
 
-def print_dry_run(config: MGPOConfig, given: Mapping[str, Any]) -> None:
-    """Print what a run would do; raises the errors that the run would raise before training."""
-    data = load_data(config)  # its errors first: nobody should have to look for them above the options
+ASSUMED_SIZE = (2000, 1500)
+"""Pixels of an assumed picture: the average that MME-RealWorld's authors give."""
+
+
+def print_dry_run(config: MGPOConfig, given: Mapping[str, Any], machine: Machine | None = None) -> None:
+    """Print what a run would do on a machine; raises the errors that the run would raise before training."""
+    machine = machine or Machine()
+    # its errors first: nobody should have to look for them above the options
+    data = load_data(config, unreachable=assumed_samples)
+    sized = size_run(_as_on(machine, config, given), data.train, machine)
     budget = {"min_pixels": config.budget.min_pixels, "max_pixels": config.budget.max_pixels}
     for title, options in grouped_fields().items():
         print(f"# {title}")
@@ -32,12 +52,38 @@ def print_dry_run(config: MGPOConfig, given: Mapping[str, Any]) -> None:
     for title, samples in (("train", data.train), ("held out", data.held_out), ("ood", data.ood)):
         if samples is not None:
             print(f"{title}: {samples.describe()}")
-    print(f"# Size on {config.device}, {config.world_size} process(es)")
-    for line in size_run(config, data.train).lines():
+    print("# Size")
+    for line in sized.lines():
         print(line)
     left = earlier_run(Path(str(config.output_dir)))
     if left and not config.overwrite:
         print(f"{config.output_dir} holds an earlier run ({left}): it takes --resume, --overwrite or another folder")
+
+
+def assumed_samples(spec: DataSpec) -> SampleSet | None:
+    """Stand-ins for one of the paper's data sets that cannot be reached: its size, and typical questions; or None."""
+    rows = PUBLISHED_ROWS.get(spec.path)
+    if rows is None:
+        return None
+    sample = Sample(
+        question="q" * 120, images=(Image.new("1", ASSUMED_SIZE),), choices=("c" * 20,) * 5, answer="A", id="assumed"
+    )
+    width, height = ASSUMED_SIZE
+    what = (
+        f"{spec.path} (NOT REACHED: sized by its published number of questions, pictures of {width}x{height} assumed)"
+    )
+    return SampleSet([sample] * min(rows, spec.n or rows), what)
+
+
+def _as_on(machine: Machine, config: MGPOConfig, given: Mapping[str, Any]) -> MGPOConfig:
+    """The configuration as it would resolve on the machine's GPU, when this one has none."""
+    if machine.gpu is None:
+        return config
+    resolved = copy.copy(config)
+    for name in ("bf16", "gradient_checkpointing"):
+        if given.get(name) is None and not config.fp16:
+            setattr(resolved, name, True)
+    return resolved
 
 
 def _shown(value: Any) -> str:
