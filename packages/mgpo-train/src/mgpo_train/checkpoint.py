@@ -12,10 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from mgpo_core.errors import EngineError
+from mgpo_train.lora import restore_adapter
 
 
 class ResumesWeights:
-    """Mixin for a transformers `Trainer`: checkpoints of whole models are loaded name by name, or refused."""
+    """Mixin for a transformers `Trainer`: what upstream leaves open when a run goes on from a checkpoint.
+
+    Whole models are loaded name by name, or refused; a checkpoint is complete once it has a `trainer_state.json`; and
+    a run that has taken its last step takes no more.
+    """
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         target = getattr(self, "model") if model is None else model  # noqa: B009, the host class has it
@@ -24,9 +29,24 @@ class ResumesWeights:
             return
         restore_weights(target, resume_from_checkpoint)
 
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)  # type: ignore[misc]
+        # the main process writes trainer_state.json next: only when the others have written their parts
+        self.accelerator.wait_for_everyone()  # type: ignore[attr-defined]
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        if self.state.global_step >= self.state.max_steps:  # type: ignore[attr-defined]
+            # killed between the last step and the summary: upstream would take one step more
+            self.control.should_training_stop = True  # type: ignore[attr-defined]
+            return
+        super()._run_epoch(*args, **kwargs)  # type: ignore[misc]
+
 
 def restore_weights(model: Any, folder: str | Path) -> None:
     """Load every weight of a checkpoint folder into `model`, in place; raises EngineError when one does not fit."""
+    if hasattr(model, "peft_config"):
+        restore_adapter(model, folder)
+        return
     loaded = type(model).from_pretrained(folder, dtype=model.dtype)
     try:
         model.load_state_dict(loaded.state_dict(), strict=True)

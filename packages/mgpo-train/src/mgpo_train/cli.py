@@ -9,9 +9,17 @@ from typing import Any
 
 from mgpo_core.errors import MGPOError
 from mgpo_train import recipe_files as recipes
+from mgpo_train.hardware import GPUS, LAYOUTS, read_machine
 from mgpo_train.options import ConfigError, grouped_fields
 
 FLAGS = ("--resume", "--dry-run", "--dry_run", "--list", "--help", "-h", "--help-all", "--help_all")
+
+MACHINE = {
+    "accelerate": "with --dry-run: size for this accelerate configuration (a shipped one by name, or a YAML file)",
+    "devices": "with --dry-run: size for so many devices",
+    "gpu": f"with --dry-run: size for this device ({', '.join(GPUS)})",
+    "response_tokens": "with --dry-run: tokens of a typical response, for the estimate of time [256]",
+}
 
 EXAMPLES = """\
 examples:
@@ -63,24 +71,40 @@ def _dispatch(arguments: list[str]) -> int:
 def _start(recipe: str, arguments: list[str], *, resume: bool, dry_run: bool) -> int:
     path = recipes.find(recipe)
     options = recipes.read(path)  # before torch is imported: a typing error should not take seconds
+    asked, arguments = _machine_words(arguments) if dry_run else ({}, arguments)
     from mgpo_train.command_line import make_config
 
     config, given = make_config(path, options, arguments)
     if dry_run:
         from mgpo_train.dry_run import print_dry_run
 
-        print_dry_run(config, given)
+        print_dry_run(config, given, read_machine(options.get("machine") or {}, asked))
         return 0
+    from mgpo_train.rank_failure import watched
     from mgpo_train.run import run
 
-    run(config, resume=resume, given=given)
+    with watched():
+        run(config, resume=resume, given=given)
     return 0
+
+
+def _machine_words(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
+    """(what --dry-run is to size for, the other arguments)."""
+    parser = argparse.ArgumentParser(prog="mgpo-train", add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in MACHINE:
+        parser.add_argument(f"--{name}", f"--{name.replace('_', '-')}", dest=name)
+    try:
+        asked, rest = parser.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        raise ConfigError(str(error)) from error
+    return {name: value for name, value in vars(asked).items() if value is not None}, rest
 
 
 def _print_list() -> None:
     width = max(len(name) for name in recipes.names())
     for name in recipes.names():
         print(f"{name.ljust(width)}  {recipes.description(recipes.find(name))}")
+    print(f"\naccelerate configurations (accelerate launch --config_file FILE -m mgpo_train ...): {LAYOUTS}")
 
 
 def help_parser() -> argparse.ArgumentParser:
@@ -100,6 +124,8 @@ def help_parser() -> argparse.ArgumentParser:
     general.add_argument(
         "--dry-run", action="store_true", help="print the resolved options, check the data, size the run"
     )
+    for name, text in MACHINE.items():
+        general.add_argument(f"--{name}", metavar="", help=text)
     general.add_argument("--resume", action="store_true", help="go on from the last checkpoint in output_dir")
     general.add_argument("-h", "--help", action="store_true", help="print this")
     general.add_argument("--help-all", action="store_true", help="print TRL's and transformers' options too (some 200)")

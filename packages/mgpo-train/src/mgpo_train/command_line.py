@@ -13,6 +13,7 @@ from transformers import HfArgumentParser
 
 from mgpo_train.config import MGPOConfig
 from mgpo_train.options import ConfigError, nearest
+from mgpo_train.recipe_files import METADATA
 
 COMMANDS = ("resume", "dry_run", "list", "help", "help_all")
 """Names that are commands of `mgpo-train`, not options; here to be suggested when one is misspelt."""
@@ -39,7 +40,7 @@ def make_config(path: Path, options: Mapping[str, Any], arguments: Sequence[str]
 
     Raises ConfigError for an unknown option, naming the nearest one, and for a value of the wrong type.
     """
-    options = {name.replace("-", "_"): value for name, value in options.items() if name != "description"}
+    options = {name.replace("-", "_"): value for name, value in options.items() if name not in METADATA}
     known = {field.name: field for field in dataclasses.fields(MGPOConfig) if field.init}
     for name in options:
         if name not in known:

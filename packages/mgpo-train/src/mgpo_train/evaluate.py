@@ -7,6 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from mgpo_core import CoordinateSpace, PixelBudget, Sample
 from mgpo_core.cropping import CropRules
 from mgpo_core.episode import Episode
@@ -28,13 +30,15 @@ def evaluate(
     seed: int = 0,
     batch_size: int = 64,
     max_new_tokens: int = 512,
+    autocast: torch.dtype | None = None,
     keep: int = 8,
     progress: str | None = None,
 ) -> tuple[dict[str, Any], list[Trajectory]]:
     """Play every sample once: the metrics' `aggregate` with its 95% intervals, and the first `keep` trajectories.
 
     Temperature 0 is greedy. The result is a function of the seed, the batch size and the number of processes, which
-    share the samples (the trajectories returned are of this process). `progress` names a bar.
+    share the samples (the trajectories returned are of this process). `autocast` is the type that the training computes
+    in, if not the weights' own. `progress` names a bar.
     """
     from accelerate import PartialState
     from accelerate.utils import gather_object
@@ -59,7 +63,8 @@ def evaluate(
                 )
                 for sample in chunk
             ]
-            trajectories += engine.run(episodes)
+            with torch.autocast(processes.device.type, dtype=autocast, enabled=autocast is not None):
+                trajectories += engine.run(episodes)
             for trajectory in trajectories[max(keep, start) :]:
                 # the pictures that the model saw, of thousands of samples, would not fit in memory
                 trajectory.messages, trajectory.tokens = [], None

@@ -52,11 +52,12 @@ def mean_of(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _turn_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
-    """Mean response length in tokens and share of responses that hit the length limit, by turn."""
+    """Mean response length in tokens, share that hit the length limit, and mean seconds until it was over, by turn."""
     found = {}
     for index in range(max(len(t.turns) for t in trajectories)):
         turns = [t.turns[index] for t in trajectories if len(t.turns) > index]
         found[f"length/turn{index + 1}"] = sum(turn.tokens for turn in turns) / len(turns)
+        found[f"{TIMING}turn{index + 1}"] = sum(turn.seconds for turn in turns) / len(turns)
         found[f"truncated/turn{index + 1}"] = sum(turn.finish_reason == "length" for turn in turns) / len(turns)
     return found
 

@@ -11,12 +11,18 @@ from mgpo_core.engines.loading import load_processor, resolve_model
 from mgpo_core.engines.vision import batched_vision_attention, patch_embed_as_matmul
 from mgpo_core.errors import EngineError
 from mgpo_train.config import MGPOConfig
+from mgpo_train.lora import quantisation
 from mgpo_train.options import ConfigError
 
 PART_PREFIXES: dict[str, tuple[str, ...]] = {
     # the merger lies inside the vision tower's module: the longest prefix that fits decides
     "vision": ("model.visual.", "visual."),
-    "merger": ("model.visual.merger.", "visual.merger."),
+    "merger": (
+        "model.visual.merger.",
+        "visual.merger.",
+        "model.visual.deepstack_merger_list.",  # Qwen3-VL's, which feed the first layers of the language model
+        "visual.deepstack_merger_list.",
+    ),
     "language": ("model.language_model.", "language_model.", "lm_head."),
 }
 
@@ -28,6 +34,9 @@ def load_policy(config: MGPOConfig) -> tuple[Any, Any]:
     options.setdefault("dtype", getattr(torch, config.dtype))
     if config.attn_implementation:
         options["attn_implementation"] = config.attn_implementation
+    quantised = quantisation(config)
+    if quantised is not None:
+        options |= {"quantization_config": quantised, "device_map": {"": config.device}}
     try:
         model = AutoModelForImageTextToText.from_pretrained(
             place, trust_remote_code=config.trust_remote_code, **options
@@ -41,11 +50,13 @@ def load_policy(config: MGPOConfig) -> tuple[Any, Any]:
         patch_embed_as_matmul(model)
     batched_vision_attention(model)
     freeze_parts(model, config.freeze)
-    return model.to(config.device), load_processor(config.model)
+    # quantised weights are where they belong since they were loaded
+    return model if quantised is not None else model.to(config.device), load_processor(config.model)
 
 
 def part_of(parameter: str) -> str | None:
-    """Which part (vision, merger, language) a parameter belongs to by its name; None for any other."""
+    """Which part (vision, merger, language) a parameter belongs to by its name, under PEFT too; None for any other."""
+    parameter = parameter.removeprefix("base_model.model.")
     fits = [
         (len(prefix), part)
         for part, prefixes in PART_PREFIXES.items()

@@ -75,22 +75,62 @@ class RunOptions:
     attn_implementation: str | None = _option(None, "Attention kernel: sdpa, eager, flash_attention_2. Default: best.")
     freeze: list[str] = _option([], "Parts that stay as they are: any of vision, merger, language.")
     min_pixels: int | None = _option(
-        None, "Fewest pixels of a picture shown to the model. Default: 200704 (256 tokens); haystack models 3136."
+        None,
+        "Fewest pixels of a picture shown to the model. Default: 200704 (256 tokens of 28x28); haystack models 3136.",
     )
     max_pixels: int | None = _option(
         None, "Most pixels of a picture shown to the model. Default: 1003520 (1280 tokens); haystack models 28224."
     )
-    coordinate_space: str = _option("absolute", "How the model writes boxes: absolute (Qwen2.5-VL), 0-1000 (Qwen3-VL).")
+    coordinate_space: str | None = _option(
+        None,
+        "How the model writes boxes: absolute (pixels of its resized input) or 0-1000. Default: its family's own "
+        "(Qwen2.5-VL absolute; Qwen2-VL, Qwen3-VL 0-1000).",
+    )
     crop_min_side: float = _option(28.0, "A box is refused unless both sides are longer (pixels of the model's input).")
     crop_max_aspect: float = _option(
         100.0, "A box is refused unless its longer side is less than so many times the other."
     )
 
+    # LoRA
+    use_peft: bool = _option(False, "Train LoRA adapters, not the weights themselves.")
+    lora_r: int = _option(16, "Rank of the adapters.")
+    lora_alpha: int = _option(32, "Scale of the adapters: their output is multiplied by lora_alpha / lora_r.")
+    lora_dropout: float = _option(0.0, "Dropout before the adapters; over 0, the loss sees another policy.")
+    lora_target_modules: list[str] | None = _option(
+        None, "Names of layers that get adapters. Default: every linear layer of the language model's blocks."
+    )
+    lora_modules_to_save: list[str] | None = _option(None, "Modules that are trained as a whole, as in visual.merger.")
+    use_rslora: bool = _option(False, "Scale by lora_alpha / sqrt(lora_r).")
+    load_in_4bit: bool = _option(False, "QLoRA: the frozen weights in 4 bits (bitsandbytes, CUDA).")
+    load_in_8bit: bool = _option(False, "QLoRA: the frozen weights in 8 bits (bitsandbytes, CUDA).")
+    bnb_4bit_quant_type: str = _option("nf4", "Kind of 4-bit numbers: nf4 or fp4.")
+    use_bnb_nested_quant: bool = _option(False, "Quantise the constants of quantisation too.")
+
     # Rollouts
     num_generations: int | None = _option(8, "Rollouts per sample: the group over which advantages are computed.")
     max_completion_length: int | None = _option(512, "Most tokens of one response; every turn has as many.")
     temperature: float = _option(1.0, "Sampling temperature of the rollouts.")
-    rollout_batch_size: int | None = _option(None, "Episodes decoded at a time. Default: all of a step's rollouts.")
+    rollout_batch_size: int | None = _option(
+        None, "Episodes decoded at a time (without vLLM). Default: all of a step's rollouts."
+    )
+    use_vllm: bool = _option(False, "Make the rollouts with vLLM (pip install 'mgpo-train[vllm]').")
+    vllm_mode: str = _option(
+        "colocate", "colocate: vLLM on the training GPUs. server: a running `vllm serve` (vllm_server_base_url)."
+    )
+    vllm_options: dict | str | None = _option(
+        None, "More arguments of vllm.LLM in colocate mode, as a mapping: {kv_cache_dtype: fp8}."
+    )
+    max_logprob_gap: float | None = _option(
+        None,
+        "Stop when rollout engine and trainer disagree by more nats per token in a turn's mean; 0: never. "
+        "Default: 0.001 in float32, 0.08 in bfloat16.",
+    )
+    dynamic_sampling: int = _option(
+        0, "Replace groups with all-equal rewards by fresh samples, in so many rounds at most (DAPO). 0: keep them."
+    )
+    mask_truncated_completions: bool = _option(
+        False, "Learn nothing from rollouts of which a turn ran into max_completion_length (DAPO); they are counted."
+    )
 
     # Reward
     rewards: list[str] = _option(
@@ -137,7 +177,8 @@ GROUPS: dict[str, tuple[str, str]] = {
     "Method": ("method", "strict_boxes"),
     "Data": ("train_data", "max_bad_fraction"),
     "Model and picture budget": ("model", "crop_max_aspect"),
-    "Rollouts": ("num_generations", "rollout_batch_size"),
+    "LoRA": ("use_peft", "use_bnb_nested_quant"),
+    "Rollouts": ("num_generations", "mask_truncated_completions"),
     "Reward": ("rewards", "reward_control"),
     "Optimisation": ("max_steps", "seed"),
     "Evaluation": ("eval_samples", "per_device_eval_batch_size"),

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mgpo_train.checkpoint_layout import check_layout, checkpoint_step, is_whole
 from mgpo_train.config import MGPOConfig
+from mgpo_train.launch_checks import running_layout
+from mgpo_train.lora import OPTIONS as LORA_OPTIONS
 from mgpo_train.metrics import METRICS_FILE
 from mgpo_train.options import ConfigError
 from mgpo_train.summary import write_json
 
 BEFORE_FILE, CONFIG_FILE, SUMMARY_FILE, MODEL_FOLDER = "before.json", "config.json", "summary.json", "model"
+ADAPTER_FOLDER = "adapter"
 # what a conversation is
 _EPISODES = ("method", "template", "strict_boxes", "model", "dtype", "freeze", "min_pixels", "max_pixels")
+_LORA = ("use_peft", *LORA_OPTIONS)
 _BOXES = ("coordinate_space", "crop_min_side", "crop_max_aspect")
-_DATA = ("train_data", "columns", "on_bad_sample", "seed", "data_seed", "shuffle_dataset", "world_size")
+_DATA = ("train_data", "columns", "on_bad_sample", "seed", "data_seed", "shuffle_dataset")
 _ROLLOUTS = ("num_generations", "max_completion_length", "temperature", "top_p", "top_k")
 _REWARD = ("rewards", "reward_weights", "reward_control", "scale_rewards")
 _LOSS = ("beta", "loss_type", "epsilon", "epsilon_high", "num_iterations", "mask_truncated_completions")
-_BATCH = (
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "steps_per_generation",
-    "generation_batch_size",
-    "bf16",
-    "fp16",
-)
+_GENERATION = ("generation_batch_size",)
+_PRECISION = ("bf16", "fp16")
 _OPTIMISER = (
     "learning_rate",
     "lr_scheduler_type",
@@ -42,11 +42,28 @@ _OPTIMISER = (
     "max_grad_norm",
 )
 _EVALUATION = ("eval_data", "eval_ood_data", "eval_samples", "eval_greedy", "per_device_eval_batch_size")
-SAME_ON_RESUME = (*_EPISODES, *_BOXES, *_DATA, *_ROLLOUTS, *_REWARD, *_LOSS, *_BATCH, *_OPTIMISER, *_EVALUATION)
+SAME_ON_RESUME = (
+    *_EPISODES,
+    *_LORA,
+    *_BOXES,
+    *_DATA,
+    *_ROLLOUTS,
+    *_REWARD,
+    *_LOSS,
+    *_GENERATION,
+    *_PRECISION,
+    *_OPTIMISER,
+    *_EVALUATION,
+)
 """Options that must not change when a run goes on: its steps, or its scores before and after, would not compare."""
+
+BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps", "world_size")
+"""Options of which only the product must not change: a step's rollouts, or samples, over all processes."""
 
 LENGTH = ("max_steps", "num_train_epochs")
 """Options that may change when the learning rate does not depend on them."""
+
+_RECORDED = (*SAME_ON_RESUME, *BATCH, *LENGTH)
 
 
 def read_summary(out: Path) -> dict[str, Any] | None:
@@ -79,11 +96,11 @@ def same_length(out: Path, config: MGPOConfig) -> bool:
 
 def check_same(out: Path, config: MGPOConfig) -> None:
     """Raise ConfigError, naming the options, when going on would make another run of the one in the folder."""
-    then, now = _written(out).get("same_on_resume", {}), _values(config, (*SAME_ON_RESUME, *LENGTH))
-    changed = [name for name in SAME_ON_RESUME if name in then and then[name] != now[name]]
+    then, now = _written(out).get("same_on_resume", {}), _values(config, _RECORDED)
+    _check_same_batch(then, now)
+    changed = _changes([name for name in SAME_ON_RESUME if name in then and name in now], then, now)
     if changed:
-        listed = ", ".join(f"{name} was {then[name]!r} and is {now[name]!r}" for name in changed)
-        raise ConfigError(f"--resume: {listed}; give the same options, or start anew with another --output_dir")
+        raise ConfigError(f"--resume: {changed}; give the same options, or start anew with another --output_dir")
     longer = [name for name in LENGTH if name in then and then[name] != now[name]]
     if not longer or _rate_is_free_of_length(config) or _only_unused_epochs(longer, then, now):
         return
@@ -93,6 +110,28 @@ def check_same(out: Path, config: MGPOConfig) -> None:
         "from the number of steps: only runs with lr_scheduler_type=constant (or constant_with_warmup with a number "
         "of warmup_steps) can be given another length"
     )
+
+
+def _check_same_batch(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """The processes may change in number, the batch that they share may not."""
+    if not all(name in then for name in BATCH):
+        return  # of a run that recorded less
+    before, after = (math.prod(record[name] for name in BATCH) for record in (then, now))
+    if before == after:
+        return
+    share = now["per_device_train_batch_size"] * now["world_size"]
+    remedy = "give the same options"
+    if before % share == 0:
+        remedy = f"--gradient_accumulation_steps {before // share} makes it {before} again"
+    raise ConfigError(
+        f"--resume: {_changes(BATCH, then, now)}: a step had {before} rows over all processes and has {after}; "
+        f"{remedy}, or start anew with another --output_dir"
+    )
+
+
+def _changes(names: Iterable[str], then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    changed = [name for name in names if then[name] != now[name]]
+    return ", ".join(f"{name} was {then[name]!r} and is {now[name]!r}" for name in changed)
 
 
 def _rate_is_free_of_length(config: MGPOConfig) -> bool:
@@ -116,6 +155,8 @@ def prepare(
     if resume:
         check_same(out, config)
         checkpoint = last_checkpoint(out)
+        if checkpoint is not None:
+            check_layout(checkpoint, running_layout(config))
         if checkpoint is None and read_summary(out) is not None:
             raise ConfigError(
                 f"--resume: the run in {out} is finished, and no checkpoint is left to go on from: "
@@ -124,7 +165,7 @@ def prepare(
     if main:
         out.mkdir(parents=True, exist_ok=True)
         first = _written(out).get("given", dict(settings))
-        record = {"given": first, "same_on_resume": _values(config, (*SAME_ON_RESUME, *LENGTH))}
+        record = {"given": first, "same_on_resume": _values(config, _RECORDED)}
         write_json(out / CONFIG_FILE, record | ({"given_on_resume": dict(settings)} if resume else {}))
         (out / SUMMARY_FILE).unlink(missing_ok=True)  # of a run that was finished and now goes on
     return checkpoint, 0 if checkpoint is None else checkpoint_step(checkpoint)
@@ -132,7 +173,10 @@ def prepare(
 
 def _values(config: MGPOConfig, names: tuple[str, ...]) -> dict[str, Any]:
     """The options as config.json gives them back: lists for tuples, texts for enumerations."""
-    return json.loads(json.dumps({name: getattr(config, name) for name in names if hasattr(config, name)}, default=str))
+    found = {name: getattr(config, name) for name in names if hasattr(config, name)}
+    if config.method == "sft":
+        found = {name: value for name, value in found.items() if name not in _GENERATION}  # a stand-in there
+    return json.loads(json.dumps(found, default=str))
 
 
 def _written(out: Path) -> dict[str, Any]:
@@ -143,32 +187,19 @@ def _written(out: Path) -> dict[str, Any]:
 def last_checkpoint(out: Path) -> Path | None:
     """The newest checkpoint that was written to its end; what a kill cut short is passed over.
 
-    transformers writes `trainer_state.json` last (and removes older checkpoints only after it).
+    transformers removes older checkpoints only when a new one is complete.
     """
     found = sorted(
         (p for p in out.glob("checkpoint-*") if p.name.split("-")[1].isdigit()),
         key=checkpoint_step,
         reverse=True,
     )
-    return next((p for p in found if _whole(p)), None)
-
-
-def checkpoint_step(checkpoint: Path) -> int:
-    """The optimiser step after which a checkpoint folder was written."""
-    return int(checkpoint.name.split("-")[1])
-
-
-def _whole(checkpoint: Path) -> bool:
-    try:
-        state = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
-    except (OSError, json.JSONDecodeError):
-        return False
-    return state.get("global_step") == checkpoint_step(checkpoint)
+    return next((p for p in found if is_whole(p)), None)
 
 
 def _clear(out: Path) -> None:
     """Remove what a run of ours writes, and nothing else."""
-    for folder in [*out.glob("checkpoint-*"), out / MODEL_FOLDER]:
+    for folder in [*out.glob("checkpoint-*"), out / MODEL_FOLDER, out / ADAPTER_FOLDER]:
         if folder.is_dir():
             shutil.rmtree(folder)
     for name in (METRICS_FILE, SUMMARY_FILE, BEFORE_FILE, CONFIG_FILE, "curves.png", "report.html"):

@@ -11,6 +11,8 @@ import yaml
 from mgpo_train.options import ConfigError, nearest
 
 FOLDER = Path(str(resources.files("mgpo_train"))) / "recipes"
+METADATA = ("description", "machine")
+"""What a recipe may say beside options; `machine` is what `--dry-run` sizes it for."""
 
 
 def names() -> list[str]:
@@ -33,14 +35,31 @@ def find(name: str) -> Path:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Options of a YAML file, `description` included; raises ConfigError naming the file and the line."""
+    """Options of a YAML file over those of the recipe that its `base` names, with the entries of `METADATA`.
+
+    Raises ConfigError naming the file and the line.
+    """
+    return _over_base(path, [])
+
+
+def _over_base(path: Path, above: list[Path]) -> dict[str, Any]:
+    if path in above:
+        raise ConfigError(f"{above[0]}: base leads back to {path.name}")
     try:
         options = yaml.safe_load(path.read_text("utf-8"))
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
     if not isinstance(options, dict) or not all(isinstance(key, str) for key in options):
         raise ConfigError(f"{path} must hold 'option: value' lines, as the shipped recipes in {FOLDER} do")
-    return options
+    base = options.pop("base", None)
+    if base is None:
+        return options
+    beside = path.parent / str(base)
+    try:
+        found = beside if beside.is_file() else find(str(base))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: base: {error}") from error
+    return {**_over_base(found, [*above, path]), **options}
 
 
 def description(path: Path) -> str:

@@ -7,7 +7,7 @@ was sampled: ids are taken from the trajectory, never from its text.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image
 
@@ -78,3 +78,10 @@ def collect(trajectories: Sequence[Trajectory], tokens: TurnTokenizer) -> Rollou
         rollouts.logprobs.append(record.logprobs[record.prompt_length :])
         rollouts.images.append(images)
     return rollouts
+
+
+def without_overlong(rollouts: Rollouts) -> tuple[Rollouts, float]:
+    """The rollouts with nothing to learn from those of which a turn ran into the length limit; their share."""
+    overlong = [any(turn.finish_reason == "length" for turn in t.turns) for t in rollouts.trajectories]
+    mask = [[0] * len(row) if over else row for row, over in zip(rollouts.mask, overlong, strict=True)]
+    return replace(rollouts, mask=mask), sum(overlong) / max(1, len(overlong))

@@ -33,9 +33,17 @@ SCHEMAS: dict[str, dict[str, tuple[str, ...]]] = {
         "answer": ("answer", "Ground truth", "ground_truth", "solution", "reward_model.ground_truth"),
         "id": ("index", "Question_id", "question_id", "id"),
     },
+    "vstar": {
+        "question": ("text",),
+        "image": ("image",),
+        "choices": ("text",),
+        "answer": ("label",),
+        "id": ("question_id",),
+    },
 }
 
 
+_CHOICE_LINE = r"^\s*\(?[A-Z][).:]\s*"
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _ORIENTATION = 0x0112
 _LAST_BYTES = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
@@ -118,6 +126,8 @@ def read_row(
     if not isinstance(question, str) or not question.strip():
         raise _bad(name, columns, "question", f"is {_show(question)}: give a non-empty text")
     choices = _choices(columns.get(row, "choices"), name, columns)
+    if columns.of.get("choices") == columns.of["question"]:
+        question = _without_choices(question)
     answer = _answer(columns.get(row, "answer"), choices, name, columns)
     field, images = _images(row, columns, name, folder)
     sizes = [_verify(source, name, columns, field, full=full) for source in images]
@@ -225,7 +235,7 @@ def _choices(value: Any, name: str, columns: Columns) -> tuple[str, ...]:
         return ()
     given = value
     if isinstance(value, str):  # a block of lines "(A) red\n(B) blue"
-        value = re.findall(r"^\s*\(?[A-Z][).:]\s*(.*\S)", value, flags=re.MULTILINE)
+        value = re.findall(_CHOICE_LINE + r"(.*\S)", value, flags=re.MULTILINE)
     if not isinstance(value, list | tuple) or not all(isinstance(v, str | int | float) for v in value):
         raise _bad(name, columns, "choices", f"is {_show(given)}: give a list of texts")
     texts = [re.sub(rf"^\s*\(?{choice_letter(i)}[).:]\s*", "", str(v)).strip() for i, v in enumerate(value)]
@@ -233,6 +243,11 @@ def _choices(value: Any, name: str, columns: Columns) -> tuple[str, ...]:
         hint = "a line '(A) ...' for each choice" if isinstance(given, str) else "2 to 26 non-empty texts"
         raise _bad(name, columns, "choices", f"is {_show(given)}: give {hint}, or none for open answers")
     return tuple(texts)
+
+
+def _without_choices(text: str) -> str:
+    """The question of a text that goes on with its choices, a line "(A) ..." each, and perhaps an instruction."""
+    return re.split(_CHOICE_LINE, text, maxsplit=1, flags=re.MULTILINE)[0].strip() or text
 
 
 def _answer(value: Any, choices: tuple[str, ...], name: str, columns: Columns) -> str:

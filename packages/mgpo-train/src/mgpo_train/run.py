@@ -4,31 +4,35 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers import set_seed
+from trl.models.utils import unwrap_model_for_generation
 
 from mgpo_core import haystack
 from mgpo_core.engines.loading import resolve_model
 from mgpo_core.trajectory import Trajectory
 from mgpo_train.callbacks import attach, title_of
-from mgpo_train.checkpoint import restore_weights
 from mgpo_train.config import MGPOConfig
 from mgpo_train.curves import plot_curves
-from mgpo_train.data import SampleSet, load_samples
+from mgpo_train.data import SampleSet, UnreachableDataError, load_samples
+from mgpo_train.data_spec import DataSpec
 from mgpo_train.evaluate import evaluate
+from mgpo_train.gathered import gathered
+from mgpo_train.launch_checks import check_launch, check_trainer
+from mgpo_train.lora import lora_config, write_merged
 from mgpo_train.metrics import MetricsLog
 from mgpo_train.model import load_policy
 from mgpo_train.options import ConfigError
 from mgpo_train.output_folder import (
+    ADAPTER_FOLDER,
     BEFORE_FILE,
     MODEL_FOLDER,
     SUMMARY_FILE,
     check_same,
-    checkpoint_step,
     prepare,
     read_summary,
     refuse_to_mix,
@@ -37,6 +41,7 @@ from mgpo_train.output_folder import (
 from mgpo_train.report import write_run_report
 from mgpo_train.sizing import planned_steps
 from mgpo_train.summary import print_table, timing, versions, write_json
+from mgpo_train.universal_checkpoint import fit_shards
 
 
 @dataclass(frozen=True)
@@ -48,23 +53,31 @@ class Data:
     ood: SampleSet | None
 
 
-def load_data(config: MGPOConfig) -> Data:
+def load_data(config: MGPOConfig, unreachable: Callable[[DataSpec], SampleSet | None] | None = None) -> Data:
     """Read and check all samples of a run, and that the model is there, before anything expensive starts.
 
-    Raises SampleError and EngineError.
+    `unreachable` may give stand-ins for a data set of the hub that cannot be loaded. Raises SampleError and
+    EngineError.
     """
     resolve_model(config.model)
+    _ = config.space, config.budget  # a model whose boxes cannot be read is refused here
 
     def load(spec: Any, first: int | None = None) -> SampleSet | None:
         if not spec or spec == "none" or first == 0:
             return None
-        found = load_samples(
-            spec,
-            columns=config.columns if isinstance(config.columns, Mapping) else None,  # texts are mappings by now
-            on_bad_sample=config.on_bad_sample,
-            max_bad_fraction=config.max_bad_fraction,
-            check_images=config.check_images,
-        )
+        try:
+            found = load_samples(
+                spec,
+                columns=config.columns if isinstance(config.columns, Mapping) else None,  # texts are mappings by now
+                on_bad_sample=config.on_bad_sample,
+                max_bad_fraction=config.max_bad_fraction,
+                check_images=config.check_images,
+            )
+        except UnreachableDataError as error:
+            assumed = None if unreachable is None else unreachable(error.spec)
+            if assumed is None:
+                raise
+            found = assumed
         return SampleSet(found[:first], found.source, found.skipped)
 
     train = load(config.train_data)
@@ -78,8 +91,10 @@ def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | 
 
     With `resume`, go on from the newest whole checkpoint in `output_dir` (from the start when there is none).
     """
+    config.check_installed()
     out = Path(str(config.output_dir))
     main = config.process_index == 0
+    check_launch(config)
     finished = _finished(out, config, resume=resume)
     if finished is not None and same_length(out, config):
         return _nothing_to_do(out, finished, main)
@@ -100,10 +115,11 @@ def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | 
         write_json(out / BEFORE_FILE, before)
     set_seed(config.seed)
     trainer = _train(config, model, processor, data.train, log, checkpoint)
-    trainer.save_model(str(out / MODEL_FOLDER))
+    _save(trainer, config, out, main)
     if log.trajectories:
         parts[f"training, step {log.trajectories_step}"] = log.trajectories
-    after, shown = _evaluate_all(config, trainer.accelerator.unwrap_model(trainer.model), processor, data, "after")
+    with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as policy:
+        after, shown = _evaluate_all(config, policy, processor, data, "after")
     summary = _summary(config, log, data, {**before, **after}) | {"steps": trainer.state.global_step}
     if main:
         processor.save_pretrained(out / MODEL_FOLDER)
@@ -137,14 +153,11 @@ def _train(
     config: MGPOConfig, model: Any, processor: Any, samples: SampleSet, log: MetricsLog, checkpoint: Path | None
 ) -> Any:
     trainer = _make_trainer(config, model, processor, samples, log)
+    check_trainer(trainer, config)
     attach(trainer, log, config)
-    step = 0 if checkpoint is None else checkpoint_step(checkpoint)
-    if checkpoint is not None and step >= planned_steps(config, len(samples)):
-        # killed between the last step and the summary: transformers would take one step more
-        restore_weights(trainer.model, checkpoint)
-        trainer.state.global_step = step
-    else:
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    if checkpoint is not None:
+        fit_shards(checkpoint, trainer, config)
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     return trainer
 
 
@@ -155,7 +168,21 @@ def _make_trainer(config: MGPOConfig, model: Any, processor: Any, samples: Sampl
         return make_trainer(model, processor, config, samples)
     from mgpo_train.trainer import MGPOTrainer
 
-    return MGPOTrainer(model=model, processor=processor, args=config, samples=samples, metrics_log=log)
+    return MGPOTrainer(
+        model=model,
+        processor=processor,
+        args=config,
+        samples=samples,
+        metrics_log=log,
+        peft_config=lora_config(config),
+    )
+
+
+def _save(trainer: Any, config: MGPOConfig, out: Path, main: bool) -> None:
+    """Write `model/`, which AutoModel loads: of a LoRA run the merged weights, with the adapter in `adapter/`."""
+    trainer.save_model(str(out / (ADAPTER_FOLDER if config.use_peft else MODEL_FOLDER)))
+    if config.use_peft and main:
+        write_merged(config, out / ADAPTER_FOLDER, out / MODEL_FOLDER)
 
 
 def _before(
@@ -164,7 +191,8 @@ def _before(
     """Scores of the start model; a resumed run reads those that its first part measured."""
     if resumed and (out / BEFORE_FILE).is_file():
         return json.loads((out / BEFORE_FILE).read_text("utf-8")), {}
-    return _evaluate_all(config, model, processor, data, "before")
+    with gathered(model):
+        return _evaluate_all(config, model, processor, data, "before")
 
 
 def _evaluate_all(
@@ -190,6 +218,7 @@ def _evaluate_all(
                 seed=config.seed,
                 batch_size=config.per_device_eval_batch_size,
                 max_new_tokens=config.max_completion_length or 512,
+                autocast=config.autocast_dtype,
                 keep=config.report_trajectories,
                 progress=key if config.progress and config.process_index == 0 else None,
             )

@@ -20,6 +20,8 @@ from mgpo_core.errors import SampleError
 from mgpo_core.templates import message_images
 from mgpo_train.checkpoint import ResumesWeights
 from mgpo_train.config import MGPOConfig
+from mgpo_train.dummy_image import DummyImage
+from mgpo_train.lora import lora_config
 
 _IGNORED = -100
 
@@ -66,7 +68,11 @@ def _padded(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
 
 
 class AnswerTrainer(ResumesWeights, SFTTrainer):
-    """TRL's trainer without its model card, which describes a text model."""
+    """TRL's trainer without its model card, which describes a text model; batches may lack images."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        DummyImage(self.model)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """None: the run's summary and report say what was trained."""
@@ -84,6 +90,7 @@ def make_trainer(model: Any, processor: Any, config: MGPOConfig, samples: Sequen
         train_dataset=indices,
         data_collator=AnswerCollator(samples, tokens, config),
         processing_class=processor,
+        peft_config=lora_config(config),
     )
 
 

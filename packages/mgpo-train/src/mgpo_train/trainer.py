@@ -24,20 +24,26 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor
-from trl import GRPOTrainer
-from trl.models.utils import unwrap_model_for_generation
 
-from mgpo_core import Sample, Trajectory
-from mgpo_core.engines.transformers import TransformersEngine
+from mgpo_core import Episode, Sample, Trajectory
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.errors import TokenAlignmentError
 from mgpo_train.checkpoint import ResumesWeights
 from mgpo_train.config import MGPOConfig
+from mgpo_train.dummy_image import DummyImage, with_stand_in
+from mgpo_train.dynamic_sampling import flat_groups, fresh_samples
+from mgpo_train.logprob_gap import DEFAULT_LIMITS, GapAlarm, gaps_by_turn, turn_numbers
 from mgpo_train.metrics import MetricsLog, step_metrics
+from mgpo_train.phases import PhaseClock
 from mgpo_train.rewards import REWARDS, shuffle_rewards
-from mgpo_train.rollout import Rollouts, collect, make_episodes
+from mgpo_train.rollout import Rollouts, collect, make_episodes, without_overlong
+from mgpo_train.transformers_rollouts import TransformersRollouts
+from mgpo_train.trl_grpo import GRPOTrainer
+
+_LARGEST = "logprob_gap_max/"
 
 _IMPOSSIBLE = -1e4
 """Added to the logits of tokens that may not be sampled; finite, so that 0 times it stays 0 in the entropy."""
@@ -62,28 +68,26 @@ class MGPOTrainer(ResumesWeights, GRPOTrainer):
         self.samples = list(samples)
         self.metrics_log = metrics_log
         self.tokens = TurnTokenizer(processor)
-        super().__init__(
-            model=model,
-            args=args,
-            processing_class=processor,
-            reward_funcs=[_reward_function(name) for name in args.rewards],
-            train_dataset=_index_dataset(self.samples),
-            **kwargs,
-        )
+        with _vllm_of(args):
+            super().__init__(
+                model=model,
+                args=args,
+                processing_class=processor,
+                reward_funcs=[_reward_function(name) for name in args.rewards],
+                train_dataset=_index_dataset(self.samples),
+                **kwargs,
+            )
+        # rollouts that are too long are masked here; TRL would take their image tokens out of the attention as well
+        self.mask_truncated_completions = False
+        DummyImage(self.model)
         # the crop is our environment's answer; see the note on `self.tools` above
         self.tools: list[Any] = [_crop_tool]
         self._standalone_tools: list[Any] = []
-        self.engine = TransformersEngine(
-            self.model,
-            processor,
-            max_new_tokens=args.max_completion_length or 512,
-            temperature=args.temperature,
-            top_p=args.top_p,
-            top_k=args.top_k or 0,
-            seed=None,
-            batch_size=args.rollout_batch_size or args.generation_batch_size or 16,
-        )
-        self._batch_samples: list[Sample] = []
+        self.clock = PhaseClock()
+        self.player = _player(self, args, processor)
+        self._inputs: list[dict[str, Any]] = []
+        self._rounds, self._rounds_of = 0, ("", -1)
+        self._alarm = GapAlarm(_gap_limit(args))
         self._rollouts: Rollouts | None = None
         self._head_bias: Tensor | None = None
         self._scored: tuple[Tensor, Tensor] | None = None
@@ -91,28 +95,51 @@ class MGPOTrainer(ResumesWeights, GRPOTrainer):
     # --- rollouts ---------------------------------------------------------------------------------------------
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        self._batch_samples = [self.samples[row["sample"]] for row in inputs]
+        self._inputs = inputs
+        if self.model.training:
+            self._buffered_inputs = None  # the batch before, with all its pictures, must not outlive these rollouts
         with _as_resized(self.processing_class.image_processor):
             output = super()._generate_and_score_completions(inputs)
         assert self._rollouts is not None
         _check_features(output, self._rollouts, self.tokens)
+        if self.args.bf16 and "pixel_values" in output:
+            output["pixel_values"] = output["pixel_values"].bfloat16()  # as autocast would, at half the memory
         return output
 
+    def _play(self, indices: Sequence[int]) -> list[Trajectory]:
+        """One rollout of each of the samples at `indices`, sampled by a seed of its own; on all processes at once."""
+        self._rounds += 1
+        seed = hash((self.args.seed, self.state.global_step, self._rounds, self.model.training))
+        with self.clock("rollouts"):
+            return self.player.run(self._episodes, indices, seed)
+
+    def _episodes(self, indices: Sequence[int]) -> list[Episode]:
+        return make_episodes([self.samples[index] for index in indices], self.args)
+
     def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
-        episodes = make_episodes(self._batch_samples, self.args)
-        with unwrap_model_for_generation(
-            self.model_wrapped, self.accelerator, gather_deepspeed3_params=self.args.ds3_gather_for_generation
-        ) as model:
-            self.engine.model = model
-            trajectories = self.engine.run(episodes)
-        self._rollouts = rollouts = collect(trajectories, self.tokens)
         mode = "train" if self.model.training else "eval"
+        if self._rounds_of != (mode, self.state.global_step):
+            self._rounds, self._rounds_of = 0, (mode, self.state.global_step)
+        with self.clock("sync"):
+            self.player.sync(self.state.global_step)
+        with self.player.awake():
+            trajectories = self._play([row["sample"] for row in self._inputs])
+            if mode == "train" and self.args.dynamic_sampling:
+                trajectories = self._replace_flat_groups(trajectories)
+        rollouts = collect(trajectories, self.tokens)
+        if self.args.mask_truncated_completions:
+            rollouts, share = without_overlong(rollouts)
+            self._metrics[mode]["overlong_filtered"].append(share)
+        for name, value in self._averaged(self.player.metrics()).items():
+            self._metrics[mode][name].append(value)
+        self._rollouts = rollouts
         if mode == "train":
             sampled = sum(sum(mask) for mask in rollouts.mask) + sum(map(len, rollouts.prompt_ids))
             counted = self.accelerator.gather(torch.tensor(sampled, device=self.accelerator.device)).sum().item()
             self.state.num_input_tokens_seen += counted
         self._metrics[mode]["num_tokens"] = [self.state.num_input_tokens_seen]
         completions = [[{"role": "assistant", "content": t.turns[-1].text}] for t in trajectories]
+        images = with_stand_in(rollouts.images, self.args.budget.factor)
         return (
             rollouts.prompt_ids,
             rollouts.completion_ids,
@@ -120,9 +147,39 @@ class MGPOTrainer(ResumesWeights, GRPOTrainer):
             completions,
             rollouts.logprobs,
             {"trajectory": trajectories},
-            rollouts.images,
-            rollouts.images,
+            images,
+            images,
         )
+
+    def _replace_flat_groups(self, trajectories: list[Trajectory]) -> list[Trajectory]:
+        """Play fresh samples in place of groups whose rewards are all equal, for so many rounds at most.
+
+        Groups may lie across processes: all of them see all rewards, and draw the same fresh samples.
+        """
+        group, first = self.num_generations, self.accelerator.process_index * len(trajectories)
+        indices, replaced = gather_object([row["sample"] for row in self._inputs]), 0
+        flat: list[int] = []
+        for step_round in range(self.args.dynamic_sampling + 1):
+            flat = flat_groups(gather_object([self._reward_of(t) for t in trajectories]), group)
+            if not flat or step_round == self.args.dynamic_sampling:
+                break
+            fresh = fresh_samples(
+                len(flat), len(self.samples), indices, self.args.seed, self.state.global_step, step_round
+            )
+            for place, sample in zip(flat, fresh, strict=True):
+                indices[place * group : (place + 1) * group] = [sample] * group
+            rows = [row for row in range(len(trajectories)) if (first + row) // group in flat]
+            for row, new in zip(rows, self._play([indices[first + row] for row in rows]), strict=True):
+                trajectories[row] = new
+                self._inputs[row].update(self.train_dataset[indices[first + row]])
+            replaced += len(flat)
+        self._metrics["train"]["dynamic_sampling/replaced_groups"].append(replaced)
+        self._metrics["train"]["dynamic_sampling/flat_groups_left"].append(len(flat))
+        return trajectories
+
+    def _reward_of(self, trajectory: Trajectory) -> float:
+        weights = self.args.reward_weights or [1.0] * len(self.args.rewards)
+        return sum(w * REWARDS[name](trajectory) for name, w in zip(self.args.rewards, weights, strict=True))
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
@@ -151,18 +208,17 @@ class MGPOTrainer(ResumesWeights, GRPOTrainer):
     def _local(self, rewards: Tensor) -> np.ndarray:
         """This process's weighted rewards (B,) of the gathered table (processes * B, functions)."""
         total = (rewards * self.reward_weights.to(rewards.device)).nansum(dim=1)
-        count = len(self._batch_samples)
+        count = len(self._inputs)
         return total[self.accelerator.process_index * count :][:count].cpu().numpy()
 
     def _averaged(self, found: dict[str, float]) -> dict[str, float]:
-        """Means over the processes; a metric that some processes lack is averaged over the others."""
+        """Means over the processes, over those that have the metric; of a largest value the largest."""
         if self.accelerator.num_processes == 1:
             return found
-        from accelerate.utils import gather_object
-
         everyone = gather_object([found])
         names = dict.fromkeys(name for row in everyone for name in row)
-        return {name: float(np.mean([row[name] for row in everyone if name in row])) for name in names}
+        reduced = {name: np.max if name.startswith(_LARGEST) else np.mean for name in names}
+        return {name: float(reduced[name]([row[name] for row in everyone if name in row])) for name in names}
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """None: upstream's describes a text model; the run's summary and report say what was trained."""
@@ -173,7 +229,8 @@ class MGPOTrainer(ResumesWeights, GRPOTrainer):
         self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Upstream's, under the sampler's distribution: tokens that cannot be sampled have no probability."""
-        with self._sampler_mask(self.accelerator.unwrap_model(model)):
+        timed = contextlib.nullcontext() if torch.is_grad_enabled() else self.clock("logprobs")
+        with timed, self._sampler_mask(self.accelerator.unwrap_model(model)):
             logps, entropies, aux = super()._get_per_token_logps_and_entropies(
                 model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
             )
@@ -204,6 +261,8 @@ class MGPOTrainer(ResumesWeights, GRPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         loss = super()._compute_loss(model, inputs)
+        for name, seconds in self.clock.take().items():  # several micro-batches may share a batch of rollouts
+            self._metrics["train" if self.model.training else "eval"][name].append(seconds)
         if self._scored is not None:
             self._log_turns(inputs, *self._scored)
         self._scored = None
@@ -214,19 +273,20 @@ class MGPOTrainer(ResumesWeights, GRPOTrainer):
         mode = "train" if self.model.training else "eval"
         turns = turn_numbers(inputs["completion_mask"] * inputs["tool_mask"])
         # old log-probabilities, where there are any, are of the policy that sampled; the new ones have moved on
-        gap = (inputs.get("old_per_token_logps", logps) - inputs["sampling_per_token_logps"]).abs()
-        for turn in range(1, int(turns.max()) + 1):
-            here = turns == turn
-            if here.any():
-                self._metrics[mode][f"logprob_gap/turn{turn}"].append(gap[here].mean().item())
-                self._metrics[mode][f"logprob_gap_max/turn{turn}"].append(gap[here].max().item())
-                self._metrics[mode][f"entropy/turn{turn}"].append(entropies[here].mean().item())
+        gaps = gaps_by_turn(inputs.get("old_per_token_logps", logps), inputs["sampling_per_token_logps"], turns)
+        found = {}
+        for gap in gaps:
+            found[f"logprob_gap/turn{gap.turn}"] = gap.mean
+            found[f"{_LARGEST}turn{gap.turn}"] = gap.max
+            found[f"entropy/turn{gap.turn}"] = entropies[turns == gap.turn].mean().item()
+        for name, value in self._averaged(found).items():
+            self._metrics[mode][name].append(value)
+        self._alarm.add(gaps, step=self.state.global_step + 1)
 
 
-def turn_numbers(mask: Tensor) -> Tensor:
-    """(B, T) loss mask -> (B, T) number of the turn that each sampled token belongs to, from 1; 0 elsewhere."""
-    before = torch.nn.functional.pad(mask[:, :-1], (1, 0))
-    return ((mask > 0) & (before == 0)).cumsum(dim=1) * (mask > 0)
+def _gap_limit(args: MGPOConfig) -> float:
+    precision = "bfloat16" if args.bf16 or args.dtype == "bfloat16" else "float32"
+    return DEFAULT_LIMITS[precision] if args.max_logprob_gap is None else args.max_logprob_gap
 
 
 class _MaskedHead:
@@ -235,6 +295,25 @@ class _MaskedHead:
     def __init__(self, head: Any, bias: Tensor) -> None:
         self.weight = head.weight
         self.bias = bias if head.bias is None else head.bias + bias
+        split = getattr(head.weight, "ds_status", None)
+        if split is not None:  # under ZeRO-3 TRL gathers what is split over the processes; our bias is whole
+            self.bias.ds_status = type(split).AVAILABLE  # type: ignore[union-attr]
+
+
+def _player(trainer: MGPOTrainer, args: MGPOConfig, processor: Any) -> Any:
+    if not args.use_vllm:
+        return TransformersRollouts(trainer, args, processor)
+    from mgpo_train.vllm_rollouts import VLLMRollouts
+
+    return VLLMRollouts(trainer, args, processor)
+
+
+def _vllm_of(args: MGPOConfig) -> contextlib.AbstractContextManager[None]:
+    if not args.use_vllm:
+        return contextlib.nullcontext()
+    from mgpo_train.vllm_rollouts import installed
+
+    return installed(args)
 
 
 def _crop_tool() -> None:
@@ -273,7 +352,8 @@ def _check_features(output: dict[str, Any], rollouts: Rollouts, tokens: TurnToke
     """TRL drops every image of a batch, silently, when one sample does not add up: refuse instead, by name."""
     grids = [grid for images in rollouts.images for grid in map(tokens.grid, images)]
     got = output.get("image_grid_thw")
-    if "pixel_values" not in output or got is None or [tuple(row) for row in got.tolist()] != grids:
+    found = [] if got is None else [tuple(row) for row in got.tolist()]
+    if found != grids or ("pixel_values" in output) != bool(grids):
         counts = {t.sample_id: len(images) for t, images in zip(rollouts.trajectories, rollouts.images, strict=True)}
         raise TokenAlignmentError(
             f"The batch reached the loss without the images of its rollouts (images by sample: {counts})."

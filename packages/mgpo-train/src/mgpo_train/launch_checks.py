@@ -1,0 +1,77 @@
+"""What `accelerate launch` asked for, and a refusal of what would hang, lose the weights, or run as something else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from accelerate import DistributedType
+
+from mgpo_train.hardware import Layout, launched_layout
+from mgpo_train.options import ConfigError
+
+if TYPE_CHECKING:
+    from mgpo_train.config import MGPOConfig
+
+
+_KINDS = {
+    "deepspeed": (DistributedType.DEEPSPEED, "DeepSpeed", "unset ACCELERATE_USE_CPU, which switches DeepSpeed off"),
+    "fsdp": (DistributedType.FSDP, "FSDP", "accelerate (1.15) has FSDP on GPUs alone (use_cpu: false)"),
+}
+
+
+def running_layout(config: MGPOConfig) -> Layout:
+    """How this run's weights, gradients and optimiser are to lie on its processes."""
+    plugin = config.deepspeed_plugin
+    if plugin is not None:
+        return Layout("as launched", config.world_size, "deepspeed", int(plugin.zero_stage))
+    return launched_layout() or Layout("one device")
+
+
+def check_launch(config: MGPOConfig) -> None:
+    """Raise ConfigError, naming the remedy, for a way of spreading the model that cannot work."""
+    layout = running_layout(config)
+    if layout.kind == "fsdp":
+        _check_fsdp(config)
+    if layout.kind == "deepspeed" and layout.stage == 3:
+        _check_zero3(config, layout)
+
+
+def _check_fsdp(config: MGPOConfig) -> None:
+    instead = "launch with DeepSpeed instead (zero3.yaml splits as much, zero2.yaml is faster where the weights fit)"
+    if config.method != "sft":
+        raise ConfigError(
+            f"method={config.method} under FSDP: rollouts and log-probabilities read weights that FSDP keeps split; "
+            + instead
+        )
+    evaluated = [data for data in (config.eval_data, config.eval_ood_data) if data and data != "none"]
+    if evaluated and config.eval_samples != 0:
+        raise ConfigError(
+            "evaluation under FSDP: processes decode different numbers of tokens and would wait for each other's "
+            f"weights for ever; leave it out (--eval_samples 0) and evaluate model/ afterwards, or {instead}"
+        )
+
+
+def _check_zero3(config: MGPOConfig, layout: Layout) -> None:
+    zero = config.deepspeed_plugin.deepspeed_config.get("zero_optimization", {})
+    if not zero.get("stage3_gather_16bit_weights_on_model_save"):
+        raise ConfigError(
+            "ZeRO-3 without whole weights in model/ and the checkpoints, which nothing could load: set "
+            "zero3_save_16bit_model: true under deepspeed_config in the accelerate configuration"
+        )
+    if layout.devices > 1 and config.method != "sft" and not config.use_vllm and not config.ds3_gather_for_generation:
+        raise ConfigError(
+            "ds3_gather_for_generation=false under ZeRO-3: processes decode different numbers of tokens and would "
+            "wait for each other's weights for ever; leave it out, or use_vllm"
+        )
+
+
+def check_trainer(trainer: Any, config: MGPOConfig) -> None:
+    """Raise ConfigError when DeepSpeed or FSDP was asked for and the trainer goes without: accelerate says nothing."""
+    kind = running_layout(config).kind
+    if kind not in _KINDS or trainer.accelerator.distributed_type == _KINDS[kind][0]:
+        return
+    _, name, remedy = _KINDS[kind]
+    raise ConfigError(
+        f"the accelerate configuration asks for {name}, and the run would train without it: {remedy}, or launch "
+        f"without {name}"
+    )

@@ -1,0 +1,123 @@
+"""LoRA and QLoRA by TRL's own options (`trl.ModelConfig`, `get_peft_config`, `get_quantization_config`), and PEFT.
+
+Two things are ours: adapters go to the language model alone unless layers are named, because the vision tower of
+Qwen2.5-VL has layers of the same names (`gate_proj`, ...); and parts that `freeze` names get none at all.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mgpo_train.options import ConfigError, RunOptions
+
+if TYPE_CHECKING:
+    from mgpo_train.config import MGPOConfig
+
+OPTIONS = (
+    "lora_r",
+    "lora_alpha",
+    "lora_dropout",
+    "lora_target_modules",
+    "lora_modules_to_save",
+    "use_rslora",
+    "load_in_4bit",
+    "load_in_8bit",
+    "bnb_4bit_quant_type",
+    "use_bnb_nested_quant",
+)
+"""Options that mean something with `use_peft` alone."""
+
+LANGUAGE_LAYERS = r".*language_model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj"
+"""The linear layers of the language model's blocks, as PEFT matches names."""
+
+FROZEN: dict[str, str] = {
+    "vision": r".*visual\.(?!merger|deepstack_merger).*",
+    "merger": r".*visual\.(merger|deepstack_merger_list)\..*",
+    "language": r"(.*\.)?(language_model\..*|lm_head)",
+}
+"""The modules of the parts that `freeze` names, as PEFT matches names."""
+
+
+def check_lora(config: MGPOConfig) -> None:
+    """Raise ConfigError for LoRA options that clash or need a package that is not installed."""
+    if not config.use_peft:
+        defaults = {field.name: field.default for field in fields(RunOptions)}
+        for name in OPTIONS:
+            if getattr(config, name) != defaults[name]:
+                raise ConfigError(f"{name}={getattr(config, name)!r} means nothing without use_peft: add use_peft=true")
+        return
+    if find_spec("peft") is None:
+        raise ConfigError("use_peft=true needs the package peft: pip install 'mgpo-train[peft]'")
+    if "language" in config.freeze and not config.lora_target_modules:
+        raise ConfigError(
+            "freeze names language, where LoRA's layers are by default: leave it out (LoRA trains adapters alone), "
+            "or name lora_target_modules elsewhere"
+        )
+    if config.load_in_4bit and config.load_in_8bit:
+        raise ConfigError("load_in_4bit and load_in_8bit: choose one")
+    if config.load_in_4bit or config.load_in_8bit:
+        _check_quantised(config)
+
+
+def _check_quantised(config: MGPOConfig) -> None:
+    name = "load_in_4bit" if config.load_in_4bit else "load_in_8bit"
+    if find_spec("bitsandbytes") is None:
+        raise ConfigError(f"{name}=true needs the package bitsandbytes and a CUDA GPU: pip install bitsandbytes")
+    if config.use_vllm:
+        raise ConfigError(
+            f"{name}=true with use_vllm=true: vLLM cannot take quantised weights over from the trainer; leave one out"
+        )
+
+
+def lora_config(config: MGPOConfig) -> Any:
+    """The `peft.LoraConfig` of a run, None without `use_peft`."""
+    if not config.use_peft:
+        return None
+    from trl import ModelConfig, get_peft_config
+
+    given = {name: getattr(config, name) for name in OPTIONS} | {"use_peft": True, "dtype": config.dtype}
+    made: Any = get_peft_config(ModelConfig(**given))
+    made.target_modules = made.target_modules or LANGUAGE_LAYERS
+    if isinstance(made.target_modules, str) and re.fullmatch(r"[\w.]+", made.target_modules):
+        made.target_modules = {made.target_modules}  # TRL makes a pattern of a single name, which fits no layer
+    if config.freeze:
+        made.exclude_modules = "|".join(FROZEN[part] for part in config.freeze)
+    return made
+
+
+def quantisation(config: MGPOConfig) -> Any:
+    """The `BitsAndBytesConfig` of a QLoRA run, None for any other."""
+    if not (config.load_in_4bit or config.load_in_8bit):
+        return None
+    from trl import ModelConfig, get_quantization_config
+
+    given = {name: getattr(config, name) for name in OPTIONS}
+    # bfloat16 also where the rest is float32: the paper on QLoRA computes in it
+    return get_quantization_config(ModelConfig(**given, use_peft=True, dtype="bfloat16"))
+
+
+def write_merged(config: MGPOConfig, adapter: Path, folder: Path) -> None:
+    """Write the start model with the adapter of a folder merged in, for `AutoModel`; on the CPU, in `dtype`.
+
+    From the folder, not from the live model, whose weights may be quantised or spread over processes.
+    """
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForImageTextToText
+
+    from mgpo_core.engines.loading import resolve_model
+
+    place, dtype = resolve_model(config.model), getattr(torch, config.dtype)
+    base = AutoModelForImageTextToText.from_pretrained(place, dtype=dtype, trust_remote_code=config.trust_remote_code)
+    PeftModel.from_pretrained(base, str(adapter)).merge_and_unload().save_pretrained(folder)
+
+
+def restore_adapter(model: Any, folder: str | Path) -> None:
+    """Load the adapter of a checkpoint folder into a PEFT model, in place."""
+    from peft import load_peft_weights, set_peft_model_state_dict
+
+    set_peft_model_state_dict(model, load_peft_weights(str(folder)))
