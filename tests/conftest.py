@@ -40,8 +40,22 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
+LONGEST_FIRST = (
+    "test_vllm.py",
+    "test_resume.py",
+    "test_distributed.py",
+    "test_resume_distributed.py",
+    "test_haystack.py",
+    "test_lora.py",
+    "test_photographs.py",
+)
+"""Files of minutes: begun first, so that no process of pytest-xdist ends alone on one of them."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests marked `gpu` where there is no CUDA device."""
+    """Put the longest files first; skip the tests marked `gpu` where there is no CUDA device."""
+    places = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
     needing_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if not needing_gpu:
         return

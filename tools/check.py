@@ -19,7 +19,9 @@ LINT = ["ruff", "check", "."]
 FORMAT = ["ruff", "format", "--check", "."]
 TYPES = ["mypy"]
 # One process per core, and a file stays in one process, so that what a file prepares once is prepared once.
-TESTS = ["pytest", "-n", "logical", "--maxprocesses", "8", "--dist", "loadfile", "--durations", "15"]
+# Files are handed out in the order of tests/conftest.py, the longest first, not by their number of tests.
+TESTS = ["pytest", "-n", "logical", "--maxprocesses", "8", "--dist", "loadfile", "--no-loadscope-reorder"]
+TESTS += ["--durations", "15"]
 # An empty expression undoes the default selection; tests that need a GPU skip themselves where there is none.
 ALL_TESTS = [*TESTS, "-m", ""]
 

@@ -37,8 +37,9 @@ def test_no_arguments_mean_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_list_has_a_line_for_every_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    *lines, empty, configurations = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == recipe_files.names()
+    assert empty == "" and (Path(configurations.split(": ")[1]) / "zero3.yaml").is_file()
     assert all(len(line.split()) > 5 for line in lines)
 
 

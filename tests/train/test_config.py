@@ -41,13 +41,15 @@ def test_the_three_methods_share_budget_and_samples_by_default() -> None:
 
 def test_the_budget_is_the_worlds_for_its_checkpoints_and_the_papers_otherwise() -> None:
     assert MGPOConfig(model="haystack:base").budget == PixelBudget(min_pixels=4 * 28 * 28, max_pixels=168 * 168)
-    assert MGPOConfig(model="some/model").budget == PixelBudget(200_704, 1_003_520)
-    assert MGPOConfig(model="some/model", max_pixels=501_760).budget == PixelBudget(200_704, 501_760)
+    paper = "Qwen/Qwen2.5-VL-7B-Instruct"  # its shapes are shipped
+    assert MGPOConfig(model=paper).budget == PixelBudget(200_704, 1_003_520)
+    assert MGPOConfig(model=paper, max_pixels=501_760).budget == PixelBudget(200_704, 501_760)
 
 
 def test_coordinate_spaces_are_named() -> None:
     assert MGPOConfig(coordinate_space="absolute").space is CoordinateSpace.ABSOLUTE
-    assert MGPOConfig(coordinate_space="0-1000").space is CoordinateSpace.RELATIVE_1000
+    with pytest.warns(UserWarning, match="coordinate_space=0-1000 is given"):  # haystack's checkpoints are Qwen2.5-VLs
+        assert MGPOConfig(coordinate_space="0-1000").space is CoordinateSpace.RELATIVE_1000
 
 
 def test_sft_takes_any_batch_size() -> None:
@@ -89,7 +91,8 @@ def test_columns_may_be_written_as_text() -> None:
         ({"train_data": "{oops"}, "is not JSON"),
         ({"columns": "question"}, "columns: 'question' maps nothing: write columns=question=prompt"),
         ({"columns": {"question": 3}}, "no mapping of names"),
-        ({"use_vllm": True}, "not in this version; leave it out"),
+        ({"use_vllm": True, "vllm_mode": "colocated"}, "did you mean 'colocate'"),
+        ({"use_vllm": True, "method": "sft"}, "has no rollouts"),
         ({"method": "sft", "rewards": ["format"]}, r"rewards=\['format'\] means nothing to method=sft"),
         ({"method": "sft", "reward_control": "shuffle"}, "reward_control='shuffle' means nothing"),
         ({"method": "sft", "beta": 0.1}, r"beta=0\.1 means nothing"),
@@ -113,3 +116,11 @@ def test_every_option_of_ours_has_help_and_a_group() -> None:
     grouped = [option for options in grouped_fields().values() for option in options]
     assert [option.name for option in grouped] == [field.name for field in dataclasses.fields(RunOptions)]
     assert all(option.metadata["help"].endswith((".", ")", "...")) for option in grouped)
+
+
+def test_a_missing_vllm_is_told_when_a_run_starts_and_not_by_its_sizing(monkeypatch):
+    monkeypatch.setattr("mgpo_train.config.find_spec", lambda name: None)
+    config = MGPOConfig(use_vllm=True)
+    with pytest.raises(ConfigError, match=r"pip install 'mgpo-train\[vllm\]'"):
+        config.check_installed()
+    MGPOConfig().check_installed()

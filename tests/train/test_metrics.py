@@ -72,8 +72,10 @@ def test_step_metrics_use_the_names_of_an_evaluation() -> None:
 
 
 def test_a_single_turn_batch_has_no_box_metrics() -> None:
-    found = step_metrics([Trajectory(truth="A", choices=("x", "y"), turns=[Turn(r"\boxed{A}", tokens=4)])])
-    assert found == {"answered_rate": 1.0, "accuracy": 1.0, "length/turn1": 4.0, "truncated/turn1": 0.0}
+    turn = Turn(r"\boxed{A}", tokens=4, seconds=0.5)
+    found = step_metrics([Trajectory(truth="A", choices=("x", "y"), turns=[turn])])
+    lengths = {"length/turn1": 4.0, "truncated/turn1": 0.0, "time/turn1": 0.5}
+    assert found == {"answered_rate": 1.0, "accuracy": 1.0} | lengths
 
 
 @given(st.lists(st.lists(st.sampled_from([0.0, 1.0]), min_size=4, max_size=4), min_size=1, max_size=8))

@@ -10,6 +10,11 @@ import yaml
 from mgpo_train import recipe_files
 from mgpo_train.command_line import make_config
 from mgpo_train.config import MGPOConfig
+from mgpo_train.dry_run import assumed_samples, print_dry_run
+from mgpo_train.hardware import Machine, find_gpu, read_machine
+from mgpo_train.options import ConfigError
+from mgpo_train.run import load_data
+from mgpo_train.sizing import Sizing, size_run
 
 NAMES = recipe_files.names()
 
@@ -22,6 +27,7 @@ def load(name: str) -> MGPOConfig:
 
 def test_the_recipes_that_the_documentation_names_are_there() -> None:
     assert {"haystack-mgpo", "haystack-grpo", "haystack-sft", "haystack-mgpo-shuffled", "photos"} <= set(NAMES)
+    assert {f"qwen2.5-vl-7b-{rest}" for rest in ("mgpo", "grpo", "sft", "mgpo-640", "mgpo-lora")} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -29,10 +35,10 @@ def test_a_recipe_is_a_valid_configuration_with_a_description(name: str) -> None
     assert 20 < len(recipe_files.description(recipe_files.find(name))) < 110
     config = load(name)
     assert config.output_dir == f"outputs/{name}"
-    # a checkpoint in the middle of a generation could not be gone on from exactly
+    # a checkpoint in the middle of a batch of rollouts could not be gone on from exactly
     if config.method != "sft":
-        assert config.steps_per_generation == config.gradient_accumulation_steps
-        assert config.num_iterations == 1
+        steps = config.steps_per_generation * config.num_iterations / config.gradient_accumulation_steps
+        assert config.save_steps % steps == 0
 
 
 def test_the_control_is_the_same_run_with_shuffled_rewards() -> None:
@@ -60,10 +66,107 @@ def test_the_evaluation_is_held_out_and_large_enough() -> None:
     assert config.eval_samples is None
 
 
+PAPER = [name for name in NAMES if name.startswith("qwen")]
+
+
+def machine_of(name: str) -> Machine:
+    return read_machine(recipe_files.read(recipe_files.find(name))["machine"], {})
+
+
+def sized(name: str) -> Sizing:
+    """The size of a recipe on the machine that it names, without the hub."""
+    config = load(name)
+    return size_run(config, load_data(config, unreachable=assumed_samples).train, machine_of(name))
+
+
+def test_the_paper_s_run_has_the_paper_s_numbers() -> None:
+    config, devices = load("qwen2.5-vl-7b-mgpo"), machine_of("qwen2.5-vl-7b-mgpo").layout.devices
+    made = config.per_device_train_batch_size * config.steps_per_generation * devices
+    a_step = config.per_device_train_batch_size * config.gradient_accumulation_steps * devices
+    assert (devices, config.num_generations) == (8, 8)
+    assert made == 512 * 8
+    assert a_step == 128 * 8
+    assert (config.learning_rate, config.beta) == (1e-6, 0.01)
+    assert (config.max_completion_length, config.vllm_max_model_length) == (8192, 12192)
+    assert (config.num_train_epochs, config.vllm_tensor_parallel_size) == (15, 2)
+    assert config.gradient_checkpointing and config.rewards == ["accuracy"]
+    assert (config.budget.min_pixels, config.budget.max_pixels) == (256 * 28 * 28, 1280 * 28 * 28)
+    # 42 whole batches of 512 prompts in 21,690, four steps each, fifteen times
+    assert sized("qwen2.5-vl-7b-mgpo").steps == 42 * 4 * 15
+
+
+def test_the_paper_s_controls_differ_from_its_run_in_what_they_control() -> None:
+    read = {name: recipe_files.read(recipe_files.find(name)) for name in PAPER}
+    mgpo = read["qwen2.5-vl-7b-mgpo"]
+    differing = {
+        name: {key for key in {*mgpo, *options} if mgpo.get(key) != options.get(key)} - {"description"}
+        for name, options in read.items()
+    }
+    assert differing["qwen2.5-vl-7b-grpo"] == {"method"}
+    assert differing["qwen2.5-vl-7b-mgpo-640"] == {"max_pixels"}
+    assert differing["qwen2.5-vl-7b-grpo-640"] == {"method", "max_pixels"}
+    for method in ("mgpo", "grpo", "sft"):
+        assert load(f"qwen2.5-vl-7b-{method}-640").budget.max_pixels == 640 * 28 * 28
+    sft, full = load("qwen2.5-vl-7b-sft"), load("qwen2.5-vl-7b-mgpo")
+    for name in ("model", "train_data", "eval_data", "eval_ood_data", "budget", "freeze", "seed"):
+        assert getattr(sft, name) == getattr(full, name), name
+    assert sized("qwen2.5-vl-7b-sft").prompts_per_step == 128, "as many samples as a step of the runs with rollouts"
+
+
+PARAMETERS = {"Qwen2.5-VL-7B": 8_292_166_656, "Qwen2.5-VL-3B": 3_754_622_976, "Qwen3-VL-8B": 8_767_123_696}
+"""Numbers in the published weights."""
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_a_full_size_recipe_is_sized_without_the_hub_and_fits_its_machine(name: str) -> None:
+    found = sized(name)
+    model = load(name).model.removeprefix("Qwen/").removesuffix("-Instruct")
+    assert sum(found.shapes.parts.values()) == PARAMETERS[model]
+    assert found.samples == 21_690
+    assert found.memory.peak < 0.9 * found.machine.gpu.memory
+    assert found.time is not None and 1 < found.time.total < 3600
+    assert any("hub was not reached" in line for line in found.lines())
+    assert any("no tokenizer at hand" in line for line in found.lines())
+
+
+def test_without_sharding_the_paper_s_run_would_not_fit() -> None:
+    config = load("qwen2.5-vl-7b-mgpo")
+    samples = load_data(config, unreachable=assumed_samples).train
+    found = size_run(config, samples, Machine(gpu=find_gpu("h100")))
+    assert any(line.startswith("it does not fit") for line in found.lines())
+
+
+def test_the_dry_run_of_the_paper_s_recipe_says_what_it_assumed(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "qwen2.5-vl-7b-mgpo-640"
+    path = recipe_files.find(name)
+    options = recipe_files.read(path)
+    print_dry_run(*make_config(path, options, []), read_machine(options["machine"], {"response_tokens": "100"}))
+    text = capsys.readouterr().out
+    assert text.count("NOT REACHED") == 3
+    for words in ("21690 samples from xinyu1205", "1919 samples", "191 samples", "8 x H100 80 GB, accelerate: zero3"):
+        assert words in text
+    for words in ("parameters        8,292,166,656", "responses of 100 (assumed", "time (estimate)", "it fits"):
+        assert words in text
+
+
+def test_a_recipe_may_stand_on_another(tmp_path: Path) -> None:
+    (tmp_path / "first.yaml").write_text("description: one\nbase: haystack-mgpo\nseed: 3\n")
+    (tmp_path / "second.yaml").write_text("base: first.yaml\nmax_steps: 7\n")
+    options = recipe_files.read(tmp_path / "second.yaml")
+    assert (options["method"], options["seed"], options["max_steps"]) == ("mgpo", 3, 7)
+    assert options["description"] == "one" and "base" not in options
+    (tmp_path / "first.yaml").write_text("base: second.yaml\n")
+    with pytest.raises(ConfigError, match="base leads back to second.yaml"):
+        recipe_files.read(tmp_path / "second.yaml")
+    (tmp_path / "first.yaml").write_text("base: haystack-mgop\n")
+    with pytest.raises(ConfigError, match=r"first\.yaml: base: .*did you mean 'haystack-mgpo'"):
+        recipe_files.read(tmp_path / "first.yaml")
+
+
 def test_accelerates_configurations_are_yaml() -> None:
     files = list((Path(recipe_files.FOLDER).parent / "accelerate").glob("*.yaml"))
     assert files
     for path in files:
         options = yaml.safe_load(path.read_text())
-        assert options["distributed_type"] in ("NO", "MULTI_GPU", "DEEPSPEED")
+        assert options["distributed_type"] in ("NO", "MULTI_GPU", "DEEPSPEED", "FSDP")
         assert options["num_processes"] >= 1

@@ -16,6 +16,10 @@ import torch
 from mgpo_core import EngineError
 from mgpo_core.engines.loading import load_model
 from mgpo_train.checkpoint import restore_weights
+from mgpo_train.command_line import make_config
+from mgpo_train.config import MGPOConfig
+from mgpo_train.options import ConfigError
+from mgpo_train.output_folder import check_same, prepare
 
 STEPS = 6
 OPTIONS = [
@@ -55,6 +59,38 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     model.model.language_model.norm = torch.nn.LayerNorm(7)
     with pytest.raises(EngineError, match="does not fit"):
         restore_weights(model, tmp_path)
+
+
+def config_of(folder: Path, method: str, rows: int, accumulation: int, processes: int, monkeypatch):
+    """A run's configuration as one of so many processes would make it."""
+    options = {
+        "method": method, "output_dir": str(folder), "max_steps": 1, "num_generations": 4,
+        "per_device_train_batch_size": rows, "gradient_accumulation_steps": accumulation,
+    }  # fmt: skip
+    monkeypatch.setattr(MGPOConfig, "world_size", processes)
+    return make_config(folder / "mine.yaml", options, [])[0]
+
+
+@pytest.mark.parametrize("method", ["mgpo", "sft"])
+def test_the_number_of_processes_may_change_and_the_batch_of_all_may_not(method, tmp_path, monkeypatch):
+    prepare(tmp_path, config_of(tmp_path, method, 8, 1, 2, monkeypatch), resume=False, settings={}, main=True)
+    for rows, accumulation, processes in [(8, 1, 2), (4, 1, 4), (8, 2, 1), (16, 1, 1), (4, 2, 2)]:
+        check_same(tmp_path, config_of(tmp_path, method, rows, accumulation, processes, monkeypatch))
+    with pytest.raises(
+        ConfigError, match=r"world_size was 2 and is 1: .*16 rows .*has 8; --gradient_accumulation_steps 2"
+    ):
+        check_same(tmp_path, config_of(tmp_path, method, 8, 1, 1, monkeypatch))
+    with pytest.raises(ConfigError, match=r"had 16 rows .*has 36; give the same options"):
+        check_same(tmp_path, config_of(tmp_path, method, 12, 1, 3, monkeypatch))
+
+
+def test_a_folder_that_recorded_less_is_not_refused_for_it(tmp_path, monkeypatch):
+    config = config_of(tmp_path, "mgpo", 8, 1, 2, monkeypatch)
+    prepare(tmp_path, config, resume=False, settings={}, main=True)
+    written = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    del written["same_on_resume"]["world_size"]
+    (tmp_path / "config.json").write_text(json.dumps(written), encoding="utf-8")
+    check_same(tmp_path, config_of(tmp_path, "mgpo", 8, 2, 1, monkeypatch))
 
 
 @pytest.mark.slow

@@ -7,8 +7,9 @@ import inspect
 import pytest
 import transformers
 import trl
-from trl import GRPOTrainer
 from trl.trainer import utils
+
+from mgpo_train.trl_grpo import GRPOTrainer
 
 MEND = "mend packages/mgpo-train/src/mgpo_train/trainer.py"
 
@@ -49,6 +50,18 @@ def test_overridden_methods_have_the_expected_signature(name, parameters):
         ("_compute_loss", 'completion_mask * inputs["tool_mask"]', "the loss mask"),
         ("_get_per_token_logps_and_entropies", "fused_lm_head=True", "the output embedding is masked for it"),
         ("__init__", "self._standalone_tools = tools", "set again after the constructor"),
+        (
+            "_generate_and_score_completions",
+            "if images is not None and self.log_multimodal:\n"
+            '            self._logs["images"].extend(gather_object(images))',
+            "dummy_image.with_stand_in keeps a process without pictures from leaving the others waiting here",
+        ),
+        (
+            "_generate_and_score_completions",
+            "if has_mismatch:\n                    # Drop all images: safer than partial trim which is error-prone\n"
+            '                    forward_kwargs.pop("pixel_values", None)',
+            "what becomes of dummy_image.with_stand_in's picture, which no image token meets",
+        ),
     ],
 )
 def test_upstream_code_still_does_what_the_trainer_counts_on(method, fragment, why):
@@ -71,3 +84,14 @@ def test_transformers_still_resumes_weights_through_the_method_that_is_overridde
         "resume_from_checkpoint",
     ], mend
     assert "self._load_from_checkpoint(resume_from_checkpoint)" in source, mend
+
+
+def test_transformers_still_saves_and_ends_through_the_methods_that_are_overridden():
+    mend = "mend packages/mgpo-train/src/mgpo_train/checkpoint.py"
+    saving = inspect.getsource(transformers.Trainer._save_checkpoint)
+    # all processes have written their parts before the main one writes the file that makes a checkpoint complete
+    order = ["self.save_model(", "_save_optimizer_and_scheduler(", "_save_rng_state(", "self.state.save_to_json("]
+    places = [saving.find(call) for call in order]
+    assert -1 not in places and places == sorted(places), mend
+    loop = inspect.getsource(transformers.Trainer._inner_training_loop)
+    assert "self._run_epoch(\n" in loop and "if self.control.should_training_stop:\n                break" in loop, mend

@@ -1,0 +1,82 @@
+"""Two processes train as one does, whatever their samples are; from their checkpoint one goes on as if alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText
+
+sys.path.insert(0, str(Path(__file__).parent))
+from launching import environment, launched
+
+pytest.importorskip("deepspeed")
+HERE = Path(__file__).parent
+STEPS, SAVED = 10, 6
+STAGES = {"plain": 0, "ddp": 0, "zero2": 2, "zero3": 3}
+
+
+def work(layout: str, processes: int, folder: Path, *checkpoint: str) -> Path:
+    """Run the worker on the same batch, whatever the number of processes."""
+    worker = [str(HERE / "distributed_worker.py"), str(folder), str(16 // processes), str(STAGES[layout]), *checkpoint]
+    folder.mkdir(exist_ok=True)
+    subprocess.run(launched(layout, processes, *worker), check=True, timeout=300, env=environment(layout))
+    return folder
+
+
+def logged(folder: Path, after: int = 0) -> list[dict[str, float]]:
+    rows = json.loads((folder / "log.json").read_text(encoding="utf-8"))
+    return [row for row in rows if "loss" in row and row["step"] > after]
+
+
+def assert_same(expected: Path, found: Path, after: int = 0) -> None:
+    """The same losses after a step, and the same weights at the end."""
+    rows = logged(found, after)
+    assert len(rows) == STEPS - after
+    for one, two in zip(logged(expected, after), rows, strict=True):
+        for name in ("loss", "grad_norm", "entropy"):
+            assert two[name] == pytest.approx(one[name], abs=1e-4), (name, one["step"])
+    weights = [load_file(folder / "model" / "model.safetensors") for folder in (expected, found)]
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weights[1][name], weight, rtol=0, atol=1e-5, msg=name)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process logs with the whole batch."""
+    folder = work("plain", 1, tmp_path_factory.mktemp("alone"))
+    losses = [row["loss"] for row in logged(folder)]
+    assert len(losses) == STEPS and len(set(losses)) == STEPS, "losses that do not vary would show nothing"
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("layout", ["ddp", "zero2", "zero3"])
+def test_two_processes_train_as_one_and_one_goes_on_from_their_checkpoint(
+    layout: str, alone: Path, tmp_path: Path
+) -> None:
+    """The second process's samples are, in turn: plain, refused boxes, two images each, no image, half without."""
+    together = work(layout, 2, tmp_path / "together")
+    assert_same(alone, together)
+    AutoModelForImageTextToText.from_pretrained(together / "model")
+    checkpoint = together / f"checkpoint-{SAVED}"
+    if layout == "zero3":
+        assert_consolidated(checkpoint)
+    resumed = work("plain" if layout == "ddp" else layout, 1, tmp_path / "resumed", str(checkpoint))
+    assert_same(alone, resumed, after=SAVED)
+
+
+def assert_consolidated(checkpoint: Path) -> None:
+    """DeepSpeed's own tool makes the shards one set of weights: those that the checkpoint holds for AutoModel."""
+    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+    merged = get_fp32_state_dict_from_zero_checkpoint(str(checkpoint))
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint)
+    for name, weight in model.state_dict().items():
+        torch.testing.assert_close(merged[name], weight, rtol=0, atol=0, msg=name)

