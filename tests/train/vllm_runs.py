@@ -9,6 +9,7 @@ python vllm_runs.py tempted OUT      a copy of the checkpoint that would like to
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -29,17 +30,7 @@ from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.templates import message_images
 
 N, SEED, LIMIT = 64, 5, 48
-ON_CPU = {
-    "dtype": "float32",
-    "enforce_eager": True,
-    "block_size": 32,
-    "max_model_len": 1024,
-    "max_num_seqs": 64,
-    "kv_cache_memory_bytes": 2**28,
-    "limit_mm_per_prompt": {"image": 2},
-    "enable_chunked_prefill": False,
-    "max_num_batched_tokens": 2**14,
-}
+VLLM = {"max_model_len": 1024, "max_num_seqs": 64}
 RUN = [
     *("--max_steps", "10", "--eval_samples", "0", "--per_device_train_batch_size", "48", "--progress", "false"),
     *("--plot_every", "0", "--report_every", "0", "--save_steps", "1000"),
@@ -84,6 +75,8 @@ def finishing_order(engine: Any) -> dict[str, Any]:
     played[0] = Episode(played[0].sample, template=Silent(), budget=haystack.BUDGET)
     plain, ends, started = engine.options, {}, time.perf_counter()
     engine.options = LongFirst(replace(plain, max_new_tokens=600))
+    if hasattr(engine, "url"):
+        hold_the_first(engine, ends)
     for index, episode in enumerate(played):
         observe = episode.observe
 
@@ -95,6 +88,22 @@ def finishing_order(engine: Any) -> dict[str, Any]:
     trajectories = engine.run(played)
     engine.options = plain
     return {"ends": ends, "lengths": [t.turns[0].tokens for t in trajectories]}
+
+
+def hold_the_first(engine: Any, ends: dict[str, float]) -> None:
+    """Until all others have ended their second turns, or for two minutes: a slow client must not decide the order."""
+    respond = engine._respond
+
+    async def holding(client: Any, pictures: Any, index: int, dialogue: Any) -> Any:
+        response = await respond(client, pictures, index, dialogue)
+        patience = time.perf_counter() + 120
+        while (index, dialogue.episode.turn) == (0, 0) and time.perf_counter() < patience:
+            if sum(name.endswith(".2") for name in ends) == 7:
+                break
+            await asyncio.sleep(0.05)
+        return response
+
+    engine._respond = holding
 
 
 def compare(engine: Any, name: str) -> dict[str, Any]:
@@ -120,7 +129,7 @@ def compare(engine: Any, name: str) -> dict[str, Any]:
 
 def run_engine(out: Path, model: str) -> None:
     reference: Any = load_engine("transformers", model=model, max_new_tokens=LIMIT, batch_size=N)
-    engine: Any = load_engine("vllm", model=model, max_new_tokens=LIMIT, **ON_CPU)
+    engine: Any = load_engine("vllm", model=model, max_new_tokens=LIMIT, **VLLM)
     played = reference.run(episodes())
     found = {"reference": records(played), "tempted": temptation(reference, played[:8]), **compare(engine, "vllm")}
     found["resized"] = _error(lambda: engine.run([Episode(s, budget=_wide()) for s in haystack.make("val", 1, 0)]))
@@ -146,7 +155,7 @@ def run_qwen3(out: Path) -> None:
         return trajectories
 
     reference = played(load_engine("transformers", model=model, max_new_tokens=LIMIT))
-    found = played(load_engine("vllm", model=model, max_new_tokens=LIMIT, **ON_CPU))
+    found = played(load_engine("vllm", model=model, max_new_tokens=LIMIT, **VLLM))
     shown = [len(message_images(trajectory.messages)) for trajectory in found]
     report = {"reference": records(reference), "greedy": records(found), "images": shown}
     (out / "qwen3.json").write_text(json.dumps(report))

@@ -25,7 +25,7 @@ import torch
 from trl.trainer import grpo_trainer
 
 from mgpo_core import Trajectory
-from mgpo_core.engines.vllm_requests import RolloutCounts
+from mgpo_core.engines.vllm_requests import ON_CPU, RolloutCounts
 from mgpo_core.errors import EngineError
 from mgpo_train.trl_grpo import generation_with_vllm
 
@@ -206,9 +206,7 @@ def llm_options(config: MGPOConfig) -> dict[str, Any]:
         "limit_mm_per_prompt": {"image": 16, "video": 0},
     }
     if not _has_cuda():
-        # a prompt that is read in parts makes vLLM 0.31 turn back its seed, which a CPU generator cannot
-        options |= {"enable_chunked_prefill": False, "max_num_batched_tokens": 2**16}
-        options |= {"enforce_eager": True, "kv_cache_memory_bytes": 2**29, "block_size": 32}
+        options = ON_CPU | options
     return options | (config.vllm_options if isinstance(config.vllm_options, dict) else {})
 
 

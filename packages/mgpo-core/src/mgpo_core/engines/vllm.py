@@ -2,7 +2,7 @@
 
 Drives `vllm.LLM.llm_engine` (0.31) request by request, where `LLM.generate` would wait for the slowest of a batch:
 `add_request`, `step` (deltas of ids and log-probabilities), `abort_request` at the closed fence. Prompts are rendered
-by `LLM._preprocess_cmpl`. tests/core/test_vllm_contract.py fails when one of these names moves.
+by `LLM._preprocess_cmpl`. tests/train/test_vllm_contract.py fails when one of these names moves.
 """
 
 from __future__ import annotations
@@ -14,12 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from vllm import LLM, SamplingParams
 from vllm.sampling_params import RequestOutputKind
 
 from mgpo_core.engines.dialogue import Dialogue, Response
 from mgpo_core.engines.turn_tokens import TurnTokenizer
-from mgpo_core.engines.vllm_requests import RolloutCounts, SamplingOptions, check_prompt, collapse_images, out_of_room
+from mgpo_core.engines.vllm_requests import (
+    ON_CPU,
+    RolloutCounts,
+    SamplingOptions,
+    check_prompt,
+    collapse_images,
+    out_of_room,
+)
 from mgpo_core.episode import Episode
 from mgpo_core.errors import EngineError
 from mgpo_core.trajectory import Trajectory
@@ -33,8 +41,9 @@ class VLLMEngine:
     """Plays episodes with vLLM, greedily (temperature 0) or by sampling.
 
     `model` is a folder, a hub id, "haystack:base", or a `vllm.LLM` (which must have been made with
-    `logprobs_mode="processed_logprobs"`); `llm_options` go to `vllm.LLM`. `seed=None` leaves sampling to vLLM's own
-    generator. `counts` holds what the last `run` found in the prefix cache. Raises EngineError when vLLM cannot start.
+    `logprobs_mode="processed_logprobs"`); `llm_options` go to `vllm.LLM`, without CUDA over those of `ON_CPU`.
+    `seed=None` leaves sampling to vLLM's own generator. `counts` holds what the last `run` found in the prefix cache.
+    Raises EngineError when vLLM cannot start.
     """
 
     def __init__(
@@ -119,11 +128,11 @@ class _Play:
     def begin(self, index: int, dialogue: Dialogue) -> int:
         """Ask vLLM for the dialogue's next response; 1 if the episode ended because the context has no room for it."""
         turn = dialogue.episode.turn
-        limit = min(self.owner.options.max_new_tokens, self.room - len(dialogue.ids))
-        if limit < 1:
+        room = self.room - len(dialogue.ids)
+        if room < 1:
             return self._commit(_Flight(index, dialogue, out_of_room(dialogue), time.perf_counter()))
         request = self.owner.options.request(self.tokenizer, self.vocabulary, index, turn)
-        request["max_tokens"] = min(request["max_tokens"], limit)
+        request["max_tokens"] = limit = min(request["max_tokens"], room)
         params = SamplingParams(**request, output_kind=RequestOutputKind.DELTA)
         prompt: dict[str, Any] = {"prompt_token_ids": collapse_images(dialogue.ids, self.tokenizer.image_id)}
         if dialogue.images:
@@ -194,7 +203,8 @@ def _processor(model: str | Path) -> Any:
 def _start(model: str | Path, options: Mapping[str, Any]) -> Any:
     from mgpo_core.engines.loading import resolve_model
 
-    settings = {"logprobs_mode": "processed_logprobs", "enable_prefix_caching": True, "seed": 0, **options}
+    settings = {} if torch.cuda.is_available() else ON_CPU
+    settings = settings | {"logprobs_mode": "processed_logprobs", "enable_prefix_caching": True, "seed": 0, **options}
     try:
         return LLM(model=resolve_model(model), **settings)
     except (RuntimeError, ValueError, TypeError, OSError) as error:

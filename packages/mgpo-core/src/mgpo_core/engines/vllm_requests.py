@@ -16,10 +16,29 @@ from mgpo_core.engines.dialogue import Dialogue, Response
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.errors import TokenAlignmentError
 
-__all__ = ["FORBIDDEN_BIAS", "RolloutCounts", "SamplingOptions", "check_prompt", "collapse_images", "out_of_room"]
+__all__ = [
+    "FORBIDDEN_BIAS",
+    "ON_CPU",
+    "RolloutCounts",
+    "SamplingOptions",
+    "check_prompt",
+    "collapse_images",
+    "out_of_room",
+]
 
 FORBIDDEN_BIAS = -100.0
 """vLLM's lowest logit bias: e**-100 of a token's mass is left, which is none in any floating-point type in use."""
+
+ON_CPU = {
+    "dtype": "float32",
+    "enforce_eager": True,
+    "block_size": 32,
+    "kv_cache_memory_bytes": 2**29,
+    # a prompt that is read in parts makes vLLM 0.31 turn back its seed, which a CPU generator cannot
+    "enable_chunked_prefill": False,
+    "max_num_batched_tokens": 2**16,
+}
+"""Arguments of `vllm.LLM` where there is no CUDA."""
 
 
 @dataclass(frozen=True)
