@@ -185,6 +185,8 @@ def test_two_processes_share_one_vllm_by_tensor_parallelism(tmp_path):
     options = ["--use_vllm", "true", "--vllm_tensor_parallel_size", "2", "--max_steps", "2", "--warmup_steps", "0"]
     # the vision tower has three heads: each process keeps it whole
     options += ["--vllm_options", '{"mm_encoder_tp_mode": "data"}', "--eval_samples", "0", "--progress", "false"]
+    # the same pictures at every step, under a vision tower that learns: features of the old weights would not fit
+    options += ["--train_data", "haystack:train?n=4&seed=1", "--freeze", "merger", "--learning_rate", "1e-3"]
     options += ["--per_device_train_batch_size", "16", "--output_dir", str(tmp_path / "run")]
     finished = subprocess.run(
         [sys.executable, *launch, "haystack-mgpo", *options], capture_output=True, text=True, timeout=600, check=False
