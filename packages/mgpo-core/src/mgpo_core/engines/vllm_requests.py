@@ -29,7 +29,7 @@ __all__ = [
 FORBIDDEN_BIAS = -100.0
 """vLLM's lowest logit bias: e**-100 of a token's mass is left, which is none in any floating-point type in use."""
 
-ON_CPU = {
+ON_CPU: dict[str, Any] = {
     "dtype": "float32",
     "enforce_eager": True,
     "block_size": 32,
