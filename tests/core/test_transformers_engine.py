@@ -13,6 +13,7 @@ from mgpo_core.engines import Engine, load_engine
 from mgpo_core.engines.kv_cache import BatchCache, RowCache
 from mgpo_core.engines.rows import Row, TurnPositions
 from mgpo_core.engines.sampling import Sampler
+from mgpo_core.engines.sampling_options import SamplingOptions
 from mgpo_core.engines.transformers import TransformersEngine, _Play
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.engines.vision import batched_vision_attention, patch_embed_as_matmul
@@ -226,7 +227,8 @@ def test_draws_follow_the_truncated_distribution_and_logprobs_the_whole_one(top_
         mass += float(whole[index])
     expected = torch.zeros(6)
     expected[nucleus] = whole[nucleus] / whole[nucleus].sum()
-    sampler = Sampler(forbidden, temperature=0.8, top_k=top_k, top_p=top_p, generator=torch.Generator().manual_seed(0))
+    options = SamplingOptions(temperature=0.8, top_k=top_k, top_p=top_p)
+    sampler = Sampler(forbidden, options, torch.Generator().manual_seed(0))
     tokens, logprobs = sampler(logits.expand(20_000, -1))
     assert torch.allclose(tokens.bincount(minlength=6) / 20_000, expected, atol=0.015)
     assert torch.allclose(logprobs, whole.log()[tokens], atol=1e-5)

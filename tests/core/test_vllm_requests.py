@@ -8,14 +8,9 @@ import pytest
 from mgpo_core.budget import PixelBudget
 from mgpo_core.engines import load_engine
 from mgpo_core.engines.dialogue import Dialogue
+from mgpo_core.engines.sampling_options import FORBIDDEN_BIAS, SamplingOptions
 from mgpo_core.engines.turn_tokens import TurnTokenizer
-from mgpo_core.engines.vllm_requests import (
-    FORBIDDEN_BIAS,
-    RolloutCounts,
-    SamplingOptions,
-    check_prompt,
-    collapse_images,
-)
+from mgpo_core.engines.vllm_requests import RolloutCounts, check_prompt, collapse_images
 from mgpo_core.episode import Episode
 from mgpo_core.errors import EngineError, TokenAlignmentError
 
@@ -44,7 +39,7 @@ def test_a_collapsed_dialogue_expands_to_itself(dialogue):
 
 def test_the_requests_mask_is_the_samplers(dialogue):
     tokens, vocabulary = dialogue.tokenizer, len(dialogue.tokenizer.tokenizer) + 7
-    request = SamplingOptions(temperature=1.0).request(tokens, vocabulary, 0, 0)
+    request = SamplingOptions(temperature=1.0).request(dialogue, 0, vocabulary, 1024)
     assert set(request["logit_bias"]) == set(np.flatnonzero(tokens.forbidden_mask(vocabulary)))
     assert set(request["logit_bias"].values()) == {FORBIDDEN_BIAS}
     assert tokens.image_id in request["logit_bias"] and vocabulary - 1 in request["logit_bias"]
@@ -52,10 +47,13 @@ def test_the_requests_mask_is_the_samplers(dialogue):
 
 
 def test_seeds_differ_between_episodes_and_turns_and_follow_from_the_run_s(dialogue):
-    tokens = dialogue.tokenizer
+    second = Dialogue(Episode(dialogue.episode.sample, budget=BUDGET), dialogue.tokenizer)
+    response = second.response(8)
+    response.push(dialogue.tokenizer.end_id, 0.0, dialogue.tokenizer.end_id)
+    second.commit(response)
 
     def seeds(options):
-        return [options.request(tokens, 500, index, turn)["seed"] for index in range(20) for turn in range(2)]
+        return [options.request(d, index, 500, 1024)["seed"] for index in range(20) for d in (dialogue, second)]
 
     assert len(set(seeds(SamplingOptions(seed=1)))) == 40
     assert seeds(SamplingOptions(seed=1)) == seeds(SamplingOptions(seed=1))
@@ -63,6 +61,14 @@ def test_seeds_differ_between_episodes_and_turns_and_follow_from_the_run_s(dialo
     assert seeds(SamplingOptions(seed=None)) == [None] * 40
     assert SamplingOptions(seed=1).seeded(3, 4).seed == SamplingOptions(seed=9).seeded(3, 4).seed
     assert SamplingOptions().seeded(3, 4).seed != SamplingOptions().seeded(3, 5).seed
+
+
+def test_a_response_gets_no_more_tokens_than_the_context_has_room_for(dialogue):
+    def most(room):
+        return SamplingOptions(max_new_tokens=8).request(dialogue, 0, 500, room)["max_tokens"]
+
+    assert most(len(dialogue.ids) + 9) == 8
+    assert most(len(dialogue.ids) + 3) == 3
 
 
 @pytest.mark.parametrize("wrong", [{"max_new_tokens": 0}, {"temperature": -1.0}, {"top_p": 0.0}, {"top_k": -1}])

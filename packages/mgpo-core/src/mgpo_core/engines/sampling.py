@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mgpo_core.engines.sampling_options import SamplingOptions
+
 __all__ = ["Sampler"]
 
 
@@ -16,23 +18,9 @@ class Sampler:
     is what a trainer's forward pass computes.
     """
 
-    def __init__(
-        self,
-        forbidden: Tensor,
-        *,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        top_k: int = 0,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        if temperature < 0 or not 0 < top_p <= 1 or top_k < 0:
-            raise ValueError(
-                f"temperature={temperature} must be >= 0, top_p={top_p} in (0, 1], top_k={top_k} >= 0 (0 = off)."
-            )
+    def __init__(self, forbidden: Tensor, options: SamplingOptions, generator: torch.Generator | None = None) -> None:
         self._forbidden = forbidden
-        self._temperature = temperature
-        self._top_p = top_p
-        self._top_k = top_k
+        self._temperature, self._top_p, self._top_k = options.temperature, options.top_p, options.top_k
         self._generator = generator
 
     def __call__(self, logits: Tensor) -> tuple[Tensor, Tensor]:

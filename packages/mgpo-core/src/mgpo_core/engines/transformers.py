@@ -23,6 +23,7 @@ from mgpo_core.engines.kv_cache import BatchCache
 from mgpo_core.engines.loading import load_model, load_processor
 from mgpo_core.engines.rows import CachedResponse, Row, TurnPositions
 from mgpo_core.engines.sampling import Sampler
+from mgpo_core.engines.sampling_options import SamplingOptions
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.engines.vision import ImageFeatures
 from mgpo_core.episode import Episode
@@ -59,17 +60,14 @@ class TransformersEngine:
         reuse_cache: bool = True,
         progress: bool = False,
     ) -> None:
-        if max_new_tokens < 1 or batch_size < 1:
-            raise ValueError(f"max_new_tokens={max_new_tokens} and batch_size={batch_size} must be at least 1.")
+        self.options = SamplingOptions(max_new_tokens, temperature, top_p, top_k, seed)
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} must be at least 1.")
         if isinstance(model, (str, Path)):
             processor = processor or load_processor(model)
             model = load_model(model, device=device, dtype=dtype)
         self.model = model
         self.tokenizer = TurnTokenizer(processor or load_processor(model.config._name_or_path))
-        self.max_new_tokens = max_new_tokens
-        self.temperature = temperature
-        self.top_p = top_p
-        self.top_k = top_k
         self.batch_size = batch_size
         self.reuse_cache = reuse_cache
         self.progress = progress
@@ -121,13 +119,7 @@ class _Play:
         layer_types = set(getattr(self.text_config, "layer_types", None) or ["full_attention"])
         self.reuse_cache = engine.reuse_cache and layer_types == {"full_attention"}
         forbidden = torch.from_numpy(self.tokenizer.forbidden_mask(self.head.weight.shape[0])).to(self.device)
-        self.sample = Sampler(
-            forbidden,
-            temperature=engine.temperature,
-            top_p=engine.top_p,
-            top_k=engine.top_k,
-            generator=engine.generator,
-        )
+        self.sample = Sampler(forbidden, engine.options, engine.generator)
         self.features = ImageFeatures(self.core, self.family, self.tokenizer, self.device)
 
     def batch(self, episodes: Sequence[Episode]) -> None:
@@ -171,7 +163,7 @@ class _Play:
         """Sample one response for each row; all rows have a cache or none has."""
         started = time.perf_counter()
         cache, logits = self._prefill(rows)
-        responses = [row.response(self.engine.max_new_tokens) for row in rows]
+        responses = [row.response(self.engine.options.max_new_tokens) for row in rows]
         slots = list(range(len(rows)))  # which row each batch entry belongs to
         running = [True] * len(rows)
         position = torch.tensor([row.next_position for row in rows], device=self.device)
@@ -279,7 +271,7 @@ class _Play:
     def _respond_without_cache(self, row: Row) -> CachedResponse:
         """The reference: the whole conversation through the model's own forward for every single token."""
         started = time.perf_counter()
-        response = row.response(self.engine.max_new_tokens)
+        response = row.response(self.engine.options.max_new_tokens)
         pixels = {name: value.to(self.device) for name, value in self.tokenizer.pixels(row.images).items()}
         while not response.finish_reason:
             ids = torch.tensor([row.ids + response.ids], device=self.device)

@@ -19,15 +19,9 @@ from vllm import LLM, SamplingParams
 from vllm.sampling_params import RequestOutputKind
 
 from mgpo_core.engines.dialogue import Dialogue, Response
+from mgpo_core.engines.sampling_options import SamplingOptions
 from mgpo_core.engines.turn_tokens import TurnTokenizer
-from mgpo_core.engines.vllm_requests import (
-    ON_CPU,
-    RolloutCounts,
-    SamplingOptions,
-    check_prompt,
-    collapse_images,
-    out_of_room,
-)
+from mgpo_core.engines.vllm_requests import ON_CPU, RolloutCounts, check_prompt, collapse_images, out_of_room
 from mgpo_core.episode import Episode
 from mgpo_core.errors import EngineError
 from mgpo_core.trajectory import Trajectory
@@ -128,11 +122,9 @@ class _Play:
     def begin(self, index: int, dialogue: Dialogue) -> int:
         """Ask vLLM for the dialogue's next response; 1 if the episode ended because the context has no room for it."""
         turn = dialogue.episode.turn
-        room = self.room - len(dialogue.ids)
-        if room < 1:
+        if len(dialogue.ids) >= self.room:
             return self._commit(_Flight(index, dialogue, out_of_room(dialogue), time.perf_counter()))
-        request = self.owner.options.request(self.tokenizer, self.vocabulary, index, turn)
-        request["max_tokens"] = limit = min(request["max_tokens"], room)
+        request = self.owner.options.request(dialogue, index, self.vocabulary, self.room)
         params = SamplingParams(**request, output_kind=RequestOutputKind.DELTA)
         prompt: dict[str, Any] = {"prompt_token_ids": collapse_images(dialogue.ids, self.tokenizer.image_id)}
         if dialogue.images:
@@ -143,7 +135,7 @@ class _Play:
             self.core.add_request(name, rendered, params)
         except (ValueError, TypeError) as error:
             raise EngineError(f"Sample {dialogue.name!r}: vLLM refused turn {turn + 1}: {error}") from error
-        self.flights[name] = _Flight(index, dialogue, dialogue.response(limit), time.perf_counter())
+        self.flights[name] = _Flight(index, dialogue, dialogue.response(request["max_tokens"]), time.perf_counter())
         return 0
 
     def step(self) -> int:
@@ -182,10 +174,10 @@ class _Play:
         flight.response.seconds = time.perf_counter() - flight.started
         dialogue = flight.dialogue
         dialogue.commit(flight.response)
+        if not dialogue.episode.done:
+            return self.begin(flight.index, dialogue)
         dialogue.episode.trajectory.tokens = dialogue.tokens()
-        if dialogue.episode.done:
-            return 1
-        return self.begin(flight.index, dialogue)
+        return 1
 
     def abort(self) -> None:
         """Let go of what is still under way, after an error."""

@@ -6,28 +6,20 @@ and would repeat an already repeated one again), `logprobs_mode="processed_logpr
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mgpo_core.engines.dialogue import Dialogue, Response
-from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.errors import TokenAlignmentError
 
 __all__ = [
-    "FORBIDDEN_BIAS",
     "ON_CPU",
     "RolloutCounts",
-    "SamplingOptions",
     "check_prompt",
     "collapse_images",
     "out_of_room",
 ]
-
-FORBIDDEN_BIAS = -100.0
-"""vLLM's lowest logit bias: e**-100 of a token's mass is left, which is none in any floating-point type in use."""
 
 ON_CPU: dict[str, Any] = {
     "dtype": "float32",
@@ -41,65 +33,12 @@ ON_CPU: dict[str, Any] = {
 """Arguments of `vllm.LLM` where there is no CUDA."""
 
 
-@dataclass(frozen=True)
-class SamplingOptions:
-    """How responses are sampled; as in the transformers engine, but for the log-probabilities of top-p and top-k.
-
-    vLLM gives those of the cut distribution, which no trainer computes: training leaves both off.
-    """
-
-    max_new_tokens: int = 1024
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    seed: int | None = 0
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens={self.max_new_tokens} must be at least 1.")
-        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
-            raise ValueError(
-                f"temperature={self.temperature} must be >= 0, top_p={self.top_p} in (0, 1], top_k={self.top_k} >= 0 "
-                "(0 = off)."
-            )
-
-    def seeded(self, *numbers: int) -> SamplingOptions:
-        """The same options with a seed made of `numbers`."""
-        return dataclasses.replace(self, seed=_mixed(*numbers))
-
-    def request(self, tokens: TurnTokenizer, vocabulary: int, index: int, turn: int) -> dict[str, Any]:
-        """vLLM's sampling parameters for one response: episode `index` of a run, 0-based `turn`.
-
-        Each response has a seed of its own, so that it does not depend on what is sampled beside it.
-        """
-        forbidden = tokens.forbidden_mask(vocabulary).nonzero()[0]
-        return {
-            "max_tokens": self.max_new_tokens,
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-            "top_k": self.top_k,
-            "seed": None if self.seed is None else _mixed(self.seed, index, turn),
-            "logprobs": 0,  # of the sampled token alone
-            "detokenize": False,
-            # the ends that a checkpoint's generation_config names are not ours: ours is the end of turn
-            "ignore_eos": True,
-            "stop_token_ids": [tokens.end_id],
-            "logit_bias": {int(i): FORBIDDEN_BIAS for i in forbidden},
-        }
-
-
-def _mixed(*numbers: int) -> int:
-    """A 63-bit seed from several numbers."""
-    digest = hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
-
-
 @dataclass
 class RolloutCounts:
     """Prompt tokens fed per turn, and how many of them vLLM took from its prefix cache (its own count)."""
 
-    prompt_tokens: dict[int, int] = dataclasses.field(default_factory=dict)
-    cached_tokens: dict[int, int] = dataclasses.field(default_factory=dict)
+    prompt_tokens: dict[int, int] = field(default_factory=dict)
+    cached_tokens: dict[int, int] = field(default_factory=dict)
 
     def add(self, turn: int, prompt: int, cached: int) -> None:
         """Count one request of 0-based `turn`."""

@@ -20,8 +20,9 @@ import httpx
 from PIL import Image
 
 from mgpo_core.engines.dialogue import Dialogue, Response
+from mgpo_core.engines.sampling_options import SamplingOptions
 from mgpo_core.engines.turn_tokens import TurnTokenizer
-from mgpo_core.engines.vllm_requests import RolloutCounts, SamplingOptions, check_prompt, collapse_images, out_of_room
+from mgpo_core.engines.vllm_requests import RolloutCounts, check_prompt, collapse_images, out_of_room
 from mgpo_core.episode import Episode
 from mgpo_core.errors import EngineError
 from mgpo_core.trajectory import Trajectory
@@ -173,8 +174,7 @@ class VLLMServerEngine:
         raise AssertionError("unreachable")
 
     def _sampling(self, index: int, dialogue: Dialogue) -> dict[str, Any]:
-        request = self.options.request(self.tokenizer, self.vocabulary, index, dialogue.episode.turn)
-        request["max_tokens"] = min(request["max_tokens"], self.room - len(dialogue.ids))
+        request = self.options.request(dialogue, index, self.vocabulary, self.room)
         # JSON has no integer keys; vLLM turns them back
         return request | {"logit_bias": {str(i): bias for i, bias in request["logit_bias"].items()}}
 
