@@ -208,6 +208,21 @@ class MGPOConfig(RunOptions, GRPOConfig):
         """The type in which a step computes under autocast: rollouts and evaluations compute in it too."""
         return torch.bfloat16 if self.bf16 else torch.float16 if self.fp16 else None
 
+    @property
+    def in_bfloat16(self) -> bool:
+        """Whether a step computes in bfloat16, by its weights' type or under autocast."""
+        return bool(self.bf16) or self.dtype == "bfloat16"
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """How rollouts are sampled, as every engine takes it."""
+        return {
+            "max_new_tokens": self.max_completion_length or 512,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "top_k": self.top_k or 0,
+        }
+
     @cached_property
     def _described(self) -> Any:
         """transformers' configuration of the model, read when it is first needed; EngineError when it cannot be."""

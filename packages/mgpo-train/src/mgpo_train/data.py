@@ -16,13 +16,8 @@ from mgpo_core.errors import SampleError
 from mgpo_train.data_spec import HAYSTACK, DataSpec
 from mgpo_train.rows import Columns, RowImage, image_cells, read_row
 
-KNOWN_SCHEMAS = {
-    # the paper's training set, and the two that it is evaluated on
-    "xinyu1205/mme_realworld_train_21690": "mme-realworld",
-    "yifanzhang114/MME-RealWorld-Lite-lmms-eval": "mme-realworld",
-    "lmms-lab-encoder/vstar-bench": "vstar",
-}
-"""Hub ids whose schema needs no naming; any id or path with "mme-realworld" or "vstar" in it counts too."""
+NAMED_SCHEMAS = ("mme-realworld", "vstar")
+"""Schemas that need no naming where they stand in a hub id or path, as in those of the paper's data sets."""
 SHOWN_ERRORS = 5
 SPLITS = ("train", "val", "valid", "validation", "dev", "test")
 """What parquet files of a folder may be called by the part of the data that they hold."""
@@ -288,5 +283,4 @@ def _lazy(sample: Sample, read: Callable[[], Mapping[str, Any]], columns: Column
 
 def _guess_schema(path: str) -> str:
     lowered = path.lower().replace("_", "-")
-    named = next((schema for schema in ("mme-realworld", "vstar") if schema in lowered), "plain")
-    return KNOWN_SCHEMAS.get(path, named)
+    return next((schema for schema in NAMED_SCHEMAS if schema in lowered), "plain")

@@ -103,7 +103,7 @@ def _rollout(
         if machine.gpu is None:
             return {}, "vLLM takes vllm_gpu_memory_utilization of the device on top: name it with --gpu"
         return {"vLLM": int(config.vllm_gpu_memory_utilization * machine.gpu.memory)}, None
-    compute = 2 if config.bf16 or config.dtype == "bfloat16" else 4
+    compute = 2 if config.in_bfloat16 else 4
     parts = {"rollout cache": decoded_together(config) * length * shapes.cache * compute}
     if machine.layout.stage == 3 and config.ds3_gather_for_generation:
         parts["gathered model"] = shapes.parameters * weight_bytes(config, machine.layout)
@@ -112,13 +112,13 @@ def _rollout(
 
 def decoded_together(config: MGPOConfig) -> int:
     """Episodes that the transformers engine decodes at a time on one device."""
-    made = config.per_device_train_batch_size * (config.steps_per_generation or config.gradient_accumulation_steps)
+    made = config.per_device_train_batch_size * config.steps_per_generation
     return min(made, config.rollout_batch_size or made)
 
 
 def _update(config: MGPOConfig, shapes: ModelShapes, length: int, layout: Layout) -> dict[str, int]:
     """Activations of one forward and backward pass, and the tiles of logits."""
-    compute = 2 if config.bf16 or config.dtype == "bfloat16" else 4
+    compute = 2 if config.in_bfloat16 else 4
     rows, kept = config.per_device_train_batch_size, 1 if config.gradient_checkpointing else KEPT
     activations = rows * length * shapes.hidden * compute * (shapes.layers * kept + KEPT)
     seen = rows * config.make_template().max_turns * 4 * config.budget.max_pixels // config.budget.factor**2

@@ -217,7 +217,7 @@ def _evaluate_all(
                 temperature=temperature,
                 seed=config.seed,
                 batch_size=config.per_device_eval_batch_size,
-                max_new_tokens=config.max_completion_length or 512,
+                max_new_tokens=config.sampling["max_new_tokens"],
                 autocast=config.autocast_dtype,
                 keep=config.report_trajectories,
                 progress=key if config.progress and config.process_index == 0 else None,

@@ -110,7 +110,7 @@ def _steps_per_batch(config: MGPOConfig) -> int:
     """Optimiser steps between two rounds of rollouts."""
     if config.method == "sft":
         return 1
-    forwards = (config.steps_per_generation or config.gradient_accumulation_steps) * config.num_iterations
+    forwards = config.steps_per_generation * config.num_iterations
     return max(1, forwards // config.gradient_accumulation_steps)
 
 
@@ -126,7 +126,7 @@ def planned_steps(config: MGPOConfig, samples: int, devices: int | None = None) 
     if config.method == "sft":
         an_epoch = math.ceil(samples / (rows * config.gradient_accumulation_steps))
     else:
-        forwards = config.steps_per_generation or config.gradient_accumulation_steps
+        forwards = config.steps_per_generation
         rounds = samples // max(1, rows * forwards // (config.num_generations or 1))
         an_epoch = math.ceil(rounds * forwards * config.num_iterations / config.gradient_accumulation_steps)
     return max(1, math.ceil(max(1, an_epoch) * config.num_train_epochs))

@@ -49,7 +49,7 @@ def estimate_time(config: MGPOConfig, shapes: ModelShapes, size: TrajectorySize,
     update = rows * work.update() / speed
     if config.method == "sft":
         return StepTime(0.0, 0.0, update)
-    made = config.per_device_train_batch_size * (config.steps_per_generation or accumulated)
+    made = config.per_device_train_batch_size * config.steps_per_generation
     shared_by = max(1.0, made / rows * config.num_iterations)
     scored = made * work.scoring_passes() * work.forward() / speed
     prefill = made * work.prefill() / speed
@@ -95,7 +95,7 @@ class _Work:
     def scoring_passes(self) -> int:
         """Forward passes over a rollout before the update: old policy and reference, as TRL makes them."""
         config = self.config
-        made = (config.steps_per_generation or config.gradient_accumulation_steps) * config.num_iterations
+        made = config.steps_per_generation * config.num_iterations
         old = made > config.gradient_accumulation_steps or bool(config.use_vllm)
         return int(old) + int(bool(config.beta))
 

@@ -178,7 +178,7 @@ class MGPOTrainer(ResumesWeights, GRPOTrainer):
         return trajectories
 
     def _reward_of(self, trajectory: Trajectory) -> float:
-        weights = self.args.reward_weights or [1.0] * len(self.args.rewards)
+        weights = self.reward_weights.tolist()
         return sum(w * REWARDS[name](trajectory) for name, w in zip(self.args.rewards, weights, strict=True))
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
@@ -285,8 +285,9 @@ class MGPOTrainer(ResumesWeights, GRPOTrainer):
 
 
 def _gap_limit(args: MGPOConfig) -> float:
-    precision = "bfloat16" if args.bf16 or args.dtype == "bfloat16" else "float32"
-    return DEFAULT_LIMITS[precision] if args.max_logprob_gap is None else args.max_logprob_gap
+    if args.max_logprob_gap is not None:
+        return args.max_logprob_gap
+    return DEFAULT_LIMITS["bfloat16" if args.in_bfloat16 else "float32"]
 
 
 class _MaskedHead:

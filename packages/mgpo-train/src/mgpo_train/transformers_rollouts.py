@@ -23,12 +23,9 @@ class TransformersRollouts:
         self.engine = TransformersEngine(
             trainer.model,
             processor,
-            max_new_tokens=config.max_completion_length or 512,
-            temperature=config.temperature,
-            top_p=config.top_p,
-            top_k=config.top_k or 0,
             seed=None,
             batch_size=config.rollout_batch_size or config.generation_batch_size or 16,
+            **config.sampling,
         )
 
     def sync(self, step: int) -> None:

@@ -200,7 +200,7 @@ def llm_options(config: MGPOConfig) -> dict[str, Any]:
     budget = config.budget
     options: dict[str, Any] = {
         # "auto" would run float32 checkpoints in half precision
-        "dtype": "bfloat16" if config.bf16 or config.dtype == "bfloat16" else "float32",
+        "dtype": "bfloat16" if config.in_bfloat16 else "float32",
         "enable_prefix_caching": True,
         # vLLM profiles its memory with the largest picture that its processor lets through
         "mm_processor_kwargs": {"min_pixels": budget.min_pixels, "max_pixels": budget.max_pixels},
@@ -221,25 +221,19 @@ class VLLMRollouts:
         self.shared_by = config.vllm_tensor_parallel_size if config.vllm_mode == "colocate" else 1
         self._synced_at = -1
         self._counts = RolloutCounts()
-        options = {
-            "max_new_tokens": config.max_completion_length or 512,
-            "temperature": config.temperature,
-            "top_p": config.top_p,
-            "top_k": config.top_k or 0,
-        }
-        self.engine = self._colocated(processor, options) if config.vllm_mode == "colocate" else self._server(options)
+        self.engine = self._colocated(processor) if config.vllm_mode == "colocate" else self._server()
 
-    def _colocated(self, processor: Any, options: dict[str, Any]) -> Any:
+    def _colocated(self, processor: Any) -> Any:
         from mgpo_core.engines.vllm import VLLMEngine
 
-        return VLLMEngine(self.generation.llm, processor, **options)
+        return VLLMEngine(self.generation.llm, processor, **self.config.sampling)
 
-    def _server(self, options: dict[str, Any]) -> Any:
+    def _server(self) -> Any:
         from mgpo_core.engines.vllm_server import VLLMServerEngine
 
         config = self.config
         url = config.vllm_server_base_url or f"http://{config.vllm_server_host}:{config.vllm_server_port}"
-        return VLLMServerEngine(self.trainer.model.name_or_path, url=url, **options)
+        return VLLMServerEngine(self.trainer.model.name_or_path, url=url, **config.sampling)
 
     def sync(self, step: int) -> None:
         """Bring vLLM's weights to those of `step`, unless it has them; on every process. A new batch is counted."""
