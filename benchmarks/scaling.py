@@ -22,6 +22,7 @@ import torch
 from mgpo_core import haystack
 from mgpo_core.engines.loading import load_processor
 from mgpo_train.config import MGPOConfig
+from mgpo_train.metrics import METRICS_FILE, read_metrics
 from mgpo_train.run import run
 
 DOC = Path(__file__).resolve().parent.parent / "docs" / "scaling.md"
@@ -93,7 +94,7 @@ def measure(options: argparse.Namespace) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         config = configure(options, Path(folder))
         run(config)
-        rows = [json.loads(line) for line in (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()][1:]
+        rows = list(read_metrics(Path(folder) / "run" / METRICS_FILE))[1:]
     for row in rows:
         spent = sum(row.get(name, 0.0) for name in ("time/rollouts", "time/sync", "time/logprobs"))
         row["update"] = row["time/seconds"] - spent

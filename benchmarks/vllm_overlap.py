@@ -14,7 +14,7 @@ import asyncio
 import os
 import statistics
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
@@ -33,16 +33,11 @@ class LongFirst:
 
     plain: Any
 
-    @property
-    def max_new_tokens(self) -> int:
-        """The limit of every response."""
-        return LONG
-
-    def request(self, tokens: Any, vocabulary: int, index: int, turn: int) -> dict[str, Any]:
+    def request(self, dialogue: Any, index: int, *limits: int) -> dict[str, Any]:
         """The plain request; of the first one, with as many tokens at least."""
-        request: dict[str, Any] = self.plain.request(tokens, vocabulary, index, turn)
-        slow = {"min_tokens": LONG, "max_tokens": LONG} if (index, turn) == (0, 0) else {"max_tokens": SHORT}
-        return request | slow
+        first = (index, dialogue.episode.turn) == (0, 0)
+        request: dict[str, Any] = self.plain.request(dialogue, index, *limits)
+        return request | ({"min_tokens": LONG, "max_tokens": LONG} if first else {"max_tokens": SHORT})
 
 
 class _Patient(TwoTurn):
@@ -84,24 +79,27 @@ def turn_by_turn(engine: Any) -> Any:
         return lambda played: _server_with_barrier(engine, played)
 
     class Halted(vllm._Play):
-        waiting: list[Any]
+        def __init__(self, owner: Any) -> None:
+            super().__init__(owner)
+            self.held: list[Any] = []
 
         def begin(self, index: int, dialogue: Any) -> int:
             if dialogue.episode.turn and self.flights:
-                self.__dict__.setdefault("held", []).append((index, dialogue))
+                self.held.append((index, dialogue))
                 return 0
             return super().begin(index, dialogue)
 
         def step(self) -> int:
             finished = super().step()
             if not self.flights:
-                for index, dialogue in self.__dict__.pop("held", []):
-                    vllm._Play.begin(self, index, dialogue)
+                held, self.held = self.held, []
+                for index, dialogue in held:
+                    super().begin(index, dialogue)
             return finished
 
     def run(played: Any) -> Any:
         plain = vllm._Play
-        vllm._Play = Halted  # type: ignore[misc]
+        vllm._Play = Halted  # type: ignore[misc, assignment]
         try:
             return engine.run(played)
         finally:
@@ -142,7 +140,7 @@ def main() -> None:
         engine = load_engine("vllm-server", model=options.model, url=options.url)
     else:
         engine = load_engine("vllm", model=options.model, max_model_len=1024)
-    engine.options = LongFirst(replace(engine.options, max_new_tokens=LONG))
+    engine.options = LongFirst(engine.options)
     rivals = {"turn by turn": turn_by_turn(engine), "going on at once": engine.run}
     seconds: dict[tuple[str, str], list[float]] = {}
     for turn in range(options.rounds + 1):

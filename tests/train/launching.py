@@ -1,10 +1,17 @@
-"""Command lines that start a script in several processes on a CPU."""
+"""Starting scripts in several processes on a CPU, and vLLM servers."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
+import subprocess
 import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
 
 from mgpo_train.hardware import LAYOUTS
 
@@ -34,3 +41,36 @@ def launched(layout: str, processes: int, *command: str) -> list[str]:
 def environment(layout: str) -> dict[str, str]:
     """The environment of such a command."""
     return os.environ | ({"ACCELERATE_USE_CPU": "true"} if layout == "ddp" else {})
+
+
+@contextlib.contextmanager
+def serving(command: list[str], log: Path, **variables: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """(address, process) of the vLLM server that a command starts, once it answers; killed in the end."""
+    port = free_port()
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"VLLM_SERVER_DEV_MODE": "1"} | variables,
+            start_new_session=True,
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _wait_until_up(url, process, log)
+        yield url, process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _wait_until_up(url: str, process: subprocess.Popen[bytes], log: Path, seconds: int = 240) -> None:
+    for _ in range(seconds):
+        assert process.poll() is None, log.read_text()[-4000:]
+        try:
+            urllib.request.urlopen(f"{url}/health", timeout=5)
+            return
+        except OSError:
+            time.sleep(1)
+    raise AssertionError(f"no server after {seconds} s: {log.read_text()[-4000:]}")

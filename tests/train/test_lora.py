@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from mgpo_core.engines.loading import load_model, load_processor
 from mgpo_train import lora
 from mgpo_train.config import MGPOConfig
 from mgpo_train.lora import lora_config, write_merged
+from mgpo_train.metrics import METRICS_FILE, read_metrics
 from mgpo_train.model import load_policy, part_of
 from mgpo_train.options import ConfigError
 from mgpo_train.sft import make_trainer
@@ -193,8 +193,8 @@ def test_a_lora_run_resumes_exactly_and_leaves_a_model_that_loads_alone(tmp_path
     run(resumed, "--resume")
 
     def rows(folder):
-        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in lines]
+        steps = read_metrics(folder / METRICS_FILE)
+        return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in steps]
 
     assert rows(resumed) == rows(whole)
     assert (resumed / "model" / "model.safetensors").read_bytes() == (

