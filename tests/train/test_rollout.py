@@ -87,6 +87,26 @@ def test_a_batch_that_lost_its_images_on_the_way_to_the_loss_is_refused(played):
         _check_features(whole, rollouts, tokens)
 
 
+def test_a_step_whose_pictures_upstream_drops_is_refused(tmp_path, monkeypatch):
+    config = MGPOConfig(
+        output_dir=str(tmp_path), per_device_train_batch_size=4, num_generations=2, max_completion_length=8,
+        max_steps=1, report_to="none",
+    )  # fmt: skip
+    trainer = MGPOTrainer(
+        load_model("haystack:base"), load_processor("haystack:base"), config, haystack.make("train", n=2, seed=4)
+    )
+    generate = trainer._generate
+
+    def one_picture_short(prompts):
+        *rest, images, _ = generate(prompts)
+        images = [images[0][:-1], *images[1:]]
+        return (*rest, images, images)
+
+    monkeypatch.setattr(trainer, "_generate", one_picture_short)
+    with pytest.raises(TokenAlignmentError, match="without the images"):
+        trainer.train()
+
+
 def test_the_policy_never_samples_a_token_that_would_break_the_images(tmp_path):
     """Even a policy that wants nothing but image tokens: they are impossible, for the sampler and in the loss."""
     config = MGPOConfig(
