@@ -6,7 +6,7 @@ An episode is pure: it never sees a token or a tensor, so the trainer, every eng
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from PIL import Image
 
@@ -24,7 +24,8 @@ class Episode:
 
     `budget` resizes the originals for the model and every crop; `space` is the coordinate space the model speaks;
     `strict` reads boxes by the paper's rule only. The images are decoded at the first need and let go of when the
-    episode (and every copy of it) is done; `originals` are decoded images to use instead of the sample's.
+    episode (and every copy of it) is done; `originals` are decoded images to use instead of the sample's. `on_done` is
+    called with the episode as soon as its last response has been observed, whatever engine plays it and in its thread.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Episode:
         rules: CropRules | None = None,
         strict: bool = False,
         originals: Sequence[Image.Image] | None = None,
+        on_done: Callable[[Episode], None] | None = None,
     ) -> None:
         self.sample = sample
         self.template: Template = TwoTurn() if template is None else template
@@ -44,6 +46,7 @@ class Episode:
         self.space = space
         self.rules = CropRules() if rules is None else rules
         self.strict = strict
+        self.on_done = on_done
         self._start(_SharedImages(sample, self.budget, originals))
 
     def _start(self, shared: _SharedImages) -> None:
@@ -118,19 +121,22 @@ class Episode:
         self._open()
         return self._trajectory
 
-    def observe(self, text: str, *, finish_reason: str = "stop", seconds: float = 0.0, tokens: int = 0) -> None:
+    def observe(
+        self, text: str, *, finish_reason: str = "stop", seconds: float = 0.0, tokens: int = 0, prompt_tokens: int = 0
+    ) -> None:
         """Take the awaited response and prepare what follows it.
 
         Text after the box that is read is cut away and the turn's finish reason becomes "cut". `finish_reason` is
         "stop", "length" or "cut"; a response that ran out of length before its box is refused for the box it has not.
-        Raises EngineError when the episode is done.
+        `tokens` were sampled, after `prompt_tokens` of conversation (0: not known). Raises EngineError when the
+        episode is done.
         """
         if self.done:
             raise EngineError(f"Episode of sample {self.sample.id!r} ended with turn {self.turn}; start a new one.")
         if finish_reason not in FINISH_REASONS:
             raise EngineError(f"finish_reason {finish_reason!r} is none of {', '.join(FINISH_REASONS)}.")
         self._open()
-        turn = Turn(text=text, finish_reason=finish_reason, seconds=seconds, tokens=tokens)
+        turn = Turn(text, finish_reason, seconds=seconds, tokens=tokens, prompt_tokens=prompt_tokens)
         outcome = CropOutcome(image=None, box_original=None, reason=None)
         if self.wants_box:
             outcome = self._read_box(turn)
@@ -179,6 +185,8 @@ class Episode:
         if follow_up is None:
             trajectory.done = True
             self._shared.release(self)
+            if self.on_done is not None:
+                self.on_done(self)
             return
         trajectory.messages.append(follow_up)
         shown = message_images([follow_up])
@@ -190,9 +198,9 @@ def _first_label(result: ParseResult) -> str | None:
 
 
 class _SharedImages:
-    """The decoded images of one sample, shared by a group and dropped at full size when all of it is done.
+    """The decoded images of one sample, shared by a group and let go of when all of it is done.
 
-    An evaluation keeps hundreds of trajectories; holding every decoded original would cost gigabytes.
+    An evaluation keeps hundreds of trajectories; holding every decoded picture would cost gigabytes.
     """
 
     def __init__(self, sample: Sample, budget: PixelBudget, originals: Sequence[Image.Image] | None) -> None:
@@ -218,4 +226,4 @@ class _SharedImages:
     def release(self, episode: Episode) -> None:
         self.unfinished.discard(episode)
         if not self.unfinished:
-            self._originals = None
+            self._originals = self._resized = None

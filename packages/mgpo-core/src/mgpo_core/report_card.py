@@ -127,16 +127,19 @@ def _pictures(trajectory: Trajectory, max_side: int) -> Iterator[str]:
             yield f'<p class="refusal">{escape(error)}</p>'
             continue
         here = [(box, kind, title) for box, kind, title in boxes if box.image == index]
-        overlay, note, toggle = "", f"really {_size(original.size)}", ""
+        # the source may be a small copy of the original, which the boxes are not in pixels of
+        sizes = trajectory.original_sizes
+        size = sizes[index] if index < len(sizes) else original.size
+        overlay, note, toggle = "", f"really {_size(size)}", ""
         if index < len(trajectory.input_sizes):
             note = f"seen at {_size(trajectory.input_sizes[index])}, {note}"
-        if index < len(seen) and index < len(trajectory.input_sizes) and seen[index].size != original.size:
+        if index < len(seen) and index < len(trajectory.input_sizes) and seen[index].size != size:
             overlay = f'<img class="seen" src="{data_uri(seen[index], max_side)}" alt="">'
             toggle = '<label class="toggle"><input type="checkbox" class="as-seen"> as the model saw it</label>'
         name = "Image" if len(trajectory.sources) == 1 else f"Image {index + 1}"
         yield (
-            f'<figure class="picture"><div class="frame" style="--ratio:{original.width / original.height:.5g}">'
-            f'<img src="{data_uri(original, max_side)}" alt="{name}, {note}">{overlay}{_svg(original.size, here)}</div>'
+            f'<figure class="picture"><div class="frame" style="--ratio:{size[0] / size[1]:.5g}">'
+            f'<img src="{data_uri(original, max_side)}" alt="{name}, {note}">{overlay}{_svg(size, here)}</div>'
             f"<figcaption>{name}, {note} {toggle}{_legend(here)}</figcaption></figure>"
         )
 

@@ -61,6 +61,8 @@ class Turn:
     label: str | None = None
     seconds: float = 0.0
     tokens: int = 0
+    prompt_tokens: int = 0
+    "How many tokens of conversation the model had read before it; 0 if not known."
     shown_size: tuple[int, int] | None = None
     "(width, height) of the image shown after this turn."
 

@@ -84,7 +84,11 @@ class Dialogue:
         ended = response.finish_reason == "stop"
         text = self.tokenizer.decode(response.ids[:-1] if ended else response.ids)
         self.episode.observe(
-            text, finish_reason=response.finish_reason, seconds=response.seconds, tokens=len(response.ids)
+            text,
+            finish_reason=response.finish_reason,
+            seconds=response.seconds,
+            tokens=len(response.ids),
+            prompt_tokens=len(self.ids),
         )
         turn = self.episode.trajectory.turns[-1]
         if len(turn.text) < len(text):

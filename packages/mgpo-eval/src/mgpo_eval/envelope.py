@@ -1,0 +1,84 @@
+"""What a model returns to lmms-eval for one sample: the answer, and behind it the whole trajectory in a <think> block.
+
+lmms-eval's default `--reasoning_tags` takes the block away before a stock task scores the answer; `--log_samples`, its
+response cache and its gathering over processes keep the text as it is. Our own tasks set `reasoning_tags: none` and
+open the envelope themselves.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from mgpo_core.errors import SampleError
+from mgpo_core.sample import ImageSource
+from mgpo_core.trajectory import Trajectory
+
+__all__ = ["Envelope", "open_envelope", "seal"]
+
+_OPEN, _CLOSE = "<think>", "</think>"
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """One sample as it was played: the `answer` that is scored and, unless it was left out, the `record`."""
+
+    answer: str
+    record: Mapping[str, Any] | None = None
+    """{"run": id of weights and settings, "trajectory": Trajectory.to_dict() without tokens,
+    "pictures": {image name in the trajectory: file relative to the output folder}}; with "skipped": the reason, where
+    the sample could not be played (then "trajectory" is None)."""
+
+    def trajectory(self, folder: Path | None = None) -> Trajectory | None:
+        """The trajectory; pictures are read from below `folder`, and are blank where none was kept."""
+        if self.record is None or self.record.get("trajectory") is None:
+            return None
+        data = self.record["trajectory"]
+        return Trajectory.from_dict(data, _pictures(data, self.record.get("pictures") or {}, folder))
+
+    @property
+    def skipped(self) -> str | None:
+        """Why the sample could not be played; None when it was."""
+        return None if self.record is None else self.record.get("skipped")
+
+
+def seal(envelope: Envelope) -> str:
+    """The text of an envelope; its JSON holds no angle bracket, so that no tag in it is taken for the block's."""
+    if envelope.record is None:
+        return envelope.answer
+    text = json.dumps(envelope.record, ensure_ascii=False, separators=(",", ":"))
+    escaped = text.replace("<", "\\u003c").replace(">", "\\u003e")
+    return f"{envelope.answer}\n{_OPEN}{escaped}{_CLOSE}"
+
+
+def open_envelope(text: str) -> Envelope:
+    """What `seal` closed; any other text is an answer without a record. SampleError for a broken block."""
+    answer, opening, rest = text.partition(_OPEN)
+    if not opening or not rest.endswith(_CLOSE):
+        return Envelope(text.strip())
+    try:
+        record = json.loads(rest.removesuffix(_CLOSE))
+    except ValueError as error:
+        raise SampleError(
+            f"The trajectory behind the answer {answer.strip()!r:.40} is broken ({error}); was the log edited?"
+        ) from error
+    return Envelope(answer.strip(), record)
+
+
+def _pictures(data: Mapping[str, Any], kept: Mapping[str, str], folder: Path | None) -> dict[str, ImageSource]:
+    """A source for every image that the trajectory names: the file that was kept, else a grey stand-in."""
+    shown = {part["image"] for message in data["messages"] for part in message["content"] if part["type"] == "image"}
+    found: dict[str, ImageSource] = {}
+    for name in [*data["originals"], *shown]:
+        file = None if folder is None or name not in kept else folder / kept[name]
+        found[name] = file if file is not None and file.is_file() else _blank
+    return found
+
+
+def _blank() -> Image.Image:
+    return Image.new("RGB", (8, 8), (200, 200, 200))
