@@ -184,9 +184,9 @@ class Episode:
         self._pending = [] if follow_up is None else [follow_up]
         if follow_up is None:
             trajectory.done = True
-            self._shared.release(self)
             if self.on_done is not None:
                 self.on_done(self)
+            self._shared.release(self)
             return
         trajectory.messages.append(follow_up)
         shown = message_images([follow_up])

@@ -117,7 +117,31 @@ class SingleTurn:
         return None
 
 
-_TEMPLATES: dict[str, type[TwoTurn] | type[SingleTurn]] = {cls.name: cls for cls in (TwoTurn, SingleTurn)}
+@dataclass(frozen=True)
+class PlainTurn:
+    """The question as it stands, behind its images: for questions that say themselves how to answer (MIG-Bench)."""
+
+    name: ClassVar[str] = "plain"
+    max_turns: ClassVar[int] = 1
+
+    def wants_box(self, turn: int) -> bool:
+        """Never: a box in the response is its answer, not a wish to look."""
+        return False
+
+    def opening(self, sample: Sample, images: Sequence[Image.Image]) -> list[Message]:
+        """System message, then the images in order and the question, untouched; choices are not listed."""
+        return [_message("system", _SINGLE_TURN_SYSTEM), _message("user", *images, sample.question)]
+
+    def follow_up(
+        self, sample: Sample, images: Sequence[Image.Image], outcome: CropOutcome, turn: int
+    ) -> Message | None:
+        """Nothing: the first response is the last."""
+        return None
+
+
+_TEMPLATES: dict[str, type[TwoTurn] | type[SingleTurn] | type[PlainTurn]] = {
+    cls.name: cls for cls in (TwoTurn, SingleTurn, PlainTurn)
+}
 
 
 def load_template(name: str) -> Template:

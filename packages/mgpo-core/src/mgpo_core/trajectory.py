@@ -196,9 +196,10 @@ class Trajectory:
                 found["mean_iou"] = max(iou(box, true) for true in self.true_boxes) if box else 0.0
         return {name: value for name in METRICS if (value := found.get(name)) is not None}
 
-    def named_images(self) -> dict[str, Image.Image]:
-        """Every image once, under the file name that `to_dict` refers to it by."""
-        images = {f"original-{index}.png": image for index, image in enumerate(self.originals)}
+    def named_images(self, originals: Sequence[Image.Image] | None = None) -> dict[str, Image.Image]:
+        """Every image once, under the file name that `to_dict` refers to it by; `originals` if they are decoded."""
+        full = self.originals if originals is None else originals
+        images = {f"original-{index}.png": image for index, image in enumerate(full)}
         names = _shown_names(self.messages)
         return images | {names[id(image)]: image for image in _shown(self.messages)}
 

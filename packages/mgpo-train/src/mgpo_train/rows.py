@@ -18,6 +18,7 @@ from mgpo_core import Box, Sample
 from mgpo_core.answers import choice_letter, resolve_choice
 from mgpo_core.errors import ImageError, SampleError
 from mgpo_core.pillow_limit import pillow_limit_lifted
+from mgpo_core.questions import split_question, without_letters
 from mgpo_core.sample import MAX_PIXELS, load_image
 from mgpo_train.options import nearest
 
@@ -43,7 +44,6 @@ SCHEMAS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
-_CHOICE_LINE = r"^\s*\(?[A-Z][).:]\s*"
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _ORIENTATION = 0x0112
 _LAST_BYTES = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
@@ -127,7 +127,7 @@ def read_row(
         raise _bad(name, columns, "question", f"is {_show(question)}: give a non-empty text")
     choices = _choices(columns.get(row, "choices"), name, columns)
     if columns.of.get("choices") == columns.of["question"]:
-        question = _without_choices(question)
+        question = split_question(question)[0]
     answer = _answer(columns.get(row, "answer"), choices, name, columns)
     field, images = _images(row, columns, name, folder)
     sizes = [_verify(source, name, columns, field, full=full) for source in images]
@@ -233,21 +233,16 @@ def _tail(path: str | os.PathLike[str]) -> bytes:
 def _choices(value: Any, name: str, columns: Columns) -> tuple[str, ...]:
     if value is None or value == "" or value == []:
         return ()
-    given = value
-    if isinstance(value, str):  # a block of lines "(A) red\n(B) blue"
-        value = re.findall(_CHOICE_LINE + r"(.*\S)", value, flags=re.MULTILINE)
-    if not isinstance(value, list | tuple) or not all(isinstance(v, str | int | float) for v in value):
-        raise _bad(name, columns, "choices", f"is {_show(given)}: give a list of texts")
-    texts = [re.sub(rf"^\s*\(?{choice_letter(i)}[).:]\s*", "", str(v)).strip() for i, v in enumerate(value)]
+    if isinstance(value, str):  # a block of lines "(A) red\n(B) blue", with or without the question before it
+        texts = split_question(f"?\n{value}")[1]
+    elif isinstance(value, list | tuple) and all(isinstance(v, str | int | float) for v in value):
+        texts = without_letters(value) if len(value) <= 26 else ()
+    else:
+        raise _bad(name, columns, "choices", f"is {_show(value)}: give a list of texts")
     if len(texts) < 2 or len(texts) > 26 or not all(texts):
-        hint = "a line '(A) ...' for each choice" if isinstance(given, str) else "2 to 26 non-empty texts"
-        raise _bad(name, columns, "choices", f"is {_show(given)}: give {hint}, or none for open answers")
-    return tuple(texts)
-
-
-def _without_choices(text: str) -> str:
-    """The question of a text that goes on with its choices, a line "(A) ..." each, and perhaps an instruction."""
-    return re.split(_CHOICE_LINE, text, maxsplit=1, flags=re.MULTILINE)[0].strip() or text
+        hint = "a line '(A) ...' for each choice" if isinstance(value, str) else "2 to 26 non-empty texts"
+        raise _bad(name, columns, "choices", f"is {_show(value)}: give {hint}, or none for open answers")
+    return texts
 
 
 def _answer(value: Any, choices: tuple[str, ...], name: str, columns: Columns) -> str:

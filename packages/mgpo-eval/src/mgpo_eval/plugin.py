@@ -1,0 +1,55 @@
+"""What lmms-eval finds by itself after `pip install mgpo-eval`: our models, and with them our tasks.
+
+Stands on lmms-eval 0.7.3: the entry point group `lmms_eval.models`, read at `import lmms_eval.models`, and
+`TaskManager.initialize_tasks(include_path=, include_defaults=)`. There is no entry point for tasks, so the function
+that lists them is wrapped to see our folder too; names of stock tasks win. No torch and no model is imported here, and
+nothing is raised: an error would take other plug-ins down.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["TASKS", "manifests"]
+
+TASKS = Path(__file__).resolve().parent / "tasks"
+"""The folder of our tasks, for `--include_path`."""
+
+_MODELS = {"mgpo": "MGPO", "mgpo_vllm": "MGPOVLLM", "mgpo_openai": "MGPOOpenAI"}
+
+
+def manifests() -> list[Any]:
+    """Our models for lmms-eval's registry; makes our tasks known on the way."""
+    from lmms_eval.models.registry_v2 import ModelManifest
+
+    _add_tasks()
+    return [ModelManifest(name, chat_class_path=f"mgpo_eval.models.{cls}") for name, cls in _MODELS.items()]
+
+
+def _add_tasks() -> None:
+    try:
+        from lmms_eval.tasks import TaskManager
+
+        original = TaskManager.initialize_tasks
+        if getattr(original, "includes_mgpo", False):
+            return
+
+        @functools.wraps(original)
+        def initialize_tasks(
+            self: Any, include_path: str | Sequence[str] | None = None, include_defaults: bool = True
+        ) -> Any:
+            given = [include_path] if isinstance(include_path, str) else list(include_path or [])
+            ours = [] if any(Path(path).resolve() == TASKS for path in given) else [str(TASKS)]
+            return original(self, include_path=[*given, *ours], include_defaults=include_defaults)
+
+        initialize_tasks.includes_mgpo = True  # type: ignore[attr-defined]
+        TaskManager.initialize_tasks = initialize_tasks
+    except Exception as error:
+        warnings.warn(
+            f"mgpo-eval could not add its tasks to this version of lmms-eval ({error}); add --include_path {TASKS}.",
+            stacklevel=2,
+        )

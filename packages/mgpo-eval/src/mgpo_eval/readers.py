@@ -1,0 +1,165 @@
+"""Benchmark rows read from their columns: question, choices and pictures, as the benchmark's makers wrote them.
+
+The stock tasks of lmms-eval put all of it into one prompt, and not always rightly (`vstar_doc_to_text` of 0.7.3 drops
+choices with parentheses in them and shifts the letters). A row whose columns are known is read here instead, by the
+stock tasks and by our own; any other row is read from its task's prompt.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import string
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from mgpo_core import Box, Sample, haystack
+from mgpo_core.errors import SampleError
+from mgpo_core.questions import split_question, without_letters
+from mgpo_core.sample import ImageSource
+
+__all__ = ["READERS", "Reader", "find_reader", "haystack_rows"]
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How the rows of one benchmark are read."""
+
+    name: str
+    columns: frozenset[str]
+    """Columns by which such rows are known."""
+    question: Callable[[Row], tuple[str, tuple[str, ...]]]
+    """The question, and its choices without letters."""
+    answer: Callable[[Row], str]
+    """The letter of the right choice; for scoring, never for the model."""
+    categories: Callable[[Row], tuple[str, ...]]
+    """The categories that a row belongs to, the coarsest first."""
+    pictures: Callable[[Row], list[ImageSource]]
+    """The row's pictures, not decoded yet."""
+    picture_columns: tuple[str, ...] = ()
+    """The columns that hold them, which need not be read for the rest."""
+    count: Callable[[Row], int] = lambda row: 1
+    """How many pictures a row has."""
+    boxes: Callable[[Row], tuple[Box, ...]] = lambda row: ()
+    """True boxes in pixels of the originals, where they are known."""
+
+
+def find_reader(columns: Iterable[str]) -> Reader | None:
+    """The reader of rows with these columns; None where they are no benchmark's that is known."""
+    have = frozenset(columns)
+    return next((reader for reader in READERS if reader.columns <= have), None)
+
+
+def _picture(column: str) -> Callable[[Row], list[ImageSource]]:
+    """Reads one picture out of a column: base64 text, or an image of `datasets`, decoded or not."""
+
+    def read(row: Row) -> list[ImageSource]:
+        value = row[column]
+        if isinstance(value, str):
+            try:
+                return [base64.b64decode(value, validate=True)]
+            except (binascii.Error, ValueError) as error:
+                raise SampleError(
+                    f"column {column!r} holds no base64 picture ({error}); download the data set again"
+                ) from error
+        if value is None:
+            raise SampleError(f"column {column!r} holds no picture; download the data set again")
+        return [value]
+
+    return read
+
+
+def _mme_question(row: Row) -> tuple[str, tuple[str, ...]]:
+    # the Chinese rows have full-width parentheses
+    options = [str(option).replace("（", "(").replace("）", ")") for option in row["multi-choice options"]]
+    return str(row["question"]).strip(), without_letters(options)
+
+
+def _mme_categories(row: Row) -> tuple[str, ...]:
+    kind = "Perception" if "perception" in str(row["category"]).lower() else "Reasoning"
+    return kind, f"{kind}/{str(row['category']).split('/')[-1]}", str(row["l2-category"])
+
+
+def _hr_question(row: Row) -> tuple[str, tuple[str, ...]]:
+    filled = [row[letter] for letter in string.ascii_uppercase if _is_filled(row.get(letter))]
+    return str(row["question"]).strip(), tuple(str(choice).strip() for choice in filled)
+
+
+def _is_filled(value: Any) -> bool:
+    return value is not None and not (isinstance(value, float) and math.isnan(value))
+
+
+@lru_cache(maxsize=4)
+def _haystack(split: str, n: int, seed: int, images: int) -> list[Sample]:
+    return haystack.make(split, n, seed, **({"images": images} if images > 1 else {}))
+
+
+def haystack_rows(split: str, n: int, seed: int, images: int) -> list[dict[str, Any]]:
+    """Samples of the haystack world as rows of a table; their pictures are drawn when they are read."""
+    origin = {"haystack": split, "n": n, "seed": seed, "images": images}
+    return [
+        {
+            "index": index,
+            "question": sample.question,
+            "choices": list(sample.choices),
+            "answer": sample.answer,
+            "boxes": [[*box.as_tuple(), float(box.image)] for box in sample.boxes],
+            "category": str(sample.metadata["shape"]),
+            **origin,
+        }
+        for index, sample in enumerate(_haystack(split, n, seed, images))
+    ]
+
+
+def _haystack_pictures(row: Row) -> list[ImageSource]:
+    return list(_haystack(row["haystack"], row["n"], row["seed"], row["images"])[row["index"]].images)
+
+
+def _haystack_boxes(row: Row) -> tuple[Box, ...]:
+    return tuple(Box(x1, y1, x2, y2, int(image)) for x1, y1, x2, y2, image in row["boxes"])
+
+
+READERS: tuple[Reader, ...] = (
+    Reader(
+        "vstar",
+        frozenset({"image", "text", "category", "label", "question_id"}),
+        question=lambda row: split_question(str(row["text"])),
+        answer=lambda row: str(row["label"]).strip().upper(),
+        categories=lambda row: (str(row["category"]),),
+        pictures=_picture("image"),
+        picture_columns=("image",),
+    ),
+    Reader(
+        "mme-realworld",
+        frozenset({"bytes", "question", "multi-choice options", "answer", "category", "l2-category"}),
+        question=_mme_question,
+        answer=lambda row: str(row["answer"]).strip().upper(),
+        categories=_mme_categories,
+        pictures=_picture("bytes"),
+        picture_columns=("bytes",),
+    ),
+    Reader(
+        "hr-bench",
+        frozenset({"image", "question", "A", "B", "answer", "category", "cycle_category"}),
+        question=_hr_question,
+        answer=lambda row: str(row["answer"]).strip().upper(),
+        categories=lambda row: (str(row["category"]),),
+        pictures=_picture("image"),
+        picture_columns=("image",),
+    ),
+    Reader(
+        "haystack",
+        frozenset({"haystack", "n", "seed", "images", "index", "question", "choices", "answer", "boxes"}),
+        question=lambda row: (str(row["question"]), tuple(row["choices"])),
+        answer=lambda row: str(row["answer"]),
+        categories=lambda row: (str(row["category"]),),
+        pictures=_haystack_pictures,
+        count=lambda row: int(row["images"]),
+        boxes=_haystack_boxes,
+    ),
+)

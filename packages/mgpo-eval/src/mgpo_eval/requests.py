@@ -1,0 +1,181 @@
+"""lmms-eval's requests as samples: a key to know each again by, and pictures that are read only when they are played.
+
+Stands on lmms-eval 0.7.3: request arguments `(ctx, doc_to_messages, gen_kwargs, doc_id, task, split)` of chat models,
+`lm.task_dict[task]` being the task's data set, `metadata["__padding_only__"]`, `ChatMessages.extract_media()`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+from PIL import Image
+
+from mgpo_core import CoordinateSpace, Sample
+from mgpo_core.errors import ImageError, SampleError
+from mgpo_core.questions import split_question
+from mgpo_core.sample import ImageSource, load_image
+from mgpo_core.templates import PlainTurn, Template
+from mgpo_eval import mig_bench
+from mgpo_eval.options import ModelOptions, PlaySettings
+from mgpo_eval.readers import find_reader
+
+__all__ = ["Job", "make_jobs"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One request to be played: where its answer goes, how it is known again, and how its sample is made."""
+
+    place: int
+    task: str
+    doc_id: int
+    repeat: int
+    key: str
+    sample: Callable[[], Sample]
+    template: Template | None = None
+    """For tasks that say themselves how to answer; None: the evaluation's own."""
+
+    @property
+    def name(self) -> str:
+        """The sample's id: task and row, for errors and reports."""
+        return f"{self.task}/{self.doc_id}" + (f"#{self.repeat}" if self.repeat else "")
+
+
+def make_jobs(
+    requests: Sequence[Any], task_dict: Mapping[str, Any], options: ModelOptions, settings: PlaySettings
+) -> list[Job]:
+    """A job for every request that is not padding, in order; `prompts="auto"` reads known benchmarks by column."""
+    tables: dict[tuple[str, str], Table] = {}
+    seen: Counter[tuple[str, int]] = Counter()
+    jobs = []
+    for place, request in enumerate(requests):
+        if (request.metadata or {}).get("__padding_only__"):
+            continue
+        context, doc_to_messages, _, doc_id, task, split = request.args
+        table = tables.get((task, split))
+        if table is None:
+            table = tables[task, split] = Table(task, task_dict[task][split])
+        repeat = seen[task, doc_id]
+        seen[task, doc_id] += 1
+        template: Template | None = None
+        if table.is_mig_bench:
+            make, template = partial(table.from_mig_bench, doc_id, settings), PlainTurn()
+        elif options.prompts == "auto" and table.reader is not None:
+            make = partial(table.from_columns, doc_id)
+        else:
+            make = partial(table.from_prompt, doc_id, doc_to_messages)
+        text = hashlib.sha256(str(context).encode()).hexdigest()[:16]
+        key = f"{task}/{doc_id}/{repeat}/{table.identity}/{text}"
+        jobs.append(Job(place, task, doc_id, repeat, key, make, template))
+    return jobs
+
+
+MIG_COLUMNS = {"task", "images", "question", "answer", "additional_info", "need_format", "place"}
+"""Columns of our task's MIG-Bench rows; `place` is the local copy that the images are in."""
+
+
+def mig_format(space: CoordinateSpace) -> mig_bench.Format:
+    """MIG-Bench's format for a model that writes boxes in `space`."""
+    return mig_bench.Format.ABSOLUTE if space is CoordinateSpace.ABSOLUTE else mig_bench.Format.RELATIVE
+
+
+class Table:
+    """The rows of one task, pictures left as bytes."""
+
+    def __init__(self, task: str, rows: Any) -> None:
+        self.task = task
+        self.rows = rows
+        self.reader = find_reader(rows.column_names)
+        self.is_mig_bench = set(rows.column_names) >= MIG_COLUMNS
+
+    @cached_property
+    def identity(self) -> str:
+        """A fingerprint of the data, the same in every process that reads the same files."""
+        return str(getattr(self.rows, "_fingerprint", "unknown"))
+
+    @cached_property
+    def raw(self) -> Any:
+        """The rows with image columns as bytes: decoding is ours, which refuses what is truncated."""
+        import datasets
+
+        rows = self.rows
+        for name, feature in rows.features.items():
+            if isinstance(feature, datasets.Image):
+                rows = rows.cast_column(name, datasets.Image(decode=False))
+        return rows
+
+    @cached_property
+    def texts(self) -> Any:
+        """The rows without the columns that hold pictures: cheap to read."""
+        assert self.reader is not None
+        return self.raw.remove_columns(list(self.reader.picture_columns))
+
+    def from_columns(self, doc_id: int) -> Sample:
+        """The sample of a row whose columns are known; the row's answer is left out."""
+        assert self.reader is not None
+        reader, name = self.reader, f"{self.task}/{doc_id}"
+        try:
+            row = self.texts[doc_id]
+            question, choices = reader.question(row)
+            count = reader.count(row)
+        except (KeyError, TypeError, ValueError) as error:
+            raise SampleError(f"Sample {name}: not a row of {reader.name} ({error}).") from error
+        sources = tuple(partial(self._column_picture, doc_id, index) for index in range(count))
+        return Sample(question, sources, choices=choices, id=name)
+
+    def _column_picture(self, doc_id: int, index: int) -> Image.Image:
+        assert self.reader is not None
+        source = self.reader.pictures(self.raw[doc_id])[index]
+        return load_image(source, name=f"picture {index + 1} of {self.task}/{doc_id}")
+
+    def from_mig_bench(self, doc_id: int, settings: PlaySettings) -> Sample:
+        """The sample of a record of MIG-Bench, asked in the format that the model speaks."""
+        row = self.rows[doc_id]
+        record, name = mig_bench.Record.from_row(row), f"{self.task}/{doc_id}"
+        sources = tuple(mig_bench.image_source(row["place"], image) for image in record.images)
+        sizes = [settings.budget.smart_resize(*load_image(source, name=name).size) for source in sources]
+        return Sample(mig_bench.prompt(record, mig_format(settings.space), sizes).text, sources, id=name)
+
+    def from_prompt(self, doc_id: int, doc_to_messages: Callable[[Any], Any]) -> Sample:
+        """The sample of any other task: its own prompt without the instruction how to answer.
+
+        The pictures are read again when the sample is played: those of many samples do not fit in memory.
+        """
+        name = f"{self.task}/{doc_id}"
+        text, images = _read_messages(doc_to_messages(self.rows[doc_id]), name)
+        question, choices = split_question(text)
+        if not question:
+            raise SampleError(f"Sample {name}: its task gives no question.")
+        sources = tuple(partial(self._prompt_picture, doc_id, index, doc_to_messages) for index in range(len(images)))
+        return Sample(question, sources, choices=choices, id=name)
+
+    def _prompt_picture(self, doc_id: int, index: int, doc_to_messages: Callable[[Any], Any]) -> Image.Image:
+        name = f"{self.task}/{doc_id}"
+        _, images = _read_messages(doc_to_messages(self.rows[doc_id]), name)
+        return load_image(images[index], name=f"picture {index + 1} of {name}")
+
+
+def _read_messages(messages: Any, name: str) -> tuple[str, list[ImageSource]]:
+    """(text, pictures) of a task's messages; SampleError for video and sound."""
+    from lmms_eval.protocol import ChatMessages
+
+    chat = ChatMessages(messages=messages)
+    images, videos, audios = chat.extract_media()
+    if videos or audios:
+        raise SampleError(
+            f"Sample {name} has {'video' if videos else 'sound'}; this model takes pictures: choose a task of pictures."
+        )
+    texts = [part.text for message in chat.messages for part in message.content if part.type == "text"]
+    return "\n".join(texts), images
+
+
+def reading_error(name: str, error: Exception) -> ImageError | SampleError:
+    """An error that names the sample, whatever the reading of its row raised."""
+    if isinstance(error, (ImageError, SampleError)):
+        return error
+    return ImageError(f"Sample {name} cannot be read ({type(error).__name__}: {error}); download the data set again.")

@@ -1,0 +1,108 @@
+"""How our own tasks ask, score a sample and average: what the YAML files in `tasks/` name with `!function`.
+
+Every score is a mean over samples with a 95% interval (Wilson's for 0/1 scores, normal otherwise), for every category
+too. Scores of boxes come from the trajectory behind the answer; models that give none are scored on answers alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from PIL import Image
+
+from mgpo_core.answers import choice_letter, extract_boxed, resolve_choice
+from mgpo_core.averages import interval
+from mgpo_core.errors import SampleError
+from mgpo_core.sample import load_image
+from mgpo_eval.envelope import Envelope, open_envelope
+from mgpo_eval.readers import Reader, find_reader
+
+__all__ = ["high", "low", "mean", "pictures", "prompt", "score", "target", "total"]
+
+_ASK = "Answer with the option's letter from the given choices directly."
+
+Row = Mapping[str, Any]
+
+
+def pictures(row: Row) -> list[Image.Image]:
+    """`doc_to_visual`: the row's pictures, decoded."""
+    return [load_image(source) for source in _reader(row).pictures(row)]
+
+
+def prompt(row: Row, lmms_eval_specific_kwargs: Mapping[str, Any] | None = None) -> str:
+    """`doc_to_text`, for models that take one prompt; ours reads the row itself."""
+    question, choices = _reader(row).question(row)
+    lines = "".join(f"({choice_letter(index)}) {choice}\n" for index, choice in enumerate(choices))
+    return f"{question}\n{lines}{_ASK if choices else ''}"
+
+
+def target(row: Row) -> str:
+    """`doc_to_target`: the letter of the right choice."""
+    return _reader(row).answer(row)
+
+
+def score(row: Row, results: Sequence[str]) -> dict[str, Any]:
+    """`process_results`: the metrics of one sample, its categories' accuracies, and what a report shows beside them."""
+    reader = _reader(row)
+    envelope = open_envelope(results[0])
+    _, choices = reader.question(row)
+    truth = reader.answer(row)
+    right = float(_letter(envelope, choices) == truth)
+    metrics: dict[str, Any] = {"accuracy": right, "accuracy_low": right, "accuracy_high": right}
+    metrics["skipped"] = float(envelope.skipped is not None)
+    metrics |= _box_metrics(envelope, reader, row, choices, truth)
+    categories = reader.categories(row)
+    metrics |= {f"accuracy/{category}": right for category in categories}
+    return metrics | {"category": categories[-1]}
+
+
+def _box_metrics(
+    envelope: Envelope, reader: Reader, row: Row, choices: tuple[str, ...], truth: str
+) -> dict[str, float]:
+    trajectory = envelope.trajectory()
+    if trajectory is None:
+        return {"answered_rate": float(_letter(envelope, choices) is not None)}
+    played = replace(trajectory, truth=truth, true_boxes=reader.boxes(row))
+    return {name: value for name, value in played.metrics().items() if name != "accuracy"}
+
+
+def _letter(envelope: Envelope, choices: tuple[str, ...]) -> str | None:
+    """The choice that an answer names, of any model."""
+    boxed = extract_boxed(envelope.answer)
+    index = resolve_choice(envelope.answer if boxed is None else boxed, choices)
+    return None if index is None else choice_letter(index)
+
+
+def _reader(row: Row) -> Reader:
+    reader = find_reader(row) or _without_pictures(row)
+    if reader is None:
+        raise SampleError(f"No benchmark with the columns {', '.join(row)} is known; check the data set's layout.")
+    return reader
+
+
+def _without_pictures(row: Row) -> Reader | None:
+    """lmms-eval scores rows that it has taken the pictures from."""
+    return find_reader([*row, "image", "bytes"])
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean of a metric over samples."""
+    return math.fsum(values) / len(values)
+
+
+def low(values: Sequence[float]) -> float:
+    """The lower end of the mean's 95% interval."""
+    return interval(values)[0]
+
+
+def high(values: Sequence[float]) -> float:
+    """The upper end of the mean's 95% interval."""
+    return interval(values)[1]
+
+
+def total(values: Sequence[float]) -> float:
+    """The sum: a count of samples."""
+    return math.fsum(values)
