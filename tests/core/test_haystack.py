@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from mgpo_core import CoordinateSpace, SampleError, crop, haystack
-from mgpo_core.haystack.world import COLOURS, DIFFICULTY, MARKS, make_scene
+from mgpo_core.haystack.world import COLOURS, DIFFICULTY, MARKS, make_scene, make_scenes
 
 
-def pixels(sample) -> np.ndarray:
-    return np.asarray(sample.load())
+def pixels(sample, image: int = 0) -> np.ndarray:
+    return np.asarray(sample.load(image))
+
+
+def scenes(sample) -> list:
+    """The scenes behind a sample's pictures, which are drawn on demand by a partial of Scene.render."""
+    return [draw.args[0] for draw in sample.images]
 
 
 @pytest.mark.parametrize("split", ["train", "val", "ood"])
@@ -71,6 +81,109 @@ def test_changing_the_mark_changes_the_downsized_picture_by_a_rounding_step_at_m
         assert min(np.abs(a - large[0]).max() for a in large[1:]) > 80
 
 
+MADE_BEFORE = {
+    ("haystack-train-0-2", "black cross", "A", 4, "71cbb98bc2a13146"): ("train", 3, 0),
+    ("haystack-val-7-2", "green square", "B", 4, "e74fbbf9e307b706"): ("val", 3, 7),
+    ("haystack-ood-3-2", "yellow diamond", "D", 6, "9cc0bf1ba076eb68"): ("ood", 3, 3),
+}
+"""Last samples as they were before there were several images: what the checkpoints and published runs have seen."""
+
+
+@pytest.mark.parametrize("expected", MADE_BEFORE)
+def test_samples_of_one_image_stay_what_they_were(expected):
+    for sample in (haystack.make(*MADE_BEFORE[expected])[-1], haystack.make(*MADE_BEFORE[expected], images=1)[-1]):
+        drawn = hashlib.sha256(sample.load().tobytes()).hexdigest()[:16]
+        name = sample.question.removeprefix("Which stripes are on the ").removesuffix("?")
+        assert (sample.id, name, sample.answer, sample.metadata["objects"], drawn) == expected
+        assert len(sample.images) == 1 and set(sample.metadata) == {"colour", "shape", "objects"}
+    assert haystack.make("val", 3, 7)[2].boxes[0].as_tuple() == (
+        400.3213957482318, 341.14263291722887, 580.3213957482318, 521.1426329172289,
+    )  # fmt: skip
+
+
+@settings(max_examples=30)
+@given(
+    split=st.sampled_from(["train", "val", "ood"]),
+    seed=st.integers(0, 2**40),
+    images=st.integers(2, 6),
+    twins=st.sampled_from([0.0, 0.15, 1.0]),
+)
+def test_exactly_one_of_several_pictures_holds_the_named_shape(split, seed, images, twins):
+    for sample in haystack.make(split, 3, seed, images=images, twins=twins):
+        name = f"{sample.metadata['colour']} {sample.metadata['shape']}"
+        assert sample.question == f"Which stripes are on the {name}?"
+        holders = [(i, s) for i, scene in enumerate(scenes(sample)) for s in scene.shapes if s.name == name]
+        ((place, shape),) = holders
+        assert len(sample.images) == images and place == sample.metadata["target_image"]
+        (box,) = sample.boxes
+        assert box.image == place and box.as_tuple() == shape.box.as_tuple()
+        assert sample.answer == "ABCD"[MARKS.index(shape.mark)] and sample.choices == MARKS
+        assert sample.metadata["objects"] == len(scenes(sample)[place].shapes)
+        assert f"{images}-images" in sample.id
+
+
+def test_every_picture_holds_the_named_shape_equally_often():
+    for images in (2, 3, 6):
+        n = 300 * images
+        places = Counter(sample.metadata["target_image"] for sample in haystack.make("train", n, 4, images=images))
+        # 300 +- 5 standard deviations
+        assert set(places) == set(range(images)) and all(abs(count - 300) < 87 for count in places.values())
+
+
+def test_the_named_colour_does_not_tell_the_picture():
+    samples = haystack.make("train", 300, 9, images=3)
+    elsewhere = [
+        any(
+            shape.colour == sample.metadata["colour"]
+            for place, scene in enumerate(scenes(sample))
+            if place != sample.metadata["target_image"]
+            for shape in scene.shapes
+        )
+        for sample in samples
+    ]
+    assert np.mean(elsewhere) > 0.7
+
+
+def test_samples_of_several_images_are_a_function_of_their_arguments():
+    first, again = haystack.make("val", 3, 5, images=3), haystack.make("val", 5, 5, images=3)
+    for a, b in zip(first, again, strict=False):
+        assert (a.question, a.answer, a.boxes, a.id, a.metadata) == (b.question, b.answer, b.boxes, b.id, b.metadata)
+        assert scenes(a) == scenes(b)
+    assert all(np.array_equal(pixels(first[0], i), pixels(again[0], i)) for i in range(3))
+    assert not np.array_equal(pixels(first[0], 0), pixels(first[0], 1))
+
+
+def test_the_true_box_of_several_pictures_holds_the_named_shape():
+    for sample in haystack.make("val", n=6, seed=1, images=2):
+        (box,) = sample.boxes
+        picture = pixels(sample, box.image).astype(int)
+        x, y = map(round, box.center)
+        patch = picture[y - 3 : y + 4, x + 60 : x + 67].reshape(-1, 3).mean(axis=0)
+        assert np.abs(patch - COLOURS[sample.metadata["colour"]]).max() < 12
+
+
+def test_no_two_samples_share_a_scene_whatever_their_split_seed_and_number_of_images():
+    made = [
+        scene.shapes
+        for split in ("train", "val")
+        for seed in (0, 1)
+        for images in (1, 2, 3)
+        for sample in haystack.make(split, 40, seed, images=images)
+        for scene in scenes(sample)
+    ]
+    assert len(set(made)) == len(made) == 2 * 2 * 40 * (1 + 2 + 3)
+
+
+def test_pictures_are_not_drawn_before_they_are_loaded(monkeypatch):
+    drawn = []
+    render = haystack.Scene.render
+    monkeypatch.setattr(haystack.Scene, "render", lambda scene: drawn.append(scene) or render(scene))
+    (sample,) = haystack.make("val", 1, 0, images=3)
+    assert not drawn
+    sample.load(2)
+    assert drawn == [make_scenes("val", 0, 0, 3, DIFFICULTY["val"])[0][2]]
+
+
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
@@ -90,6 +203,11 @@ def test_changing_the_mark_changes_the_downsized_picture_by_a_rounding_step_at_m
         ({"size": (160, 200, 240)}, "or two"),
         ({"objects": 5.0}, "give a whole number"),
         ({"objects": 6, "size": 440}, "do not fit"),
+        ({"images": 0}, "images=0: give a whole number from 1 to 6"),
+        ({"images": 7}, "from 1 to 6"),
+        ({"images": 2.0}, "whole number"),
+        ({"images": True}, "whole number"),
+        ({"image": 3}, "did you mean 'images'"),
     ],
 )
 def test_wrong_arguments_are_refused_with_a_hint(arguments, hint):

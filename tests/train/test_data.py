@@ -312,6 +312,15 @@ def test_haystack_is_made_to_order() -> None:
     assert by_text.source == "haystack:val (seed 5)"
 
 
+def test_haystack_is_made_with_as_many_images_as_asked_for() -> None:
+    by_text = load_samples("haystack:train?n=5&seed=1&images=3&twins=1")
+    by_mapping = load_samples({"kind": "haystack", "n": 5, "seed": 1, "images": 3, "twins": 1})
+    assert len(by_text) == 5 and all(len(sample.images) == 3 for sample in by_text)
+    assert [(s.id, s.boxes) for s in by_text] == [(s.id, s.boxes) for s in by_mapping]
+    assert all(sample.boxes[0].image == sample.metadata["target_image"] for sample in by_text)
+    assert {s.id for s in load_samples("haystack:train?n=5&seed=1")}.isdisjoint(s.id for s in by_text)
+
+
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
@@ -321,6 +330,8 @@ def test_haystack_is_made_to_order() -> None:
         ("haystack:val?size=100", "size=.100, 100.: the mark"),
         ("haystack:val?seen=84", "'seen' of 'haystack:val' is fixed"),
         ("haystack:val?seed=x", "seed='x'"),
+        ("haystack:val?images=7", "images=7: give a whole number from 1 to 6"),
+        ("haystack:val?images=photos", "images='photos': give a whole number"),
         ("haystack:val?columns=question=prompt", "'columns' is no option"),
         ("photos", "no such file or folder: 'photos'"),
         ("photos/", "no such file or folder"),

@@ -30,11 +30,11 @@ class DataSpec:
     columns: Mapping[str, str] = field(default_factory=dict)
     schema: str | None = None
     images: str | None = None
-    """Folder that image paths are relative to; default: the folder of the JSONL file."""
+    """Folder that image paths are relative to; default: the folder of the JSONL file. (Of haystack it is an option.)"""
     name: str | None = None
     """Configuration of a hub data set."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """haystack only: difficulty."""
+    """haystack only: difficulty, and the number of images."""
 
     @classmethod
     def parse(cls, value: str | Mapping[str, Any]) -> DataSpec:
@@ -48,9 +48,10 @@ class DataSpec:
         if not given.get("path"):
             raise SampleError(f"data: {value!r} names no path: give a file, a folder, a hub id or haystack:train")
         path = given["path"] = str(given["path"])
-        known = {f.name for f in fields(cls)} - {"options"}
+        made = path.startswith(HAYSTACK)
+        known = {f.name for f in fields(cls)} - ({"options", "images"} if made else {"options"})
         extra = {k: given.pop(k) for k in list(given) if k not in known}
-        if extra and not path.startswith(HAYSTACK):
+        if extra and not made:
             name = next(iter(extra))
             raise SampleError(f"data: {name!r} is no option of {path!r}: {nearest(name, known)}")
         if "columns" in given:
@@ -68,7 +69,7 @@ class DataSpec:
             if not isinstance(getattr(self, name), str | None):
                 raise SampleError(f"data: {name}={getattr(self, name)!r} of {self.path!r}: give a text")
         if self.path.startswith(HAYSTACK):
-            self.refuse("its samples are made, not read", "columns", "schema", "images", "name")
+            self.refuse("its samples are made, not read", "columns", "schema", "name")
             self.refuse(f"write {HAYSTACK}{self.split}", "split")
             if "seen" in self.options:
                 raise SampleError(
@@ -90,7 +91,9 @@ def _given(value: str | Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(value, str):
         return {k: v for k, v in value.items() if v is not None}
     path, _, query = value.partition("?")
-    given = {k: v if k in TEXTS else _scalar(v) for k, v in parse_qsl(query, keep_blank_values=True)}
+    # of haystack `images` is a number: how many
+    texts = [name for name in TEXTS if name != "images"] if path.startswith(HAYSTACK) else TEXTS
+    given = {k: v if k in texts else _scalar(v) for k, v in parse_qsl(query, keep_blank_values=True)}
     return {**given, "path": path}
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from mgpo_core.budget import PixelBudget
 from mgpo_core.errors import SampleError
-from mgpo_core.haystack.world import DIFFICULTY, MARKS, SPLITS, Difficulty, Scene, make_scene
+from mgpo_core.haystack.world import DIFFICULTY, MARKS, SPLITS, Difficulty, Scene, make_scene, make_scenes
 from mgpo_core.sample import Sample
 
 BUDGET = PixelBudget(min_pixels=4 * 28 * 28, max_pixels=168 * 168)
@@ -28,6 +28,9 @@ BUDGET = PixelBudget(min_pixels=4 * 28 * 28, max_pixels=168 * 168)
 
 MAX_AMPLITUDE, MAX_CANVAS = 63, 20_000
 """Limits of difficulty settings: grey levels, and pixels (400 million in a picture)."""
+
+MAX_IMAGES = 6
+"""Most pictures of one sample."""
 
 BASE_WAS_TAUGHT = (
     "haystack:base had been taught, with supervision, to write right boxes, and then noise: 20% right boxes, 30% near "
@@ -38,21 +41,25 @@ BASE_WAS_TAUGHT = (
 CHECKPOINTS: tuple[str, ...] = ("base", "mgpo")
 
 
-def make(split: str = "val", n: int = 512, seed: int = 0, **difficulty: Any) -> list[Sample]:
+def make(split: str = "val", n: int = 512, seed: int = 0, images: int = 1, **difficulty: Any) -> list[Sample]:
     """Make `n` samples of a split (`train`, `val`, `ood`), a pure function of the arguments.
 
-    Pictures are drawn when they are loaded, so a long list costs no memory. `difficulty` overrides fields of
-    `mgpo_core.haystack.world.Difficulty`; one number for `objects` or `size` is both ends of the range, and `seen` must
-    be the side of the pictures that the model is shown, or the marks do not vanish in them. Splits never share a scene,
-    whatever their seeds. The true box of each sample is in pixels of the original. Raises `SampleError` for an unknown
-    split or option and for a value that cannot be.
+    Pictures are drawn when they are loaded, so a long list costs no memory. With several `images` (up to 6) a sample
+    has as many scenes, exactly one of which holds the shape that is asked for: metadata `target_image` (0-based) and
+    `Box.image` of the true box say which. `difficulty` overrides fields of `mgpo_core.haystack.world.Difficulty`; one
+    number for `objects` or `size` is both ends of the range, and `seen` must be the side of the pictures that the model
+    is shown, or the marks do not vanish in them. Splits never share a scene, whatever their seeds and numbers of
+    images. The true box of each sample is in pixels of the original. Raises `SampleError` for an unknown split or
+    option and for a value that cannot be.
     """
     if split not in SPLITS:
         raise SampleError(f"haystack has no split {split!r}; use one of {', '.join(SPLITS)}")
+    if type(images) is not int or not 1 <= images <= MAX_IMAGES:
+        raise SampleError(f"haystack: images={images!r}: give a whole number from 1 to {MAX_IMAGES}")
     known = [f.name for f in fields(Difficulty)]
     for option in difficulty:
         if option not in known:
-            nearest = get_close_matches(option, known, n=1)
+            nearest = get_close_matches(option, [*known, "images"], n=1)
             hint = f"; did you mean {nearest[0]!r}?" if nearest else f"; known: {', '.join(known)}"
             raise SampleError(f"haystack has no difficulty option {option!r}{hint}")
     try:
@@ -60,7 +67,10 @@ def make(split: str = "val", n: int = 512, seed: int = 0, **difficulty: Any) -> 
         _check_room(chosen)
     except ValueError as problem:
         raise SampleError(f"haystack difficulty: {problem}") from problem
-    return [_sample(f"haystack-{split}-{seed}-{i}", make_scene(split, seed, i, chosen)) for i in range(n)]
+    if images == 1:
+        return [_sample(f"haystack-{split}-{seed}-{i}", make_scene(split, seed, i, chosen)) for i in range(n)]
+    name = f"haystack-{split}-{images}-images-{seed}"
+    return [_sample_of_several(f"{name}-{i}", *make_scenes(split, seed, i, images, chosen)) for i in range(n)]
 
 
 def sample_of(scene: Scene, id: str = "") -> Sample:
@@ -120,4 +130,15 @@ def _sample(id: str, scene: Scene) -> Sample:
         boxes=(scene.target.box,),
         id=id,
         metadata={"colour": scene.target.colour, "shape": scene.target.shape, "objects": len(scene.shapes)},
+    )
+
+
+def _sample_of_several(id: str, scenes: list[Scene], place: int) -> Sample:
+    """The question about the target of scene number `place`, on the pictures of all the scenes."""
+    single = _sample(id, scenes[place])
+    return replace(
+        single,
+        images=tuple(partial(Scene.render, scene) for scene in scenes),
+        boxes=tuple(replace(box, image=place) for box in single.boxes),
+        metadata={**single.metadata, "target_image": place},
     )

@@ -7,7 +7,10 @@ what is left is about a tenth of a grey level, under the grain and the rounding)
 them plainly. The mark is brightest at the centre: a box that only grazes the shape does not show it. Colour alone does
 not always name the target: in a share of the scenes another shape wears its colour (`twins`).
 
-Everything is a pure function of `(split, seed, index, difficulty)`.
+Several scenes make a sample of several images: then only one of them holds a shape of the colour and kind that is
+asked for, and which one it is must be found out too.
+
+Everything is a pure function of `(split, seed, index, difficulty)`, and of the number of images where there are more.
 """
 
 from __future__ import annotations
@@ -134,7 +137,28 @@ class Scene:
 
 def make_scene(split: str, seed: int, index: int, difficulty: Difficulty) -> Scene:
     """Scene number `index` of a split: a pure function of its arguments."""
-    rng = np.random.default_rng((SPLITS.index(split), seed, index))
+    return _scene(np.random.default_rng((SPLITS.index(split), seed, index)), difficulty)
+
+
+def make_scenes(split: str, seed: int, index: int, images: int, difficulty: Difficulty) -> tuple[list[Scene], int]:
+    """The scenes of sample number `index` with several images, and the 0-based place of the one with the target.
+
+    The other scenes are drawn like it, again until no shape in them has the target's name. A pure function of its
+    arguments; the spawn key keeps its random numbers apart from those of `make_scene`, whatever the seeds.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence((SPLITS.index(split), seed, index), spawn_key=(images,)))
+    place = int(rng.integers(images))
+    asked = _scene(rng, difficulty)
+    scenes: list[Scene] = []
+    while len(scenes) < images - 1:
+        other = _scene(rng, difficulty)
+        if all(shape.name != asked.target.name for shape in other.shapes):
+            scenes.append(other)
+    return [*scenes[:place], asked, *scenes[place:]], place
+
+
+def _scene(rng: np.random.Generator, difficulty: Difficulty) -> Scene:
+    """The next scene of a stream of random numbers."""
     count = int(rng.integers(difficulty.objects[0], difficulty.objects[1] + 1))
     while True:
         names = _names(rng, count, twin=rng.random() < difficulty.twins)
