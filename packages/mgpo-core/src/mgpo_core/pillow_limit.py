@@ -1,4 +1,4 @@
-"""Pillow's own guard against huge pictures, lifted where this package has checked the size itself."""
+"""Settings of Pillow's that belong to the whole process: lifted or held while this package decodes a picture."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from PIL import Image
+from PIL import Image, ImageFile
 
 _LOCK = threading.RLock()
 
@@ -27,4 +27,22 @@ def pillow_limit_lifted(pixels: int | None) -> Iterator[None]:
             finally:
                 Image.MAX_IMAGE_PIXELS = limit
     if not lift:
+        yield
+
+
+@contextmanager
+def truncated_refused() -> Iterator[None]:
+    """Hold PIL.ImageFile.LOAD_TRUNCATED_IMAGES at False: where it is on (lmms-eval turns it on), half pictures pass.
+
+    Other threads that decode meanwhile are held to it too.
+    """
+    with _LOCK:
+        before = ImageFile.LOAD_TRUNCATED_IMAGES
+        if before:
+            ImageFile.LOAD_TRUNCATED_IMAGES = False
+            try:
+                yield
+            finally:
+                ImageFile.LOAD_TRUNCATED_IMAGES = before
+    if not before:
         yield

@@ -16,7 +16,7 @@ from PIL import Image, ImageFile, ImageOps
 from mgpo_core.answers import choice_letter, resolve_choice
 from mgpo_core.boxes import Box
 from mgpo_core.errors import ImageError, SampleError
-from mgpo_core.pillow_limit import pillow_limit_lifted
+from mgpo_core.pillow_limit import pillow_limit_lifted, truncated_refused
 
 MAX_PIXELS = 400_000_000
 _ORIENTATION = 0x0112
@@ -108,7 +108,7 @@ def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, name: str |
         image = _open(source, who, files)
         _check(image, max_pixels, who)
         try:
-            with pillow_limit_lifted(image.width * image.height):
+            with pillow_limit_lifted(image.width * image.height), truncated_refused():
                 image.load()
             if image.getexif().get(_ORIENTATION, 1) != 1:
                 image = ImageOps.exif_transpose(image)

@@ -18,9 +18,9 @@ import torch
 from accelerate import Accelerator
 from lmms_eval.api.instance import GenerationResult, TokenCounts
 from lmms_eval.api.model import lmms
+from lmms_eval.api.reasoning import parse_reasoning_tags_config
 from lmms_eval.models.model_utils.gen_metrics import log_metrics
 from loguru import logger
-from PIL import ImageFile
 
 from mgpo_core.engines import Engine, load_engine
 from mgpo_core.episode_settings import EpisodeSettings
@@ -53,8 +53,6 @@ class MGPO(lmms):
         **model_args: Any,
     ) -> None:
         super().__init__()
-        # lmms-eval turns this on for the whole process: half a picture would pass for a whole one
-        ImageFile.LOAD_TRUNCATED_IMAGES = False
         most = model_args.pop("max_batch_size", None)
         if self.engine_name != "transformers":
             model_args.pop("device", None)
@@ -135,14 +133,9 @@ class MGPO(lmms):
         self._report([journal.finished[job.key] for job in todo], time.perf_counter() - started)
         results = [GenerationResult("")] * len(requests)  # of padding, which nobody scores
         for job in jobs:
-            results[job.place] = self._result(journal.finished[job.key])
+            bare = self.options.response == "answer" or not _opens_envelopes(requests[job.place])
+            results[job.place] = _result(journal.finished[job.key], bare=bare)
         return results
-
-    def _result(self, finished: Finished) -> GenerationResult:
-        text = finished.text
-        if self.options.response == "answer":
-            text = open_envelope(text).answer
-        return GenerationResult(text, TokenCounts(finished.input_tokens, finished.output_tokens))
 
     def _provenance(self) -> Provenance:
         """What decides the results; hashed on the first process and handed to the others."""
@@ -293,6 +286,27 @@ class MGPOOpenAI(MGPO):
 
     def _weights(self) -> str | None:
         return self.options.weights_name
+
+
+def _result(finished: Finished, *, bare: bool) -> GenerationResult:
+    text = open_envelope(finished.text).answer if bare else finished.text
+    return GenerationResult(text, TokenCounts(finished.input_tokens, finished.output_tokens))
+
+
+def _opens_envelopes(request: Any) -> bool:
+    """Whether the trajectory behind the answer is taken off before a request's task scores it, or by the task itself.
+
+    It is not where lmms-eval is called from Python without its command line's `--reasoning_tags`.
+    """
+    task = getattr(request.args[1], "__self__", None)
+    config = getattr(task, "config", None)
+    if getattr(getattr(config, "process_results", None), "__module__", "").startswith("mgpo_eval."):
+        return True
+    tags = parse_reasoning_tags_config(
+        cli_value=getattr(getattr(task, "args", None), "reasoning_tags", None),
+        task_value=getattr(config, "reasoning_tags", None),
+    )
+    return any(list(pair) == ["<think>", "</think>"] for pair in tags or ())
 
 
 @contextlib.contextmanager

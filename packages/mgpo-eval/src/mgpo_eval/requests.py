@@ -17,6 +17,7 @@ from PIL import Image
 
 from mgpo_core import CoordinateSpace, Sample
 from mgpo_core.errors import ImageError, SampleError
+from mgpo_core.pillow_limit import truncated_refused
 from mgpo_core.questions import split_question
 from mgpo_core.sample import ImageSource, load_image
 from mgpo_core.templates import PlainTurn, Template
@@ -147,7 +148,8 @@ class Table:
         The pictures are read again when the sample is played: those of many samples do not fit in memory.
         """
         name = f"{self.task}/{doc_id}"
-        text, images = _read_messages(doc_to_messages(self.rows[doc_id]), name)
+        with truncated_refused():
+            text, images = _read_messages(doc_to_messages(self.rows[doc_id]), name)
         question, choices = split_question(text)
         if not question:
             raise SampleError(f"Sample {name}: its task gives no question.")
@@ -156,7 +158,8 @@ class Table:
 
     def _prompt_picture(self, doc_id: int, index: int, doc_to_messages: Callable[[Any], Any]) -> Image.Image:
         name = f"{self.task}/{doc_id}"
-        _, images = _read_messages(doc_to_messages(self.rows[doc_id]), name)
+        with truncated_refused():
+            _, images = _read_messages(doc_to_messages(self.rows[doc_id]), name)
         return load_image(images[index], name=f"picture {index + 1} of {name}")
 
 

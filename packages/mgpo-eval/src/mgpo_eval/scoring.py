@@ -66,7 +66,11 @@ def _box_metrics(
     if trajectory is None:
         return {"answered_rate": float(_letter(envelope, choices) is not None)}
     played = replace(trajectory, truth=truth, true_boxes=reader.boxes(row))
-    return {name: value for name, value in played.metrics().items() if name != "accuracy"}
+    metrics = {name: value for name, value in played.metrics().items() if name != "accuracy"}
+    if reader.count(row) > 1 and "hit_rate" in metrics:
+        looked_at = {box.image for box in [played.box_original] if box is not None}
+        metrics["image_index_accuracy"] = float(any(true.image in looked_at for true in played.true_boxes))
+    return metrics
 
 
 def _letter(envelope: Envelope, choices: tuple[str, ...]) -> str | None:
