@@ -213,7 +213,8 @@ def _typed(name: str, value: Any, kind: str) -> Any:
         if kind.startswith("float"):
             return float(value)
     except (ValueError, TypeError) as error:
-        expected = "JSON" if "Any" in kind else "true or false" if "bool" in kind else f"a {kind.partition(' ')[0]}"
+        expected = "JSON" if "Any" in kind else "true or false" if "bool" in kind else f"an {kind.partition(' ')[0]}"
+        expected = "a number" if kind.startswith("float") else expected
         raise OptionError(f"{name}={value!r}: give {expected} ({error}).") from error
     return str(value) if kind.startswith("str") else value
 

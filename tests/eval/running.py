@@ -1,0 +1,67 @@
+"""Running evaluations as users do, and reading what they leave."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from mgpo_core.boxes import Box
+from mgpo_eval.envelope import Envelope, open_envelope
+
+SCRIPTS = Path(sys.executable).parent
+
+
+def command(name: str, *arguments: str) -> list[str]:
+    """The command line of a script of this environment."""
+    return [str(SCRIPTS / name), *arguments]
+
+
+def run(arguments: list[str], folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a folder to its end."""
+    return subprocess.run(
+        arguments, cwd=folder, env=os.environ | variables, capture_output=True, text=True, check=False, timeout=600
+    )
+
+
+def scores(output: Path, task: str = "haystack") -> dict[str, Any]:
+    """The task's scores as lmms-eval wrote them last."""
+    newest = max(output.glob("*/*_results.json"), key=lambda path: path.stat().st_mtime_ns)
+    return dict(json.loads(newest.read_text())["results"][task])
+
+
+def envelopes(output: Path, task: str = "haystack") -> dict[int, Envelope]:
+    """Every sample's envelope by its row, out of lmms-eval's sample log."""
+    newest = max(output.glob(f"*/*_samples_{task}.jsonl"), key=lambda path: path.stat().st_mtime_ns)
+    found = {}
+    for line in newest.read_text().splitlines():
+        row = json.loads(line)
+        text = row.get("resps", row["filtered_resps"])
+        while isinstance(text, list):
+            text = text[0]
+        found[int(row["doc_id"])] = open_envelope(text)
+    return found
+
+
+def seen(output: Path, task: str = "haystack") -> dict[int, tuple[str, list[str], list[Box | None]]]:
+    """(answer, what was said in every turn, every turn's box in pixels of the original) by row."""
+    found = {}
+    for row, envelope in envelopes(output, task).items():
+        trajectory = envelope.trajectory()
+        assert trajectory is not None
+        turns = trajectory.turns
+        found[row] = (envelope.answer, [turn.text for turn in turns], [turn.box_original for turn in turns])
+    return found
+
+
+def journal_keys(output: Path) -> list[str]:
+    """The keys of all finished samples, in no order, as often as they were written."""
+    return [
+        json.loads(line)["key"]
+        for path in output.glob("mgpo/*/rank*.jsonl")
+        for line in path.read_text().splitlines()
+        if line.strip()
+    ]

@@ -1,0 +1,116 @@
+"""One evaluation, however it is run: by lmms-eval or mgpo-eval, in batches or not, on two processes, killed or not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from running import command, envelopes, journal_keys, run, scores, seen
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+N = 40
+MODEL = ["--model", "mgpo", "--model_args", "pretrained=haystack:mgpo"]
+TASK = ["--tasks", "haystack", "--limit", str(N)]
+METRICS = ("accuracy", "hit_rate", "mean_iou", "valid_box_rate", "answered_rate", "crop_area_fraction")
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of lmms-eval's own command, one sample after the other."""
+    folder = tmp_path_factory.mktemp("reference")
+    done = run(
+        command("lmms-eval", "eval", *MODEL, *TASK, "--batch_size", "1", "--log_samples", "--output_path", "out"),
+        folder,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder / "out"
+
+
+def assert_same(output: Path, reference: Path) -> None:
+    found, expected = scores(output), scores(reference)
+    assert {name: found[f"{name},none"] for name in METRICS} == {name: expected[f"{name},none"] for name in METRICS}
+    assert seen(output) == seen(reference)
+
+
+def test_the_task_scores_what_the_trajectories_say(reference: Path) -> None:
+    from mgpo_core import haystack
+    from mgpo_core.engines import load_engine
+    from mgpo_core.episode import Episode
+    from mgpo_core.trajectory import aggregate
+
+    samples = haystack.make("val", N, 7)
+    engine = load_engine("transformers", model="haystack:mgpo", max_new_tokens=64)
+    expected = aggregate(engine.run([Episode(sample, budget=haystack.BUDGET) for sample in samples]))
+    found = scores(reference)
+    for name in METRICS:
+        assert found[f"{name},none"] == pytest.approx(expected[name]), name
+    assert [found["accuracy_low,none"], found["accuracy_high,none"]] == pytest.approx(expected["intervals"]["accuracy"])
+    assert 0.7 < found["accuracy,none"] < 1.0  # neither trivial nor broken
+    assert all(trajectory.trajectory().box_turn is not None for trajectory in envelopes(reference).values())
+
+
+def test_results_say_what_they_depend_on(reference: Path) -> None:
+    [about] = [path.read_text() for path in reference.glob("mgpo/*/run.json")]
+    for part in ('"max_pixels": 28224', '"template": "two_turn"', '"temperature": 0.0', '"transformers"', '"identity"'):
+        assert part in about
+    pictures = list(reference.glob("mgpo/*/pictures/*"))
+    assert len(pictures) >= 3 * N  # the original, as it was seen, the crop
+
+
+def test_killed_and_begun_again_it_plays_no_sample_twice_and_scores_the_same(reference: Path, tmp_path: Path) -> None:
+    arguments = command("mgpo-eval", *MODEL, *TASK, "--batch_size", "4", "--output_path", "out")
+    output = tmp_path / "out"
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(arguments, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)
+        while len(journal_keys(output)) < 8 and process.poll() is None:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    before = journal_keys(output)
+    assert 8 <= len(before) < N, (tmp_path / "log").read_text()[-3000:]
+    assert not list(output.glob("*/*_results.json"))
+    done = run(arguments, tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert f"{len(before)} of {N} samples were finished by an earlier run" in done.stdout
+    keys = journal_keys(output)
+    assert len(keys) == len(set(keys)) == N
+    assert_same(output, reference)
+
+
+def test_two_processes_give_the_same_and_report_their_throughput_together(reference: Path, tmp_path: Path) -> None:
+    import json
+
+    done = run(
+        [
+            sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", "-m", "lmms_eval",
+            *MODEL, "--tasks", "haystack", "--limit", str(N), "--batch_size", "16", "--log_samples",
+            "--output_path", "out",
+        ],
+        tmp_path,
+        ACCELERATE_USE_CPU="true",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_same(tmp_path / "out", reference)
+    [written] = (tmp_path / "out").glob("*/*_results.json")
+    throughput = json.loads(written.read_text())["throughput"]
+    turns = [turn for envelope in envelopes(reference).values() for turn in envelope.trajectory().turns]
+    assert throughput["total_gen_tokens"] == sum(turn.tokens for turn in turns)
+    assert throughput["avg_processes"] == 2
+    assert len(list((tmp_path / "out").glob("mgpo/*/rank*.jsonl"))) == 2
+
+
+def test_one_look_is_near_chance_on_the_same_weights(tmp_path: Path) -> None:
+    arguments = ["--model", "mgpo", "--model_args", "pretrained=haystack:mgpo,mode=direct"]
+    done = run(command("mgpo-eval", *arguments, "--tasks", "haystack", "--limit", "200"), tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = scores(tmp_path / "outputs/eval")
+    assert found["accuracy_low,none"] < 0.25 < found["accuracy_high,none"]
+    assert "valid_box_rate,none" not in found
