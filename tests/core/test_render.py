@@ -17,6 +17,8 @@ from mgpo_core.boxes import Box
 from mgpo_core.budget import PixelBudget
 from mgpo_core.episode import Episode
 from mgpo_core.render import draw_boxes, report_style, trajectory_html, write_report
+from mgpo_core.report_card import Card, small_picture
+from mgpo_core.report_page import Row, write_gallery
 from mgpo_core.sample import Sample
 from mgpo_core.templates import SingleTurn, message_images
 from mgpo_core.trajectory import Tokens, Trajectory, Turn
@@ -293,6 +295,101 @@ def test_the_summary_and_the_header_are_on_the_page(tmp_path):
     assert '<dt>Accuracy</dt><dd>0.500</dd><dd class="interval">95%: 0.095 to 0.905</dd>' in text
     assert "Boxes refused: no json 1." in text
     assert "<dt>Accuracy</dt>" not in report(tmp_path, [played()], tiles=False)
+
+
+def gallery(tmp_path, items, **options):
+    return write_gallery(tmp_path / "gallery.html", items, "Two runs", **options).read_text(encoding="utf-8")
+
+
+def card(correct, run="", first=LOOK, **fields):
+    return Card(played(first, "\\boxed{B}", **fields), correct, run=run)
+
+
+def filter_counts(page):
+    buttons = [a["data-filter"] for a in page.all("button") if "data-filter" in a]
+    counts = [text for tag, text in page.texts if tag == "b"]
+    return dict(zip(buttons, [int(count) for count in counts if count.isdigit()][: len(buttons)], strict=True))
+
+
+def test_a_card_says_what_its_scorer_said_and_not_what_the_trajectory_thinks(tmp_path):
+    trajectory = played()
+    assert trajectory.correct
+    for correct, word in ((True, "✓ right"), (False, "✗ wrong"), (None, "not graded")):
+        page = Page(gallery(tmp_path, [Card(trajectory, correct, hit=False)]))
+        [article] = page.all("article")
+        assert (article["data-right"], article["data-wrong"]) == (str(int(correct is True)), str(int(correct is False)))
+        assert article["data-missed"] == "1"
+        assert [text for tag, text in page.texts if text == word]
+
+
+def test_a_row_holds_the_cards_of_one_sample_and_is_what_filters_count(tmp_path):
+    rows = [
+        Row((card(False, "A"), card(True, "B")), "task/1", (("A", False), ("B", True))),
+        Row((card(True, "A"), card(True, "B", "no box")), "task/2", (("A", True), ("B", True))),
+        Row((card(None, "A"),), "task/3", (("A", None), ("B", False)), (("category", "colour", ""),)),
+    ]
+    text = gallery(tmp_path, rows, runs={"A": "one look", "B": "two looks"})
+    page = Page(text)
+    assert page.balanced
+    names = ("right", "wrong", "refused", "missed", "changed")
+    marks = [tuple(int(row[f"data-{name}"]) for name in names) for row in page.all("section") if "data-right" in row]
+    assert marks == [(1, 1, 0, 0, 1), (1, 0, 1, 0, 0), (0, 0, 0, 0, 0)]
+    assert filter_counts(page) == {"all": 3, "wrong": 1, "right": 2, "refused": 1, "missed": 0, "changed": 1}
+    assert [article["data-run"] for article in page.all("article")] == ["A", "B", "A", "B", "A"]
+    assert [option["value"] for option in page.all("option")] == ["", "A", "B"]
+    assert page.texts.count(("h2", "Which side?")) == 3  # once a row
+    assert '<span class="run">B</span><span class="verdict wrong">' in text  # of a run without a card
+    assert "category</small> colour" in text
+
+
+def test_a_question_that_was_put_in_two_ways_stands_on_each_card(tmp_path):
+    other = card(True, "B")
+    other.trajectory.question = "Which side is it?"
+    page = Page(gallery(tmp_path, [Row((card(True, "A"), other), "task/1")]))
+    assert [text for tag, text in page.texts if tag == "h2"] == ["Which side?", "Which side is it?"]
+
+
+def test_hostile_names_of_runs_and_samples_stay_text(tmp_path):
+    row = Row((card(True, HOSTILE),), HOSTILE, ((HOSTILE, True),), ((HOSTILE, HOSTILE, ""),))
+    page = Page(gallery(tmp_path, [row], runs={HOSTILE: HOSTILE}))
+    assert page.balanced
+    assert len(page.all("script")) == 1
+    assert not [name for _, attrs in page.elements for name in attrs if name.startswith("on")]
+
+
+def test_a_page_without_anything_to_browse_has_no_filters(tmp_path):
+    text = gallery(tmp_path, [], header_html="<p>scores</p>")
+    page = Page(text)
+    assert page.balanced
+    assert "<p>scores</p>" in text
+    assert not page.all("button")
+
+
+def test_the_switch_for_tokens_is_there_where_there_are_tokens(tmp_path):
+    assert not Page(gallery(tmp_path, [card(True)])).all("button", id="all-tokens")
+    with_them = card(True)
+    with_them.trajectory.tokens = Tokens(ids=[1], mask=[1])
+    assert Page(gallery(tmp_path, [with_them])).all("button", id="all-tokens")
+
+
+def test_sizes_are_what_the_model_saw_where_the_pictures_are_small_copies():
+    trajectory = played()
+    for message in trajectory.messages:
+        for part in message["content"]:
+            if part["type"] == "image":
+                part["image"] = Image.new("RGB", (8, 8))
+    text = html.unescape(trajectory_html(trajectory))
+    width, height = trajectory.turns[0].shown_size
+    assert f"The crop, seen at {width}×{height}, really 336×616 of the original" in text
+    assert f"[image {width}×{height}]" in text
+    assert "[image 168×168]" in text
+    assert "8×8" not in text.replace("168×168", "")
+
+
+def test_only_what_was_small_to_begin_with_is_kept_lossless():
+    drawing = Image.new("RGB", (168, 168), "white")
+    assert small_picture(drawing)[0] == "png"
+    assert small_picture(drawing.resize((1000, 1000)), 168)[0] == "jpeg"
 
 
 def token_texts(page_html):

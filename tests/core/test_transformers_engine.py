@@ -374,7 +374,6 @@ def test_a_saved_model_loads_and_plays_the_same(tiny, brute_force, tmp_path):
         ("transformers", "{tmp}", "no config.json"),
         ("transformers", "nobody/knows-this-model", "Could not load 'nobody/knows-this-model'"),
         ("transformer", "x", "did you mean 'transformers'"),
-        ("openai", "x", "not part of this version"),
     ],
 )
 def test_what_cannot_be_loaded_says_what_to_do(tmp_path, name, model, message):

@@ -5,12 +5,22 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from mgpo_core.report_card import DISPLAY_SIDE, card_flags, trajectory_html
+from mgpo_core.report_card import (
+    DISPLAY_SIDE,
+    Card,
+    card_flags,
+    card_html,
+    fact_html,
+    flags_html,
+    question_html,
+    verdict_html,
+)
 from mgpo_core.token_view import escape
 from mgpo_core.trajectory import METRICS, Trajectory, aggregate
 
@@ -20,6 +30,7 @@ _FILTERS = {
     "right": "Right",
     "refused": "Invalid box",
     "missed": "Box missed",
+    "changed": "Changed",
 }
 _METRIC_WORDS = {
     "accuracy": "Accuracy",
@@ -29,6 +40,29 @@ _METRIC_WORDS = {
     "crop_area_fraction": "Crop area",
     "answered_rate": "Answered",
 }
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sample on a page of several runs: the cards that it got, next to each other."""
+
+    cards: tuple[Card, ...]
+    title: str
+    verdicts: tuple[tuple[str, bool | None], ...] = ()
+    "(run, right or wrong), of the runs without a card too."
+    facts: tuple[tuple[str, str, str], ...] = ()
+    """Further (name, value, kind) of the sample; kind is "good", "bad" or empty."""
+
+    @property
+    def changed(self) -> bool:
+        """Whether some run was right here and some other wrong."""
+        return len({correct for _, correct in self.verdicts if correct is not None}) > 1
+
+
+def row_flags(row: Row) -> dict[str, bool]:
+    """What the filters go by: what any of the row's cards has, and whether the verdicts differ."""
+    flags = [card_flags(card) for card in row.cards]
+    return {name: any(of_card[name] for of_card in flags) for name in flags[0]} | {"changed": row.changed}
 
 
 def report_style() -> str:
@@ -51,15 +85,39 @@ def write_report(
     trajectories, so that the page stays light; true sizes are stated with each. The page forbids itself every network
     access and every script but its own.
     """
-    path = Path(path)
-    script = _data("report.js")
+    summary = _summary(aggregate(trajectories)) if tiles else ""
+    cards = [Card.of(trajectory) for trajectory in trajectories]
+    return _write_page(Path(path), cards, title, f"{summary}\n{header_html}")
+
+
+def write_gallery(
+    path: str | os.PathLike[str],
+    items: Sequence[Card | Row],
+    title: str,
+    header_html: str = "",
+    *,
+    runs: Mapping[str, str] | None = None,
+) -> Path:
+    """Write what others scored as one self-contained page, as `write_report` does; gives its path.
+
+    An item is a card (one run) or a row (one sample as several runs played it); `runs` names them, short name ->
+    words, and lets filters look at one of them alone. `header_html` is trusted HTML, without scripts. Without items the
+    page is its header.
+    """
+    return _write_page(Path(path), items, title, header_html, runs or {})
+
+
+def _write_page(
+    path: Path, items: Sequence[Card | Row], title: str, header_html: str, runs: Mapping[str, str] | None = None
+) -> Path:
+    script = _data("report.js") if items else ""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     policy = (
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
         f"script-src 'sha256-{digest}'"
     )
-    side = _picture_side(len(trajectories))
-    summary = _summary(aggregate(trajectories)) if tiles else ""
+    wide = any(isinstance(item, Row) for item in items)
+    side = _picture_side(sum(len(item.cards) if isinstance(item, Row) else 1 for item in items))
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", errors="replace", newline="\n") as page:
         page.write(
@@ -67,13 +125,27 @@ def write_report(
             f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             f"<title>{escape(title)}</title>\n<style>\n{report_style()}</style>\n</head>\n"
-            f'<body class="mgpo">\n<header class="page"><h1>{escape(title)}</h1>\n'
-            f"{summary}\n{header_html}</header>\n{_bar(trajectories)}\n<main>\n"
+            f'<body class="mgpo{" wide" if wide else ""}">\n<header class="page"><h1>{escape(title)}</h1>\n'
+            f"{header_html}</header>\n{_bar(items, runs or {}) if items else ''}\n<main>\n"
         )
-        for trajectory in trajectories:
-            page.write(trajectory_html(trajectory, max_side=side))
-        page.write(f"</main>\n<script>{script}</script>\n</body>\n</html>\n")
+        for item in items:
+            page.write(_row_html(item, side) if isinstance(item, Row) else card_html(item, max_side=side))
+        nothing = '<p class="nothing" id="nothing" hidden>Nothing fits.</p>' if items else ""
+        page.write(f"</main>\n{nothing}\n<script>{script}</script>\n</body>\n</html>\n")
     return path
+
+
+def _row_html(row: Row, side: int) -> str:
+    """A sample with the cards of its runs in columns, its question above them where all were asked the same."""
+    asked = {question_html(card.trajectory, given=False) for card in row.cards}
+    verdicts = "".join(f'<span class="run">{escape(run)}</span>{verdict_html(right)}' for run, right in row.verdicts)
+    facts = "".join(fact_html(*fact) for fact in row.facts)
+    cards = "".join(card_html(card, max_side=side, question=len(asked) > 1) for card in row.cards)
+    return (
+        f'<section class="row" tabindex="-1"{flags_html(row_flags(row))}>\n<header><div class="facts">'
+        f'<span class="sample">{escape(row.title)}</span>{verdicts}{facts}</div>'
+        f'{asked.pop() if len(asked) == 1 else ""}</header>\n<div class="runs">\n{cards}</div>\n</section>\n'
+    )
 
 
 def _data(name: str) -> str:
@@ -82,7 +154,7 @@ def _data(name: str) -> str:
 
 def _picture_side(n: int) -> int:
     """Longer side in pixels of the pictures on a page of n trajectories."""
-    return DISPLAY_SIDE if n <= 16 else 640 if n <= 64 else 420
+    return DISPLAY_SIDE if n <= 16 else 640 if n <= 64 else 420 if n <= 512 else 320
 
 
 def _summary(summary: dict[str, Any]) -> str:
@@ -104,21 +176,28 @@ def _tile(name: str, summary: dict[str, Any]) -> str:
     )
 
 
-def _bar(trajectories: Sequence[Trajectory]) -> str:
+def _bar(items: Sequence[Card | Row], runs: Mapping[str, str]) -> str:
     """Filters and switches; they work with a keyboard, and without a script every trajectory is simply shown."""
-    flags = [card_flags(trajectory) for trajectory in trajectories]
-    counts = {"all": len(flags)} | {name: sum(f[name] for f in flags) for name in _FILTERS if name != "all"}
+    flags = [row_flags(item) if isinstance(item, Row) else card_flags(item) for item in items]
+    names = [name for name in _FILTERS if name == "all" or any(name in of_item for of_item in flags)]
+    counts = {name: sum(name == "all" or of_item.get(name, False) for of_item in flags) for name in names}
     buttons = "".join(
         f'<button type="button" data-filter="{name}" aria-pressed="{"true" if name == "all" else "false"}" '
-        f'title="key {key}">{word} <b>{counts[name]}</b></button>'
-        for key, (name, word) in enumerate(_FILTERS.items(), start=1)
+        f'title="key {key}">{_FILTERS[name]} <b>{counts[name]}</b></button>'
+        for key, name in enumerate(names, start=1)
     )
+    options = "".join(
+        f'<option value="{escape(run)}">{escape(f"{run}: {name}")}</option>' for run, name in runs.items()
+    )
+    which = f'<label>in <select id="run"><option value="">any run</option>{options}</select></label>' if options else ""
+    cards = [card for item in items for card in (item.cards if isinstance(item, Row) else (item,))]
+    tokens = any(card.trajectory.tokens is not None for card in cards)
+    flip = '<button type="button" id="all-tokens" aria-pressed="false" title="key t">Tokens</button>' if tokens else ""
     return (
         f'<nav class="bar" aria-label="Filters"><div class="filters" role="group" aria-label="Show">{buttons}</div>'
-        '<label>Find <input type="search" id="find" placeholder="words, sample, reason"></label>'
+        f'{which}<label>Find <input type="search" id="find" placeholder="words, sample, reason"></label>'
         '<button type="button" id="all-seen" aria-pressed="false" title="key s">As the model saw it</button>'
-        '<button type="button" id="all-tokens" aria-pressed="false" title="key t">Tokens</button>'
-        '<output id="count" aria-live="polite"></output>'
-        '<span class="keys"><kbd>1</kbd>–<kbd>5</kbd> filter <kbd>j</kbd> <kbd>k</kbd> next, previous '
-        "<kbd>s</kbd> as seen <kbd>t</kbd> tokens <kbd>/</kbd> find</span></nav>"
+        f'{flip}<output id="count" aria-live="polite"></output>'
+        f'<span class="keys"><kbd>1</kbd>–<kbd>{len(names)}</kbd> filter <kbd>j</kbd> <kbd>k</kbd> next, previous '
+        f"<kbd>s</kbd> as seen {'<kbd>t</kbd> tokens ' if tokens else ''}<kbd>/</kbd> find</span></nav>"
     )

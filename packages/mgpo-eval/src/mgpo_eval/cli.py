@@ -106,6 +106,11 @@ def _evaluate(arguments: Sequence[str]) -> int:
     evaluator.simple_evaluate = watched
     try:
         _dispatch(["eval", *with_defaults(arguments)])
+    except SystemExit as stop:  # lmms-eval leaves with None, that is 0, after a listing and after an error alike
+        if stop.code not in (None, 0):
+            raise
+        if any(argument.startswith("list") for argument in _given(arguments, "--tasks")):
+            return 0
     finally:
         evaluator.simple_evaluate = original
     return _verdict(failures, finished)
@@ -119,10 +124,16 @@ def with_defaults(arguments: Sequence[str]) -> list[str]:
         added += ["--output_path", OUTPUT]
     if named.isdisjoint({"--config", "--log_samples"}):
         added += ["--log_samples"]
-    models = [right for left, right in itertools.pairwise(arguments) if left == "--model"]
+    models = _given(arguments, "--model")
     if named.isdisjoint({"--batch_size", "-b"}) and models and models[-1] in ENGINES:
         added += ["--batch_size", "auto"]
     return [*arguments, *added]
+
+
+def _given(arguments: Sequence[str], option: str) -> list[str]:
+    """The values that an option is given, `--option value` or `--option=value`."""
+    values = [right for left, right in itertools.pairwise(arguments) if left == option]
+    return values + [argument.partition("=")[2] for argument in arguments if argument.startswith(f"{option}=")]
 
 
 def _results_file(tracker: Any, date: str) -> Path | None:

@@ -58,8 +58,8 @@ def seal(envelope: Envelope) -> str:
 
 def open_envelope(text: str) -> Envelope:
     """What `seal` closed; any other text is an answer without a record. SampleError for a broken block."""
-    answer, opening, rest = text.partition(_OPEN)
-    if not opening or not rest.endswith(_CLOSE):
+    answer, opening, rest = text.rpartition(_OPEN)
+    if not opening or not rest.startswith("{") or not rest.endswith(_CLOSE):
         return Envelope(text.strip())
     try:
         record = json.loads(rest.removesuffix(_CLOSE))

@@ -20,8 +20,8 @@ _ENGINES = {
     "transformers": ("mgpo_core.engines.transformers", "TransformersEngine", "transformers"),
     "vllm": ("mgpo_core.engines.vllm", "VLLMEngine", "vllm"),
     "vllm-server": ("mgpo_core.engines.vllm_server", "VLLMServerEngine", "vllm-server"),
+    "openai": ("mgpo_core.engines.openai", "OpenAIEngine", "openai"),
 }
-_LATER = ("openai",)
 
 
 @runtime_checkable
@@ -34,16 +34,13 @@ class Engine(Protocol):
 
 
 def load_engine(name: str, *, model: Any, **options: Any) -> Engine:
-    """The engine called `name` for `model` (folder, hub id, "haystack:base", or a loaded model); raises EngineError."""
-    if name in _LATER:
-        raise EngineError(
-            f"The {name} engine is not part of this version (it will come with the extra mgpo-core[{name}]); "
-            "use load_engine('transformers', ...) meanwhile."
-        )
+    """The engine called `name` for `model` (folder, hub id, "haystack:base", or a loaded model); raises EngineError.
+
+    For "openai", `model` is the name that the server at `url` knows it by.
+    """
     if name not in _ENGINES:
-        known = [*_ENGINES, *_LATER]
-        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-        raise EngineError(f"There is no engine {name!r}; did you mean {nearest!r}? Engines: {', '.join(known)}.")
+        nearest = difflib.get_close_matches(name, _ENGINES, n=1, cutoff=0.0)[0]
+        raise EngineError(f"There is no engine {name!r}; did you mean {nearest!r}? Engines: {', '.join(_ENGINES)}.")
     module_name, class_name, extra = _ENGINES[name]
     try:
         module = importlib.import_module(module_name)

@@ -8,8 +8,6 @@ then stops generating). The chat endpoints take text, which would have to be enc
 from __future__ import annotations
 
 import asyncio
-import base64
-import io
 import json
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -17,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
-from PIL import Image
 
+from mgpo_core.engines.data_urls import DataUrls
 from mgpo_core.engines.dialogue import Dialogue, Response
 from mgpo_core.engines.sampling_options import SamplingOptions
 from mgpo_core.engines.turn_tokens import TurnTokenizer
@@ -118,7 +116,7 @@ class VLLMServerEngine:
 
         limits = httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency)
         timeout = httpx.Timeout(self.timeout, connect=30.0, pool=None)
-        pictures, places = _DataUrls(), asyncio.Semaphore(self.concurrency)
+        pictures, places = DataUrls(), asyncio.Semaphore(self.concurrency)
         with tqdm(total=len(episodes), unit="episode", disable=not self.progress) as bar:
             async with (
                 httpx.AsyncClient(base_url=self.url, limits=limits, timeout=timeout) as client,
@@ -131,7 +129,7 @@ class VLLMServerEngine:
     async def _play(
         self,
         client: httpx.AsyncClient,
-        pictures: _DataUrls,
+        pictures: DataUrls,
         places: asyncio.Semaphore,
         index: int,
         episode: Episode,
@@ -146,14 +144,12 @@ class VLLMServerEngine:
                 dialogue.commit(response)
             episode.trajectory.tokens = dialogue.tokens()
 
-    async def _respond(
-        self, client: httpx.AsyncClient, pictures: _DataUrls, index: int, dialogue: Dialogue
-    ) -> Response:
+    async def _respond(self, client: httpx.AsyncClient, pictures: DataUrls, index: int, dialogue: Dialogue) -> Response:
         """One response, asked for again when the connection breaks; the same seed samples the same tokens again."""
         body = {
             "model": self.served,
             "token_ids": collapse_images(dialogue.ids, self.tokenizer.image_id),
-            "content_parts": [await pictures.part(image) for image in dialogue.images],
+            "content_parts": [{"type": "image_url", "url": await pictures.url(image)} for image in dialogue.images],
             "sampling_params": self._sampling(index, dialogue),
             "return_token_ids": True,
             "stream": True,
@@ -244,22 +240,3 @@ async def _events(reply: httpx.Response) -> AsyncIterator[dict[str, Any]]:
         if "error" in chunk:
             raise _ServerError(str(chunk["error"])[:500])
         yield chunk
-
-
-class _DataUrls:
-    """Pictures as lossless data URLs; each image object is encoded once, by whoever wants it first."""
-
-    def __init__(self) -> None:
-        self._known: dict[int, tuple[Image.Image, asyncio.Task[str]]] = {}  # the image too: its id stays its own
-
-    async def part(self, image: Image.Image) -> dict[str, Any]:
-        """vLLM's content part for a picture."""
-        if id(image) not in self._known:
-            self._known[id(image)] = (image, asyncio.create_task(asyncio.to_thread(_png, image)))
-        return {"type": "image_url", "url": await self._known[id(image)][1]}
-
-
-def _png(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", compress_level=1)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

