@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from hypothesis import given
@@ -37,7 +38,7 @@ def test_every_batch_fits_or_is_one_item_and_could_not_take_the_next(
         return len(batch) <= most and padded <= tokens and sum(area for _, area in batch) <= pixels
 
     assert all(fits(batch) or len(batch) == 1 for batch in batches)
-    for batch, following in zip(batches, batches[1:], strict=False):
+    for batch, following in itertools.pairwise(batches):
         assert not fits([*batch, following[0]])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from PIL import Image
 
 from mgpo_core import Episode, PixelBudget, Sample
 from mgpo_core.errors import SampleError
-from mgpo_eval.envelope import Envelope, open_envelope, seal
+from mgpo_eval.envelope import Envelope, kept_picture, open_envelope, seal
 
 texts = st.text(st.characters(codec="utf-8"), max_size=40)
 
@@ -63,3 +65,12 @@ def test_a_trajectory_comes_back_with_grey_pictures_where_none_was_kept() -> Non
     assert back.turns == episode.trajectory.turns
     assert (back.original_sizes, back.input_sizes) == (((300, 200),), episode.trajectory.input_sizes)
     assert back.originals[0].getpixel((0, 0)) == (200, 200, 200)
+
+
+def test_a_log_pulls_in_no_file_from_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "run/pictures").mkdir(parents=True)
+    Image.new("RGB", (4, 4)).save(tmp_path / "secret.png")
+    Image.new("RGB", (4, 4)).save(tmp_path / "run/pictures/kept.png")
+    assert kept_picture(tmp_path / "run", "pictures/kept.png") == tmp_path / "run/pictures/kept.png"
+    for name in ("../secret.png", str(tmp_path / "secret.png"), "pictures/gone.png"):
+        assert kept_picture(tmp_path / "run", name) is None

@@ -98,7 +98,7 @@ def test_a_log_cannot_pull_in_pictures_from_outside_its_folder(tmp_path):
         kept = dict.fromkeys(picture_names(FIRST, 0, trajectory), place)
         folder = one_task(tmp_path / "out", [Logged(0, "A", envelope_text(trajectory, FIRST, kept), {"accuracy": 1.0})])
         [card] = report(folder, tmp_path).shown
-        assert "pictures not kept" in " ".join(card["words"].split())
+        assert "pictures 3 of 3 not found" in " ".join(card["words"].split())
 
 
 flags = st.fixed_dictionaries({kind: st.booleans() for kind in KINDS})

@@ -19,7 +19,7 @@ from mgpo_core.errors import SampleError
 from mgpo_core.sample import ImageSource
 from mgpo_core.trajectory import Trajectory
 
-__all__ = ["Envelope", "open_envelope", "seal"]
+__all__ = ["Envelope", "kept_picture", "open_envelope", "seal"]
 
 _OPEN, _CLOSE = "<think>", "</think>"
 
@@ -75,9 +75,15 @@ def _pictures(data: Mapping[str, Any], kept: Mapping[str, str], folder: Path | N
     shown = {part["image"] for message in data["messages"] for part in message["content"] if part["type"] == "image"}
     found: dict[str, ImageSource] = {}
     for name in [*data["originals"], *shown]:
-        file = None if folder is None or name not in kept else folder / kept[name]
-        found[name] = file if file is not None and file.is_file() else _blank
+        file = None if folder is None or name not in kept else kept_picture(folder, kept[name])
+        found[name] = _blank if file is None else file
     return found
+
+
+def kept_picture(folder: Path, name: str) -> Path | None:
+    """The file of a kept picture; None where it is gone, or not below `folder`: a log must not pull other files in."""
+    file = folder / name
+    return file if file.is_file() and file.resolve().is_relative_to(folder.resolve()) else None
 
 
 def _blank() -> Image.Image:

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from mgpo_core.boxes import Box
 from mgpo_core.report_card import Card
 from mgpo_core.report_page import Row
 from mgpo_core.trajectory import Trajectory
-from mgpo_eval.envelope import Envelope
+from mgpo_eval.envelope import Envelope, kept_picture
+from mgpo_eval.logged_scores import TRUE_BOXES
 from mgpo_eval.results import Run
 from mgpo_eval.sample_log import DAMAGED, SampleResult, TaskResult, read_sample
 
@@ -143,7 +145,8 @@ def _card(exhibit: Exhibit, short: str, run: Run, sample: SampleResult, *, sever
     if "mean_iou" in sample.scores:
         facts.append(("IoU", f"{sample.scores['mean_iou']:.2f}", ""))
     name = "" if several else f"{exhibit.task}/{exhibit.doc_id}"
-    trajectory = dataclasses.replace(trajectory, truth=sample.target or None, sample_id=name)
+    boxes = tuple(Box(x1, y1, x2, y2, int(image)) for x1, y1, x2, y2, image in line.get(TRUE_BOXES) or ())
+    trajectory = dataclasses.replace(trajectory, truth=sample.target or None, true_boxes=boxes, sample_id=name)
     return Card(trajectory, right, sample.hit, short if several else "", tuple(facts))
 
 
@@ -157,12 +160,11 @@ def _trajectory(envelope: Envelope, root: Path) -> tuple[Trajectory | None, str]
     data = record.get("trajectory")
     if data is None:
         return None, ""
-    kept = {name: file for name, file in dict(record.get("pictures") or {}).items() if _is_below(root, file)}
-    envelope = Envelope(envelope.answer, {**record, "pictures": kept})
+    kept = dict(record.get("pictures") or {})
     wanted = set(data["originals"]) | {
         part["image"] for message in data["messages"] for part in message["content"] if part["type"] == "image"
     }
-    missing = [name for name in wanted if name not in kept or not (root / kept[name]).is_file()]
+    missing = [name for name in wanted if name not in kept or kept_picture(root, kept[name]) is None]
     try:
         trajectory = envelope.trajectory(root)
     except DAMAGED as error:
@@ -170,8 +172,3 @@ def _trajectory(envelope: Envelope, root: Path) -> tuple[Trajectory | None, str]
     if not missing:
         return trajectory, ""
     return trajectory, "not kept" if not kept else f"{len(missing)} of {len(wanted)} not found"
-
-
-def _is_below(root: Path, file: str) -> bool:
-    """Whether a picture's file lies in the output folder: a log from elsewhere must not pull other files in."""
-    return (root / file).resolve().is_relative_to(root.resolve())

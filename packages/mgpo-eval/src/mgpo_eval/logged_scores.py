@@ -26,13 +26,24 @@ from typing import Any
 
 from mgpo_core.averages import METRICS, interval, mean_interval
 
-__all__ = ["GROUNDING", "main_score", "read_categories", "read_scores", "repeated_scores", "score_interval", "verdict"]
+__all__ = [
+    "GROUNDING",
+    "TRUE_BOXES",
+    "main_score",
+    "read_categories",
+    "read_scores",
+    "repeated_scores",
+    "score_interval",
+    "verdict",
+]
 
 GROUNDING = tuple(name for name in METRICS if name != "accuracy")
 "The metrics that say where the model looked, not whether it was right."
 
 SCORE_KEYS = ("score", "gpt_score", "accuracy", "acc", "correct", "exact_match")
 CATEGORY_KEYS = ("category", "sub_category", "cycle_category")
+TRUE_BOXES = "true_boxes"
+"Key under which our tasks log true boxes: lists of x1, y1, x2, y2 in pixels of the original, and the image."
 MAIN_SCORES = ("accuracy", "iou_05")
 "Scores that say whether a sample is right wherever a task has them; the second is MIG-Bench's, an overlap of a half."
 

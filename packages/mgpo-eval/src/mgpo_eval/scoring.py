@@ -18,6 +18,7 @@ from mgpo_core.averages import interval
 from mgpo_core.errors import SampleError
 from mgpo_core.sample import load_image
 from mgpo_eval.envelope import Envelope, open_envelope
+from mgpo_eval.logged_scores import TRUE_BOXES
 from mgpo_eval.readers import Reader, find_reader
 
 __all__ = ["high", "low", "mean", "pictures", "prompt", "score", "target", "total"]
@@ -56,7 +57,8 @@ def score(row: Row, results: Sequence[str]) -> dict[str, Any]:
     metrics |= _box_metrics(envelope, reader, row, choices, truth)
     categories = reader.categories(row)
     metrics |= {f"accuracy/{category}": right for category in categories}
-    return metrics | {"category": categories[-1]}
+    boxes = [[*box.as_tuple(), box.image] for box in reader.boxes(row)]
+    return metrics | {"category": categories[-1]} | ({TRUE_BOXES: boxes} if boxes else {})
 
 
 def _box_metrics(
