@@ -42,10 +42,14 @@ def rng() -> np.random.Generator:
 
 LONGEST_FIRST = (
     "test_vllm.py",
+    "test_back_ends.py",
+    "test_evaluation.py",
     "test_resume.py",
     "test_distributed.py",
     "test_resume_distributed.py",
+    "test_stock_tasks.py",
     "test_haystack.py",
+    "test_periodic_evaluation.py",
     "test_lora.py",
     "test_photographs.py",
 )

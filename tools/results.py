@@ -15,6 +15,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from between_marks import write_between_marks
+
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = {
     "haystack-mgpo": "**MGPO**, two turns",
@@ -24,7 +26,6 @@ RECIPES = {
 }
 SEEDS = (0, 1, 2)
 COLUMNS = {"accuracy": "accuracy", "hit_rate": "hit rate", "valid_box_rate": "valid boxes", "mean_iou": "mean IoU"}
-START, END = "<!-- results:start -->", "<!-- results:end -->"
 
 
 def run_all(runs: Path, jobs: int) -> None:
@@ -114,14 +115,8 @@ def results_text(found: dict[str, list[dict]]) -> str:
     )
     script = f"```bash\n{commands}\nuv run tools/results.py   # all of the above, this table and the curves\n```"
     curves = "![Accuracy, hits and valid boxes while training](docs/images/emergence.png)"
-    parts = [START, held_out, table(found, main), shifted, table(mgpo_only, ood), curves, script]
-    return "\n\n".join(
-        [
-            *parts,
-            f"A run of `haystack-mgpo` trained for {spent:.0f} s, evaluations aside.",
-            END,
-        ]
-    )
+    parts = [held_out, table(found, main), shifted, table(mgpo_only, ood), curves, script]
+    return "\n\n".join([*parts, f"A run of `haystack-mgpo` trained for {spent:.0f} s, evaluations aside."])
 
 
 def plot(runs: Path, target: Path) -> None:
@@ -184,9 +179,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"no summary.json under {options.runs}: run without --table-only first", file=sys.stderr)
         return 1
     readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    before, after = text.index(START), text.index(END) + len(END)
-    readme.write_text(text[:before] + results_text(found) + text[after:], encoding="utf-8")
+    write_between_marks(readme, "results", results_text(found))
     plot(options.runs, ROOT / "docs" / "images" / "emergence.png")
     print(f"wrote the results of {sum(map(len, found.values()))} runs to {readme.name} and docs/images/emergence.png")
     return 0

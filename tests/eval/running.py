@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mgpo_core.boxes import Box
+from mgpo_core.trajectory import Trajectory
 from mgpo_eval.envelope import Envelope, open_envelope
 
 SCRIPTS = Path(sys.executable).parent
@@ -46,15 +47,20 @@ def envelopes(output: Path, task: str = "haystack") -> dict[int, Envelope]:
     return found
 
 
+def trajectories(output: Path, task: str = "haystack") -> dict[int, Trajectory]:
+    """Every sample's trajectory by its row."""
+    found = {row: envelope.trajectory() for row, envelope in envelopes(output, task).items()}
+    assert all(trajectory is not None for trajectory in found.values())
+    return found  # type: ignore[return-value]
+
+
 def seen(output: Path, task: str = "haystack") -> dict[int, tuple[str, list[str], list[Box | None]]]:
     """(answer, what was said in every turn, every turn's box in pixels of the original) by row."""
-    found = {}
-    for row, envelope in envelopes(output, task).items():
-        trajectory = envelope.trajectory()
-        assert trajectory is not None
-        turns = trajectory.turns
-        found[row] = (envelope.answer, [turn.text for turn in turns], [turn.box_original for turn in turns])
-    return found
+    answers = {row: envelope.answer for row, envelope in envelopes(output, task).items()}
+    return {
+        row: (answers[row], [turn.text for turn in played.turns], [turn.box_original for turn in played.turns])
+        for row, played in trajectories(output, task).items()
+    }
 
 
 def journal_keys(output: Path) -> list[str]:

@@ -80,6 +80,16 @@ def test_batches_of_one_and_of_many_answer_alike_and_one_look_gives_no_box() -> 
     assert {trajectory.budget for trajectory in direct} == {haystack.BUDGET}
 
 
+def test_one_look_is_near_chance_where_two_turns_mostly_know() -> None:
+    samples = haystack.make("val", 100, 7)
+
+    def share_right(mode: str) -> float:
+        texts = play(MGPO(pretrained="haystack:mgpo", batch_size="auto", mode=mode), haystack_table(100))
+        return sum(open_envelope(text).answer == s.answer for text, s in zip(texts, samples, strict=True)) / 100
+
+    assert share_right("direct") < 0.4 < 0.75 < share_right("two_turn")
+
+
 def test_what_was_finished_is_not_played_again_whatever_stopped_it(tmp_path: Path) -> None:
     rows = haystack_table(12)
     dying = Kept(Counting(dies_after=5))

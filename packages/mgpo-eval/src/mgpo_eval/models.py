@@ -129,6 +129,7 @@ class MGPO(lmms):
                 output=output,
                 progress=self.rank == 0,
             )
+            started = time.perf_counter()  # after loading, which takes as long for one sample as for thousands
             player.play(todo)
         self._report([journal.finished[job.key] for job in todo], time.perf_counter() - started)
         results = [GenerationResult("")] * len(requests)  # of padding, which nobody scores

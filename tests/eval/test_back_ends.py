@@ -1,4 +1,4 @@
-"""The engine for chat servers on a real one, vLLM's: it plays like the transformers engine."""
+"""The three back ends, vLLM and a real chat server among them: one model, one set of boxes and answers."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ from mgpo_core.errors import EngineError, TokenAlignmentError
 from mgpo_core.templates import message_images
 from mgpo_core.trajectory import Trajectory
 
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
 from launching import serving
+from requests_fixture import haystack_table, play
+from running import command, run, trajectories
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -75,28 +78,57 @@ def two_best(engine: Any, reference: Trajectory, found: Trajectory) -> list[floa
     return [float(logit) for logit in logits.topk(2).values]
 
 
-def test_greedy_boxes_and_answers_are_those_of_the_transformers_engine_on_64_samples(server):
+@pytest.fixture(scope="module")
+def reference():
+    """(the transformers engine, its greedy trajectories of the samples)."""
     engine: Any = load_engine("transformers", model="haystack:mgpo", max_new_tokens=LIMIT, batch_size=N)
-    expected = engine.run(episodes(N))
-    played = load(server).run(episodes(N))
+    return engine, engine.run(episodes(N))
+
+
+def assert_alike(reference: Any, played: list[Trajectory], name: str) -> None:
+    """At most one sample may differ, and that by a tie of the logits, which is printed."""
+    engine, expected = reference
     differing = [(a, b) for a, b in zip(expected, played, strict=True) if texts(a) != texts(b)]
-    print(f"{len(differing)} of {N} differ")
+    print(f"{name}: {len(differing)} of {N} differ")
     assert len(differing) <= 1
-    for reference, found in differing:
-        best, second = two_best(engine, reference, found)
-        print(f"{found.sample_id}: {texts(reference)} and {texts(found)}; the two best logits are {best} and {second}")
+    for ours, found in differing:
+        best, second = two_best(engine, ours, found)
+        print(f"{found.sample_id}: {texts(ours)} and {texts(found)}; the two best logits are {best} and {second}")
         assert best - second < TIE
-    for reference, found in zip(expected, played, strict=True):
-        if texts(reference) != texts(found):
-            continue
-        assert (found.answer, found.box_original) == (reference.answer, reference.box_original)
-        assert found.tokens is None
-        for ours, theirs in zip(found.turns, reference.turns, strict=True):
-            assert (ours.finish_reason, ours.prompt_tokens) == (theirs.finish_reason, theirs.prompt_tokens)
+    for ours, found in zip(expected, played, strict=True):
+        if texts(ours) == texts(found):
+            assert (found.answer, found.box_original) == (ours.answer, ours.box_original)
+
+
+def test_greedy_boxes_and_answers_on_64_samples_are_those_of_the_transformers_engine(server, reference):
+    played = load(server).run(episodes(N))
+    assert_alike(reference, played, "chat server")
+    for ours, theirs in zip(played, reference[1], strict=True):
+        assert ours.tokens is None
+        for turn, expected in zip(ours.turns, theirs.turns, strict=True):
+            if texts(ours) != texts(theirs):
+                continue
+            assert (turn.finish_reason, turn.prompt_tokens) == (expected.finish_reason, expected.prompt_tokens)
             # vLLM may send several tokens at once, so that some behind the fence have been sampled
-            assert ours.tokens >= theirs.tokens if ours.finish_reason == "cut" else ours.tokens == theirs.tokens
+            is_cut = turn.finish_reason == "cut"
+            assert turn.tokens >= expected.tokens if is_cut else turn.tokens == expected.tokens
     assert sum(turn.finish_reason == "cut" for trajectory in played for turn in trajectory.turns) > N // 2
     assert sum(bool(trajectory.correct) for trajectory in played) > N // 4
+
+
+def test_lmms_evals_models_on_a_chat_server_and_on_vllm_give_the_same(server, reference, tmp_path):
+    from mgpo_eval.envelope import open_envelope
+    from mgpo_eval.models import MGPOOpenAI
+
+    model = MGPOOpenAI(pretrained="haystack:mgpo", url=server[0])
+    assert_alike(
+        reference, [open_envelope(text).trajectory() for text in play(model, haystack_table(N))], "mgpo_openai"
+    )
+    given = ["--model_args", "pretrained=haystack:mgpo,max_model_len=1024", "--tasks", "haystack", "--limit", str(N)]
+    done = run(command("mgpo-eval", "--model", "mgpo_vllm", *given), tmp_path, VLLM_LOGGING_LEVEL="ERROR")
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = [trajectory for _, trajectory in sorted(trajectories(tmp_path / "outputs/eval").items())]
+    assert_alike(reference, found, "mgpo_vllm")
 
 
 def test_the_seed_decides_what_is_sampled(server):
