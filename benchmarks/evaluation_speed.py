@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import json
 import os
 import platform
@@ -40,21 +41,21 @@ SERVE = [
 
 def worker(back_end: str, mode: str, samples: int, rounds: int, url: str) -> None:
     """Evaluate `rounds` times after a warm-up and print the seconds of each as the last line."""
-    sys.path.insert(0, str(ROOT / "tests/eval"))
-    from requests_fixture import haystack_table, play
-
     from mgpo_eval import models
+
+    sys.path.insert(0, str(ROOT / "tests/eval"))
+    asked = importlib.import_module("requests_fixture")
 
     cls = {"mgpo": models.MGPO, "mgpo_vllm": models.MGPOVLLM, "mgpo_openai": models.MGPOOpenAI}[back_end]
     given: dict[str, Any] = {"pretrained": "haystack:mgpo", "mode": mode, "batch_size": "auto", "journal": "off"}
     given |= {"max_model_len": 1024} if back_end == "mgpo_vllm" else {"url": url} if back_end == "mgpo_openai" else {}
     model: Any = cls(**given)
-    rows = haystack_table(samples)
-    play(model, rows)
+    rows = asked.haystack_table(samples)
+    asked.play(model, rows)
     seconds = []
     for _ in range(rounds):
         started = time.perf_counter()
-        play(model, rows)
+        asked.play(model, rows)
         seconds.append(time.perf_counter() - started)
     print(json.dumps(seconds))
 
@@ -90,10 +91,10 @@ def resident(pid: int) -> int:
 @contextlib.contextmanager
 def server(peak: list[float]) -> Iterator[str]:
     """The address of a chat server of the tiny checkpoint; its peak memory in GiB goes into `peak`."""
-    sys.path.insert(0, str(ROOT / "tests/train"))
-    from launching import serving
-
     from mgpo_core import haystack
+
+    sys.path.insert(0, str(ROOT / "tests/train"))
+    serving = importlib.import_module("launching").serving
 
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(haystack.checkpoint("mgpo"))]
     with (
@@ -157,7 +158,8 @@ def main() -> None:
     parser.add_argument("--url", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        worker(*options.worker, options.samples, options.rounds, options.url)
+        back_end, mode = options.worker
+        worker(back_end, mode, options.samples, options.rounds, options.url)
         return
     found = table(options.samples, options.rounds)
     print(found)

@@ -34,11 +34,20 @@ for name in ("base", "mgpo"):
     assert (haystack.checkpoint(name) / "config.json").is_file()
 """,
     "mgpo-train": "from mgpo_train import MGPOConfig, MGPOTrainer; import mgpo_train.cli",
-    "mgpo-eval": "import mgpo_eval",
+    "mgpo-eval": """
+import sys
+import mgpo_eval.cli
+import mgpo_eval.plugin
+assert "torch" not in sys.modules
+assert (mgpo_eval.plugin.TASKS / "haystack.yaml").is_file()
+""",
     "mgpo-demo": "import mgpo_demo",
 }
 
-COMMANDS = {"mgpo-train": ["mgpo-train"]}
+COMMANDS = {"mgpo-train": ["mgpo-train"], "mgpo-eval": ["mgpo-eval"]}
+# What works right after the installation, with no flag and no variable, and what it prints.
+EVALUATION = ["--model", "mgpo", "--model_args", "pretrained=haystack:mgpo", "--tasks", "haystack", "--limit", "4"]
+RUNS = {"mgpo-eval": (["lmms-eval", "eval", *EVALUATION], "|haystack|none  |")}
 
 
 def uv(*arguments: str | Path, cwd: Path = ROOT) -> str:
@@ -141,6 +150,18 @@ def test_installs_alone_into_a_new_environment_imports_and_has_its_commands(
         [python, "-c", IMPORTS[package]], cwd=tmp_path, env=isolated, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+    if package in RUNS:
+        (command, *arguments), printed = RUNS[package]
+        isolated |= {"HF_HOME": str(tmp_path / "hub")}
+        done = subprocess.run(
+            [environment / "bin" / command, *arguments],
+            cwd=tmp_path,
+            env=isolated,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert printed in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]
     for command in COMMANDS.get(package, ()):
         done = subprocess.run(
             [environment / "bin" / command, "--help"],

@@ -142,7 +142,7 @@ def _card(exhibit: Exhibit, short: str, run: Run, sample: SampleResult, *, sever
     right = task.right(sample)
     if right is None and task.main is not None and task.main in sample.scores:
         facts.append((task.main, f"{sample.scores[task.main]:.3g}", ""))
-    if "mean_iou" in sample.scores:
+    if "mean_iou" in sample.scores and not line.get(TRUE_BOXES):  # else the card says it
         facts.append(("IoU", f"{sample.scores['mean_iou']:.2f}", ""))
     name = "" if several else f"{exhibit.task}/{exhibit.doc_id}"
     boxes = tuple(Box(x1, y1, x2, y2, int(image)) for x1, y1, x2, y2, image in line.get(TRUE_BOXES) or ())

@@ -67,8 +67,7 @@ class MGPO(lmms):
         self._live = engine is not None
         self._folder = None if self._live else local_folder(self.options.pretrained)
         self.config = config if config is not None else self._read_config()
-        saved = settings or (EpisodeSettings.read(self._folder) if self._folder else None)
-        self.settings = self.options.settings(saved, self.config)
+        self.settings = self.options.settings(settings or self._saved_settings(), self.config)
 
     def _read_config(self) -> Any:
         if self.options.pretrained is None:
@@ -82,6 +81,13 @@ class MGPO(lmms):
         except (OSError, ValueError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise OptionError(f"pretrained={self.options.pretrained!r} cannot be loaded: {reason}") from error
+
+    def _saved_settings(self) -> EpisodeSettings | None:
+        if self._live or self.options.pretrained is None:
+            return None
+        from mgpo_core.engines.loading import load_settings
+
+        return load_settings(self.options.pretrained)
 
     @property
     def engine(self) -> Engine:

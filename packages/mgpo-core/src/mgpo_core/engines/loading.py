@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from mgpo_core.engines.vision import batched_vision_attention, patch_embed_as_matmul
+from mgpo_core.episode_settings import SETTINGS_FILE, EpisodeSettings
 from mgpo_core.errors import EngineError
 
-__all__ = ["load_model", "load_processor", "resolve_model"]
+__all__ = ["load_model", "load_processor", "load_settings", "resolve_model"]
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -58,6 +59,26 @@ def load_model(
         patch_embed_as_matmul(model)
     batched_vision_attention(model)
     return model
+
+
+def load_settings(name: str | Path) -> EpisodeSettings | None:
+    """How the episodes of a model are played, by the `mgpo.json` beside its weights, on the hub too; None without one.
+
+    Raises EngineError for a name that is no model's and for a file that cannot be read.
+    """
+    place = resolve_model(name)
+    if Path(place).is_dir():
+        return EpisodeSettings.read(place)
+    from transformers.utils import cached_file
+
+    file = cached_file(
+        place,
+        SETTINGS_FILE,
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return None if file is None else EpisodeSettings.read(Path(file).parent)
 
 
 def _load(loader: Any, name: str | Path, **options: Any) -> Any:
