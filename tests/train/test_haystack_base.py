@@ -14,6 +14,7 @@ from mgpo_core.boxes import CoordinateSpace
 from mgpo_core.cropping import CropRules, check_box
 from mgpo_core.engines.loading import load_processor
 from mgpo_core.engines.turn_tokens import TurnTokenizer
+from mgpo_core.episode_settings import EpisodeSettings
 from mgpo_core.haystack.world import make_scene
 from mgpo_core.templates import TwoTurn
 from mgpo_train.haystack import base
@@ -101,5 +102,7 @@ def test_a_seed_makes_one_base(tmp_path):
         options = ["--scenes", "8", "--vision_steps", "2", "--language_steps", "8", "--seed", "5"]
         assert base.main([*options, "--output_dir", str(folder)]) == 0
         assert json.loads((folder / "base.json").read_text())["language_steps"] == 8
+        shipped = EpisodeSettings.read(haystack.checkpoint("base"))
+        assert EpisodeSettings.read(folder) == shipped, "played as the shipped one"
         states.append((folder / "model.safetensors").read_bytes())
     assert states[0] == states[1]

@@ -24,6 +24,7 @@ def config(**options: Any) -> Any:
         "eval_data": "haystack:val?n=8&seed=7",
         "eval_ood_data": None,
         "eval_samples": None,
+        "eval_tasks": [],
         "deepspeed_plugin": SimpleNamespace(zero_stage=3, deepspeed_config=zero),
     }
     return SimpleNamespace(**(defaults | options))
@@ -58,6 +59,8 @@ def test_evaluation_under_fsdp_is_refused_and_training_on_answers_is_not(monkeyp
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(ConfigError, match=r"evaluation under FSDP.*--eval_samples 0"):
         check_launch(config(method="sft", deepspeed_plugin=None))
+    with pytest.raises(ConfigError, match=r"evaluation under FSDP.*no eval_tasks"):
+        check_launch(config(method="sft", deepspeed_plugin=None, eval_samples=0, eval_tasks=["haystack"]))
     check_launch(config(method="sft", deepspeed_plugin=None, eval_samples=0))
     check_launch(config(method="sft", deepspeed_plugin=None, eval_data="none"))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
 from mgpo_train.curves import plot_curves
-from mgpo_train.metrics import TIMING, MetricsLog
+from mgpo_train.metrics import TIMING, MetricsLog, is_evaluation
 from mgpo_train.report import write_run_report
 
 if TYPE_CHECKING:
@@ -56,6 +56,10 @@ class RunCallback(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         # transformers logs a summary of the whole run at its end: that belongs to summary.json
         if not state.is_world_process_zero or not logs or "train_runtime" in logs:
+            return
+        if is_evaluation(logs):
+            self.log.write(state.global_step, logs)
+            self._mark = time.perf_counter()  # it is not part of a step
             return
         metrics = {(TIMING + name if name in TIMED else name): value for name, value in logs.items()}
         metrics[TIMING + "seconds"], self._seconds = self._seconds, 0.0

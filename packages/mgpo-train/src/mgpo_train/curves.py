@@ -8,14 +8,25 @@ from typing import Any
 
 import numpy as np
 
+from mgpo_train.metrics import HELD_OUT, TASKS
+
 PANELS: dict[str, dict[str, str]] = {
     # title of the panel: metric -> label
-    "Accuracy of the rollouts": {"accuracy": "accuracy", "answered_rate": "answered"},
-    "Ratio of valid boxes (not rewarded)": {"valid_box_rate": "valid boxes"},
+    "Accuracy": {
+        "accuracy": "rollouts",
+        "answered_rate": "rollouts: answered",
+        HELD_OUT + "accuracy": "held out, greedy",
+    },
+    "Ratio of valid boxes (not rewarded)": {
+        "valid_box_rate": "rollouts",
+        HELD_OUT + "valid_box_rate": "held out, greedy",
+    },
     "Where it looked (not rewarded)": {
         "hit_rate": "hit rate",
         "mean_iou": "mean IoU",
         "crop_area_fraction": "crop area",
+        HELD_OUT + "hit_rate": "hit rate, held out",
+        HELD_OUT + "mean_iou": "mean IoU, held out",
     },
     "Reward": {
         "reward": "mean",
@@ -28,6 +39,10 @@ PANELS: dict[str, dict[str, str]] = {
     "Loss": {"loss": "loss"},
 }
 SHARES = {"accuracy", "answered_rate", "valid_box_rate", "hit_rate", "reward", "frac_zero_advantage_groups"}
+SHARES |= {"mean_iou", "crop_area_fraction"}
+
+MOST_LINES = 6
+"""Most metrics of one task that are drawn."""
 
 
 def series(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -46,11 +61,23 @@ def smooth(values: np.ndarray, width: int) -> np.ndarray:
     return (sums[high] - sums[low]) / (high - low)
 
 
+def task_panels(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """A panel for each task of lmms-eval in the log, without ends of intervals, parts of the task, and counts."""
+    names = sorted({name for row in rows for name in row if name.startswith(TASKS)})
+    panels: dict[str, dict[str, str]] = {}
+    for name in names:
+        task, _, metric = name.removeprefix(TASKS).partition("/")
+        panel = panels.setdefault(f"lmms-eval: {task}", {})
+        if "/" not in metric and metric != "skipped" and not metric.endswith(("_low", "_high")):
+            panel[name] = metric.replace("_", " ")
+    return {title: dict(list(panel.items())[:MOST_LINES]) for title, panel in panels.items()}
+
+
 def plot_curves(rows: Sequence[Mapping[str, Any]], path: str | Path, *, title: str = "") -> Path | None:
     """Draw the panels that have data into a PNG; None, and no file, when nothing was logged yet."""
     panels = {
         name: wanted
-        for name, metrics in PANELS.items()
+        for name, metrics in (PANELS | task_panels(rows)).items()
         if (wanted := {metric: label for metric, label in metrics.items() if len(series(rows, metric)[0])})
     }
     if not panels:
@@ -82,9 +109,12 @@ def _draw(axes: Any, name: str, metrics: Mapping[str, str], rows: Sequence[Mappi
         steps, values = series(rows, metric)
         width = max(1, len(values) // 15)
         colour = f"C{index}"
+        if metric.startswith((HELD_OUT, TASKS)):  # few, and each the mean over a whole set
+            axes.plot(steps, values, "o-", color=colour, markersize=4, label=label)
+            continue
         if width > 2:
             axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
         axes.plot(steps, smooth(values, width) if width > 2 else values, color=colour, label=label)
-    if set(metrics) <= SHARES | {"mean_iou", "crop_area_fraction"}:
+    if {metric.removeprefix(HELD_OUT) for metric in metrics} <= SHARES:
         axes.set_ylim(-0.02, 1.02)
     axes.legend(fontsize=8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,6 +14,9 @@ from mgpo_core.cropping import CropRules
 from mgpo_core.episode import Episode
 from mgpo_core.templates import Template
 from mgpo_core.trajectory import Trajectory, aggregate
+
+if TYPE_CHECKING:
+    from mgpo_train.config import MGPOConfig
 
 
 def evaluate(
@@ -73,3 +76,33 @@ def evaluate(
         model.train()
     bare = [dataclasses.replace(t, messages=[], tokens=None, sources=()) for t in trajectories]
     return aggregate(gather_object(bare)) | {"seconds": round(time.perf_counter() - started, 2)}, trajectories[:keep]
+
+
+def evaluate_policy(
+    policy: Any,
+    processor: Any,
+    samples: Sequence[Sample],
+    config: MGPOConfig,
+    *,
+    temperature: float,
+    keep: int,
+    progress: str,
+) -> tuple[dict[str, Any], list[Trajectory]]:
+    """`evaluate` as a run's options say; `progress` names the bar."""
+    return evaluate(
+        policy,
+        processor,
+        samples,
+        template=config.make_template(),
+        budget=config.budget,
+        space=config.space,
+        rules=config.rules,
+        strict=bool(config.strict_boxes),
+        temperature=temperature,
+        seed=config.seed,
+        batch_size=config.per_device_eval_batch_size,
+        max_new_tokens=config.max_response,
+        autocast=config.autocast_dtype,
+        keep=keep,
+        progress=progress if config.progress and config.process_index == 0 else None,
+    )

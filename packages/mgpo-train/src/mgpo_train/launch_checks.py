@@ -44,10 +44,11 @@ def _check_fsdp(config: MGPOConfig) -> None:
             + instead
         )
     evaluated = [data for data in (config.eval_data, config.eval_ood_data) if data and data != "none"]
-    if evaluated and config.eval_samples != 0:
+    if (evaluated and config.eval_samples != 0) or config.eval_tasks:
         raise ConfigError(
             "evaluation under FSDP: processes decode different numbers of tokens and would wait for each other's "
-            f"weights for ever; leave it out (--eval_samples 0) and evaluate model/ afterwards, or {instead}"
+            "weights for ever; leave it out (--eval_samples 0, no eval_tasks) and evaluate model/ afterwards, or "
+            + instead
         )
 
 

@@ -18,6 +18,9 @@ TIMING = "time/"
 
 METRICS_FILE = "metrics.jsonl"
 
+HELD_OUT, TASKS = "eval/", "eval_"
+"""How the scores of evaluations in training are called in the metrics file: `eval/accuracy`, `eval_TASK/accuracy`."""
+
 
 def step_metrics(
     trajectories: Sequence[Trajectory],
@@ -72,8 +75,13 @@ def _rejection_rates(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     }
 
 
+def is_evaluation(row: Mapping[str, Any]) -> bool:
+    """Whether a row holds the scores of an evaluation; the steps' own metrics are in another."""
+    return any(name.startswith((HELD_OUT, TASKS)) for name in row)
+
+
 class MetricsLog:
-    """`OUT/metrics.jsonl`, one line a step, and the last step's trajectories for the report.
+    """`OUT/metrics.jsonl`, one line a step (and one an evaluation), and the last step's trajectories for the report.
 
     A run that goes on from the checkpoint of step k opens it with `keep_to_step=k`: later lines, and one that was cut
     short by the kill, are dropped, because those steps will be taken again. Only the main process gets `write=True`.

@@ -33,10 +33,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"known are {', '.join(known)}" if len(known) <= 20 else "see --help and --help-all"
 
 
-def _option(default: Any, help: str) -> Any:
+def _option(default: Any, help: str, **argument: Any) -> Any:
+    """A field with its help text; `argument` goes to argparse, for what its type does not say."""
+    metadata = {"help": help, **argument}
     if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata={"help": help})
-    return field(default=default, metadata={"help": help})
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass
@@ -46,7 +48,13 @@ class RunOptions:
     # Method
     method: str = _option("mgpo", "mgpo (two turns, reward), grpo (one look, reward) or sft (one look, answers).")
     template: str | None = _option(None, "Conversation: two_turn or single_turn. Default: the method's own.")
-    strict_boxes: bool = _option(False, "Accept only the paper's exact box block, nothing that merely resembles it.")
+    strict_boxes: bool | None = _option(
+        None,
+        "Accept only the paper's exact box block, nothing that merely resembles it. Default: the model's mgpo.json, "
+        "else off.",
+        nargs="?",
+        const=True,
+    )
 
     # Data
     train_data: dict | str | None = _option(
@@ -76,19 +84,26 @@ class RunOptions:
     freeze: list[str] = _option([], "Parts that stay as they are: any of vision, merger, language.")
     min_pixels: int | None = _option(
         None,
-        "Fewest pixels of a picture shown to the model. Default: 200704 (256 tokens of 28x28); haystack models 3136.",
+        "Fewest pixels of a picture shown to the model. Default: the model's mgpo.json, else 200704 (256 tokens of "
+        "28x28).",
     )
     max_pixels: int | None = _option(
-        None, "Most pixels of a picture shown to the model. Default: 1003520 (1280 tokens); haystack models 28224."
+        None, "Most pixels of a picture shown to the model. Default: the model's mgpo.json, else 1003520 (1280 tokens)."
     )
     coordinate_space: str | None = _option(
         None,
-        "How the model writes boxes: absolute (pixels of its resized input) or 0-1000. Default: its family's own "
-        "(Qwen2.5-VL absolute; Qwen2-VL, Qwen3-VL 0-1000).",
+        "How the model writes boxes: absolute (pixels of its resized input) or 0-1000. Default: its mgpo.json, else "
+        "its family's own (Qwen2.5-VL absolute; Qwen2-VL, Qwen3-VL 0-1000).",
     )
-    crop_min_side: float = _option(28.0, "A box is refused unless both sides are longer (pixels of the model's input).")
-    crop_max_aspect: float = _option(
-        100.0, "A box is refused unless its longer side is less than so many times the other."
+    crop_min_side: float | None = _option(
+        None,
+        "A box is refused unless both sides are longer (pixels of the model's input). Default: the model's mgpo.json, "
+        "else 28.",
+    )
+    crop_max_aspect: float | None = _option(
+        None,
+        "A box is refused unless its longer side is less than so many times the other. Default: the model's "
+        "mgpo.json, else 100.",
     )
 
     # LoRA
@@ -158,6 +173,24 @@ class RunOptions:
     eval_samples: int | None = _option(None, "Evaluate on the first so many samples only; 0: do not evaluate.")
     eval_greedy: bool = _option(True, "Evaluate with greedy decoding too, beside temperature 1.")
     per_device_eval_batch_size: int = _option(64, "Episodes decoded at a time during evaluation.")
+    eval_every: int = _option(
+        0,
+        "Evaluate before training, every so many steps and after the last (greedy), log the scores, and keep the best "
+        "checkpoint in best/. 0: only before and after.",
+    )
+    eval_tasks: list[str] = _option(
+        [],
+        "Tasks of lmms-eval to evaluate on as well, as in haystack,vstar_bench,mgpo_vstar (pip install "
+        "'mgpo-train[eval]').",
+    )
+    eval_limit: int | None = _option(
+        None, "With eval_every or eval_tasks: so many samples of eval_data and of each task only."
+    )
+    best_metric: str | None = _option(
+        None,
+        "The score by which the best checkpoint is chosen, higher is better: eval/accuracy, haystack/accuracy. "
+        "Default: accuracy on eval_data, else the first task's first score.",
+    )
 
     # Output
     output_dir: str | None = _option(None, "Folder of the run. Default: outputs/NAME OF THE RECIPE.")
@@ -181,7 +214,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "Rollouts": ("num_generations", "mask_truncated_completions"),
     "Reward": ("rewards", "reward_control"),
     "Optimisation": ("max_steps", "seed"),
-    "Evaluation": ("eval_samples", "per_device_eval_batch_size"),
+    "Evaluation": ("eval_samples", "best_metric"),
     "Output": ("output_dir", "save_total_limit"),
 }
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mgpo_train.best_checkpoint import FOLDERS as BEST_FOLDERS
 from mgpo_train.checkpoint_layout import check_layout, checkpoint_step, is_whole
 from mgpo_train.config import MGPOConfig
 from mgpo_train.launch_checks import running_layout
@@ -19,6 +20,9 @@ from mgpo_train.summary import write_json
 
 BEFORE_FILE, CONFIG_FILE, SUMMARY_FILE, MODEL_FOLDER = "before.json", "config.json", "summary.json", "model"
 ADAPTER_FOLDER = "adapter"
+TASKS_FOLDER = "lmms-eval"
+"""Where tasks of lmms-eval that write files (submissions) put them."""
+
 # what a conversation is
 _EPISODES = ("method", "template", "strict_boxes", "model", "dtype", "freeze", "min_pixels", "max_pixels")
 _LORA = ("use_peft", *LORA_OPTIONS)
@@ -41,7 +45,16 @@ _OPTIMISER = (
     "weight_decay",
     "max_grad_norm",
 )
-_EVALUATION = ("eval_data", "eval_ood_data", "eval_samples", "eval_greedy", "per_device_eval_batch_size")
+_EVALUATION = (
+    "eval_data",
+    "eval_ood_data",
+    "eval_samples",
+    "eval_greedy",
+    "per_device_eval_batch_size",
+    "eval_tasks",
+    "eval_limit",
+    "best_metric",
+)
 SAME_ON_RESUME = (
     *_EPISODES,
     *_LORA,
@@ -199,7 +212,8 @@ def last_checkpoint(out: Path) -> Path | None:
 
 def _clear(out: Path) -> None:
     """Remove what a run of ours writes, and nothing else."""
-    for folder in [*out.glob("checkpoint-*"), out / MODEL_FOLDER, out / ADAPTER_FOLDER]:
+    written = (MODEL_FOLDER, ADAPTER_FOLDER, TASKS_FOLDER, *BEST_FOLDERS)
+    for folder in [*out.glob("checkpoint-*"), *(out / name for name in written)]:
         if folder.is_dir():
             shutil.rmtree(folder)
     for name in (METRICS_FILE, SUMMARY_FILE, BEFORE_FILE, CONFIG_FILE, "curves.png", "report.html"):

@@ -180,7 +180,7 @@ def _is_gone(beat: str) -> bool:
     _, host, process = beat.split(" ")
     if host != socket.gethostname():
         return False
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     try:
         return bool(psutil.Process(int(process)).status() == psutil.STATUS_ZOMBIE)

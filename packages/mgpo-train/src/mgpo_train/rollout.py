@@ -49,7 +49,7 @@ def make_episodes(samples: Sequence[Sample], config: MGPOConfig) -> list[Episode
             budget=config.budget,
             space=config.space,
             rules=config.rules,
-            strict=config.strict_boxes,
+            strict=bool(config.strict_boxes),
         )
         episodes += first.copies(end - start)
         start = end

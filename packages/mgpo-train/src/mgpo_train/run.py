@@ -15,15 +15,18 @@ from trl.models.utils import unwrap_model_for_generation
 from mgpo_core import haystack
 from mgpo_core.engines.loading import resolve_model
 from mgpo_core.trajectory import Trajectory
+from mgpo_train.best_checkpoint import BEST_FOLDER, read_best
 from mgpo_train.callbacks import attach, title_of
+from mgpo_train.checkpoint import write_model
 from mgpo_train.config import MGPOConfig
 from mgpo_train.curves import plot_curves
 from mgpo_train.data import SampleSet, UnreachableDataError, load_samples
 from mgpo_train.data_spec import DataSpec
-from mgpo_train.evaluate import evaluate
+from mgpo_train.evaluate import evaluate_policy
 from mgpo_train.gathered import gathered
 from mgpo_train.launch_checks import check_launch, check_trainer
-from mgpo_train.lora import lora_config, write_merged
+from mgpo_train.lmms_tasks import LMMSTasks
+from mgpo_train.lora import lora_config
 from mgpo_train.metrics import MetricsLog
 from mgpo_train.model import load_policy
 from mgpo_train.options import ConfigError
@@ -38,6 +41,7 @@ from mgpo_train.output_folder import (
     refuse_to_mix,
     same_length,
 )
+from mgpo_train.periodic_evaluation import PeriodicEvaluation
 from mgpo_train.report import write_run_report
 from mgpo_train.sizing import planned_steps
 from mgpo_train.summary import print_table, timing, versions, write_json
@@ -104,6 +108,7 @@ def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | 
     for samples in (data.train, data.held_out, data.ood):
         if samples is not None:
             _say(main, samples.describe())
+    tasks = LMMSTasks(config) if config.eval_tasks else None
     with config.main_process_first(desc="preparing the output folder"):
         checkpoint, step = prepare(out, config, resume=resume, settings=given or {}, main=main)
     if resume:
@@ -114,15 +119,20 @@ def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | 
     if main:
         write_json(out / BEFORE_FILE, before)
     set_seed(config.seed)
-    trainer = _train(config, model, processor, data.train, log, checkpoint)
-    _save(trainer, config, out, main)
+    trainer = _make_trainer(config, model, processor, data.train, log)
+    check_trainer(trainer, config)
+    attach(trainer, log, config)
+    if config.evaluates_in_training:
+        trainer.add_callback(PeriodicEvaluation(trainer, config, processor, data.held_out, tasks, log))
+    _train(trainer, config, checkpoint)
+    write_model(trainer, config, processor, out / MODEL_FOLDER, out / ADAPTER_FOLDER, push=True)
     if log.trajectories:
         parts[f"training, step {log.trajectories_step}"] = log.trajectories
     with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as policy:
         after, shown = _evaluate_all(config, policy, processor, data, "after")
     summary = _summary(config, log, data, {**before, **after}) | {"steps": trainer.state.global_step}
     if main:
-        processor.save_pretrained(out / MODEL_FOLDER)
+        summary |= _best(out)
         curves = plot_curves(log.rows(), out / "curves.png", title=title_of(config))
         write_run_report(
             out / "report.html", {**shown, **parts}, title=title_of(config), summary=summary, curves=curves
@@ -131,6 +141,8 @@ def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | 
         print_table(summary)
         if config.model == "haystack:base" and config.template == "two_turn":
             print(f"\n{haystack.BASE_WAS_TAUGHT}")
+        if best := summary.get("best"):
+            print(f"\nbest: {best['metric']} {best['value']:.3f} after step {best['step']}, in {best['folder']}")
         print(f"\n{out / SUMMARY_FILE}, {out / 'report.html'}, {out / 'curves.png'}, {out / MODEL_FOLDER}")
     return summary
 
@@ -149,16 +161,10 @@ def _nothing_to_do(out: Path, finished: dict[str, Any], main: bool) -> dict[str,
     return finished
 
 
-def _train(
-    config: MGPOConfig, model: Any, processor: Any, samples: SampleSet, log: MetricsLog, checkpoint: Path | None
-) -> Any:
-    trainer = _make_trainer(config, model, processor, samples, log)
-    check_trainer(trainer, config)
-    attach(trainer, log, config)
+def _train(trainer: Any, config: MGPOConfig, checkpoint: Path | None) -> None:
     if checkpoint is not None:
         fit_shards(checkpoint, trainer, config)
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    return trainer
 
 
 def _make_trainer(config: MGPOConfig, model: Any, processor: Any, samples: SampleSet, log: MetricsLog) -> Any:
@@ -176,13 +182,6 @@ def _make_trainer(config: MGPOConfig, model: Any, processor: Any, samples: Sampl
         metrics_log=log,
         peft_config=lora_config(config),
     )
-
-
-def _save(trainer: Any, config: MGPOConfig, out: Path, main: bool) -> None:
-    """Write `model/`, which AutoModel loads: of a LoRA run the merged weights, with the adapter in `adapter/`."""
-    trainer.save_model(str(out / (ADAPTER_FOLDER if config.use_peft else MODEL_FOLDER)))
-    if config.use_peft and main:
-        write_merged(config, out / ADAPTER_FOLDER, out / MODEL_FOLDER)
 
 
 def _before(
@@ -205,24 +204,24 @@ def _evaluate_all(
             continue
         for suffix, temperature in (("", 1.0), *((("_greedy", 0.0),) if config.eval_greedy else ())):
             key = f"{prefix}{when}{suffix}"
-            scores[key], shown[key] = evaluate(
+            scores[key], shown[key] = evaluate_policy(
                 model,
                 processor,
                 samples,
-                template=config.make_template(),
-                budget=config.budget,
-                space=config.space,
-                rules=config.rules,
-                strict=config.strict_boxes,
+                config,
                 temperature=temperature,
-                seed=config.seed,
-                batch_size=config.per_device_eval_batch_size,
-                max_new_tokens=config.sampling["max_new_tokens"],
-                autocast=config.autocast_dtype,
                 keep=config.report_trajectories,
-                progress=key if config.progress and config.process_index == 0 else None,
+                progress=key,
             )
     return scores, shown
+
+
+def _best(out: Path) -> dict[str, Any]:
+    """The best checkpoint, for summary.json; nothing where none is kept."""
+    best = read_best(out / BEST_FOLDER)
+    if best is None:
+        return {}
+    return {"best": {name: best[name] for name in ("step", "metric", "value")} | {"folder": str(out / BEST_FOLDER)}}
 
 
 def _summary(config: MGPOConfig, log: MetricsLog, data: Data, scores: Mapping[str, Any]) -> dict[str, Any]:

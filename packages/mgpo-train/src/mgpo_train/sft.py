@@ -84,7 +84,7 @@ def make_trainer(model: Any, processor: Any, config: MGPOConfig, samples: Sequen
         answer_text(sample)  # a missing answer is told before training starts
     tokens = TurnTokenizer(processor)
     indices = Dataset.from_dict({"input_ids": [[0]] * len(samples), "sample": list(range(len(samples)))})
-    return AnswerTrainer(
+    trainer = AnswerTrainer(
         model=model,
         args=_sft_config(config),
         train_dataset=indices,
@@ -92,6 +92,8 @@ def make_trainer(model: Any, processor: Any, config: MGPOConfig, samples: Sequen
         processing_class=processor,
         peft_config=lora_config(config),
     )
+    trainer.run_config = config
+    return trainer
 
 
 def _sft_config(config: MGPOConfig) -> SFTConfig:

@@ -67,6 +67,7 @@ class MGPOTrainer(ResumesWeights, GRPOTrainer):
     ) -> None:
         self.samples = list(samples)
         self.metrics_log = metrics_log
+        self.run_config = args
         self.tokens = TurnTokenizer(processor)
         with _vllm_of(args):
             super().__init__(

@@ -22,12 +22,18 @@ from tqdm.auto import tqdm
 from mgpo_core.cropping import CropOutcome
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.engines.vision import batched_vision_attention, patch_embed_as_matmul
-from mgpo_core.haystack import make
+from mgpo_core.episode_settings import EpisodeSettings
+from mgpo_core.haystack import BUDGET, make
 from mgpo_core.templates import SingleTurn, TwoTurn, message_text
 from mgpo_train.haystack.architecture import build_model, build_processor, build_tokenizer, protocol_sentences
 from mgpo_train.haystack.language_stage import train_language
 from mgpo_train.haystack.pool import Pool, make_pool
 from mgpo_train.haystack.vision_stage import Pixels, train_vision
+
+SETTINGS = EpisodeSettings(
+    min_pixels=BUDGET.min_pixels, max_pixels=BUDGET.max_pixels, coordinate_space="absolute", max_new_tokens=64
+)
+"""How the checkpoint is played: its `mgpo.json`."""
 
 _BOX_HEAD, _BOX_TAIL = '```json\n[\n    {"bbox_2d": [', '], "label": "key image area"}\n]\n```'
 
@@ -118,6 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     model.save_pretrained(options.output_dir)
     processor.save_pretrained(options.output_dir)
+    SETTINGS.write(options.output_dir)
     figures["seconds"] = time.perf_counter() - started
     record = {"seed": options.seed, "scenes": options.scenes, "vision_steps": options.vision_steps}
     record |= {"language_steps": options.language_steps, "figures": {k: round(v, 4) for k, v in figures.items()}}
