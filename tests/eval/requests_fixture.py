@@ -20,9 +20,9 @@ TAGS = '[["<think>", "</think>"]]'
 class StandInTask:
     """What the model may reach of a task through its requests."""
 
-    def __init__(self, output: Path | None) -> None:
-        self.args = argparse.Namespace(output_path=None if output is None else str(output), reasoning_tags=TAGS)
-        self.config = SimpleNamespace(process_results=None, reasoning_tags=None)
+    def __init__(self, output: Path | None, tags: str | None, scorer: Any) -> None:
+        self.args = argparse.Namespace(output_path=None if output is None else str(output), reasoning_tags=tags)
+        self.config = SimpleNamespace(process_results=scorer, reasoning_tags=None)
 
     def doc_to_messages(self, row: dict[str, Any]) -> list[dict[str, Any]]:
         """The row's own prompt behind its media; one of a `size` is a black picture."""
@@ -44,9 +44,17 @@ def haystack_table(n: int, seed: int = 7, split: str = "val") -> datasets.Datase
     return table(haystack_rows(split, n, seed, 1))
 
 
-def play(model: Any, rows: Any, output: Path | None = None, task: str = "t", padding: int = 0) -> list[str]:
+def play(
+    model: Any,
+    rows: Any,
+    output: Path | None = None,
+    *,
+    padding: int = 0,
+    tags: str | None = TAGS,
+    scorer: Any = None,
+) -> list[str]:
     """The texts that a model returns for all rows, as lmms-eval would ask for them."""
-    stand_in = StandInTask(output)
+    task, stand_in = "t", StandInTask(output, tags, scorer)
     model.task_dict[task] = {"test": rows}
     requests = [
         Instance(

@@ -13,11 +13,12 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
 from oracle import CONFIG, Oracle
-from requests_fixture import haystack_table, play, table
+from requests_fixture import TAGS, haystack_table, play, table
 
 from mgpo_core import haystack
 from mgpo_core.errors import EngineError, ImageError, SampleError
 from mgpo_core.trajectory import Trajectory
+from mgpo_eval import scoring
 from mgpo_eval.envelope import open_envelope
 from mgpo_eval.models import MGPO, MGPOOpenAI
 from mgpo_eval.options import OptionError
@@ -224,6 +225,22 @@ def test_open_questions_are_answered_as_they_were_boxed() -> None:
     texts = play(MGPO(engine=Speaker({}), config=CONFIG, pretrained="o"), rows)
     assert [open_envelope(text).answer for text in texts] == ["No Entry", "a plain word"]
     assert trajectories(texts)[1].question == "Read the other sign."
+
+
+@pytest.mark.parametrize(
+    ("tags", "scorer", "bare"),
+    [
+        (TAGS, None, False),  # lmms-eval takes the trajectory off
+        (None, None, True),  # called from Python without the command line's option
+        ("none", None, True),
+        ("none", scoring.score, False),  # our own tasks open it
+    ],
+)
+def test_a_trajectory_stands_behind_the_answer_only_where_it_is_taken_off(tags: Any, scorer: Any, bare: bool) -> None:
+    rows = haystack_table(1)
+    [text] = play(MGPO(engine=Counting(), config=CONFIG, pretrained="o"), rows, tags=tags, scorer=scorer)
+    assert (text in "ABCD") is bare
+    assert open_envelope(text).answer in "ABCD"
 
 
 def test_a_server_that_is_down_is_named() -> None:
