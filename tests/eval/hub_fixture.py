@@ -63,6 +63,16 @@ def write_vstar(root: Path) -> dict[str, str]:
     return _answers()
 
 
+def spoil_picture(root: Path, index: int) -> None:
+    """Cut a picture of V* in half."""
+    file = root / "lmms-lab-encoder/vstar-bench/data/test.parquet"
+    rows = datasets.Dataset.from_parquet(str(file), cache_dir=str(root / "spoiling"))
+    spoiled = [dict(row) for row in rows.cast_column("image", datasets.Image(decode=False))]
+    whole = spoiled[index]["image"]["bytes"]
+    spoiled[index]["image"] = {"bytes": whole[: len(whole) // 2], "path": None}
+    datasets.Dataset.from_list(spoiled, features=rows.features).to_parquet(file)
+
+
 def write_mme_realworld(root: Path, name: str = "MME-RealWorld-lite-lmms-eval") -> dict[str, str]:
     """MME-RealWorld (`yifanzhang114/...`), five choices; the last question's answer is the fifth."""
     kinds = ["Perception/OCR with Complex Context", "Reasoning/Monitoring", "Perception/Remote Sensing"]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+import hub_fixture
 from running import command, journal_keys, run, scores, seen, trajectories
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -105,3 +106,20 @@ def test_two_processes_give_the_same_and_report_their_throughput_together(refere
     assert throughput["total_gen_tokens"] == sum(turn.tokens for turn in turns)
     assert throughput["avg_processes"] == 2
     assert len(list((tmp_path / "out").glob("mgpo/*/rank*.jsonl"))) == 2
+
+
+def test_a_process_that_fails_ends_the_others_and_the_run_fails(tmp_path: Path) -> None:
+    hub_fixture.write_vstar(tmp_path)
+    hub_fixture.spoil_picture(tmp_path, 1)  # the second process's
+    done = run(
+        [
+            sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", "-m", "lmms_eval",
+            *MODEL, "--tasks", "mgpo_vstar", "--batch_size", "1", "--output_path", "out",
+        ],
+        tmp_path,
+        ACCELERATE_USE_CPU="true",
+        LMMS_EVAL_DATASETS_CACHE=str(tmp_path / "cache"),
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "Process 1 failed" in done.stdout and "picture 1 of mgpo_vstar/1" in done.stdout
+    assert not list(tmp_path.glob("out/*/*_results.json"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -142,23 +141,9 @@ def test_the_bare_answer_can_be_asked_for(hub: Path) -> None:
     assert results["results"]["vstar_bench"]["vstar_overall_acc,none"] == 100.0
 
 
-def broken(folder: Path, change: Callable[[bytes], bytes]) -> None:
-    """Spoil the first picture of V*."""
-    import datasets
-
-    file = folder / "lmms-lab-encoder/vstar-bench/data/test.parquet"
-    rows = datasets.Dataset.from_parquet(str(file), cache_dir=str(folder / "spoiling")).cast_column(
-        "image", datasets.Image(decode=False)
-    )
-    spoiled = [dict(row) for row in rows]
-    spoiled[0]["image"] = {"bytes": change(spoiled[0]["image"]["bytes"]), "path": None}
-    table = datasets.Dataset.from_list(spoiled, features=rows.features)
-    table.cast_column("image", datasets.Image()).to_parquet(file)
-
-
 def test_a_truncated_picture_stops_the_evaluation_or_is_skipped_and_counted(hub: Path) -> None:
     answers = hub_fixture.write_vstar(hub)
-    broken(hub, lambda data: data[: len(data) // 2])
+    hub_fixture.spoil_picture(hub, 0)
     with pytest.raises(ValueError, match="mgpo_vstar/0.*truncated or corrupt.*replace"):
         evaluate(Oracle(answers), "mgpo_vstar")
     results = evaluate(Oracle(answers), "mgpo_vstar", on_bad_sample="skip")

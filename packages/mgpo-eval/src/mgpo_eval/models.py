@@ -2,7 +2,7 @@
 
 Stands on lmms-eval 0.7.3: a subclass of `lmms` with `is_simple = False`, `generate_until(requests)` for the requests of
 all tasks at once, `GenerationResult`, `log_metrics`, and the command line's options as `task.args`, which a request
-reaches through its `doc_to_messages`. tests/eval/test_lmms_eval_contract.py fails when one of these moves.
+reaches through its `doc_to_messages`. tests/eval/test_command.py fails when one of these moves.
 """
 
 from __future__ import annotations
@@ -136,13 +136,25 @@ class MGPO(lmms):
                 progress=self.rank == 0,
             )
             started = time.perf_counter()  # after loading, which takes as long for one sample as for thousands
-            player.play(todo)
+            with self._others_told():
+                player.play(todo)
         self._report([journal.finished[job.key] for job in todo], time.perf_counter() - started)
         results = [GenerationResult("")] * len(requests)  # of padding, which nobody scores
         for job in jobs:
             bare = self.options.response == "answer" or not _opens_envelopes(requests[job.place])
             results[job.place] = _result(journal.finished[job.key], bare=bare)
         return results
+
+    @contextlib.contextmanager
+    def _others_told(self) -> Iterator[None]:
+        """End this process for good when it fails: lmms-eval would swallow the error, and the others wait for ever."""
+        try:
+            yield
+        except BaseException:
+            if self._world_size > 1 and not self._live:
+                logger.exception("Process {} failed; the others are ended too. Run the same command again.", self.rank)
+                os._exit(1)
+            raise
 
     def _provenance(self) -> Provenance:
         """What decides the results; hashed on the first process and handed to the others."""
@@ -154,6 +166,7 @@ class MGPO(lmms):
         if self._live:
             return None
         if self._folder is not None:
+            logger.info("Hashing the files of {}", self._folder)  # a second for each gigabyte or so
             return weights_identity(self._folder)
         revision = getattr(self.config, "_commit_hash", None)
         return None if revision is None else f"revision {revision}"

@@ -7,6 +7,7 @@ Stands on lmms-eval 0.7.3: request arguments `(ctx, doc_to_messages, gen_kwargs,
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -96,8 +97,8 @@ class Table:
 
     @cached_property
     def identity(self) -> str:
-        """A fingerprint of the data, the same in every process that reads the same files."""
-        return str(getattr(self.rows, "_fingerprint", "unknown"))
+        """A fingerprint of the data, the same wherever the same files are read; else one that never recurs."""
+        return str(getattr(self.rows, "_fingerprint", None) or uuid.uuid4().hex)
 
     @cached_property
     def raw(self) -> Any:
