@@ -134,6 +134,8 @@ def test_installs_alone_into_a_new_environment_imports_and_has_its_commands(
     # --no-config: outside the workspace, as a user would; our own packages come from the folder of wheels.
     uv(
         *("pip", "install", "--quiet", "--no-config", "--python", python),
+        # uv would take wheels of the same name and place, built by an earlier run, out of its cache
+        *(option for name in PACKAGES for option in ("--refresh-package", name)),
         *("--find-links", dist, wheel_of(dist, package)),
         cwd=tmp_path,
     )
