@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -64,10 +65,10 @@ def seen(output: Path, task: str = "haystack") -> dict[int, tuple[str, list[str]
 
 
 def journal_keys(output: Path) -> list[str]:
-    """The keys of all finished samples, in no order, as often as they were written."""
-    return [
-        json.loads(line)["key"]
-        for path in output.glob("mgpo/*/rank*.jsonl")
-        for line in path.read_text().splitlines()
-        if line.strip()
-    ]
+    """The keys of all finished samples as often as they were written, in their order; lines cut short are left out."""
+    keys = []
+    for path in sorted(output.glob("mgpo/*/rank*.jsonl")):
+        for line in path.read_text().splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                keys.append(json.loads(line)["key"])
+    return keys

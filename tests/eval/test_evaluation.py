@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -67,22 +64,18 @@ def test_results_say_what_they_depend_on(reference: Path) -> None:
 
 
 def test_killed_and_begun_again_it_plays_no_sample_twice_and_scores_the_same(reference: Path, tmp_path: Path) -> None:
-    arguments = command("mgpo-eval", *MODEL, *TASK, "--batch_size", "4", "--output_path", "out")
+    arguments = [*MODEL, *TASK, "--batch_size", "4", "--output_path", "out"]
     output = tmp_path / "out"
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(arguments, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)
-        while len(journal_keys(output)) < 8 and process.poll() is None:
-            time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    killed = run([sys.executable, str(Path(__file__).with_name("dying_evaluation.py")), "10", *arguments], tmp_path)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
     before = journal_keys(output)
-    assert 8 <= len(before) < N, (tmp_path / "log").read_text()[-3000:]
-    assert not list(output.glob("*/*_results.json"))
-    done = run(arguments, tmp_path)
+    assert len(before) == 10 and not list(output.glob("*/*_results.json"))
+    done = run(command("mgpo-eval", *arguments), tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert f"{len(before)} of {N} samples were finished by an earlier run" in done.stdout
+    assert f"10 of {N} samples were finished by an earlier run" in done.stdout
+    assert "1 lines of the journal were cut short" in done.stdout
     keys = journal_keys(output)
-    assert len(keys) == len(set(keys)) == N
+    assert keys[:10] == before and len(keys) == len(set(keys)) == N
     assert_same(output, reference)
 
 
