@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -160,8 +159,7 @@ def test_an_answer_that_cannot_overlap_scores_zero_and_keeps_its_reason(text, re
 
 
 @pytest.mark.parametrize("text", ["(1,2)" + " " * 60_000, "{" + "bbox " * 20_000, "image " * 20_000, "(" * 60_000])
-def test_long_answers_are_read_in_linear_time(text):
-    start = time.perf_counter()
+@pytest.mark.timeout(120)  # a second in fact; one that backtracks takes hours
+def test_long_answers_are_read_to_their_end(text):
     for format in FORMATS:
-        read_answer(text, format)
-    assert time.perf_counter() - start < 2
+        assert read_answer(text, format).box is None
