@@ -24,22 +24,12 @@ from report_fixture import (
     skipped,
     vstar,
 )
-from report_reader import FIRST, SECOND, mixed, one_task, page_of_one_run, page_of_two_runs, report
+from report_reader import FIRST, SECOND, mixed, one_task, report
 
 from mgpo_core.averages import mean_interval, wilson_interval
 from mgpo_eval.results import read_runs
 
 HOSTILE = "</pre><script>alert('x')</script><img src=https://evil.example/a.png onerror=alert(1)>\"' &lt;"
-
-
-@pytest.fixture(scope="module")
-def single(tmp_path_factory):
-    return page_of_one_run(tmp_path_factory.mktemp("single"))
-
-
-@pytest.fixture(scope="module")
-def double(tmp_path_factory):
-    return page_of_two_runs(tmp_path_factory.mktemp("double"))
 
 
 def cell(values, n):

@@ -12,20 +12,10 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
 from report_fixture import Logged, envelope_text, ours, picture_names, played, scene
-from report_reader import FIRST, Page, one_task, page_of_one_run, page_of_two_runs, report
+from report_reader import FIRST, Page, one_task, report
 
 from mgpo_eval.gallery import KINDS, choose_exhibits
 from mgpo_eval.report import write_results_report
-
-
-@pytest.fixture(scope="module")
-def single(tmp_path_factory):
-    return page_of_one_run(tmp_path_factory.mktemp("single"))
-
-
-@pytest.fixture(scope="module")
-def double(tmp_path_factory):
-    return page_of_two_runs(tmp_path_factory.mktemp("double"))
 
 
 def test_the_filters_count_what_the_cards_are(single):

@@ -19,7 +19,7 @@ from mgpo_core.errors import SampleError
 from mgpo_core.sample import ImageSource
 from mgpo_core.trajectory import Trajectory
 
-__all__ = ["Envelope", "kept_picture", "open_envelope", "seal"]
+__all__ = ["Envelope", "image_names", "kept_picture", "open_envelope", "seal"]
 
 _OPEN, _CLOSE = "<think>", "</think>"
 
@@ -72,12 +72,17 @@ def open_envelope(text: str) -> Envelope:
 
 def _pictures(data: Mapping[str, Any], kept: Mapping[str, str], folder: Path | None) -> dict[str, ImageSource]:
     """A source for every image that the trajectory names: the file that was kept, else a grey stand-in."""
-    shown = {part["image"] for message in data["messages"] for part in message["content"] if part["type"] == "image"}
     found: dict[str, ImageSource] = {}
-    for name in [*data["originals"], *shown]:
+    for name in image_names(data):
         file = None if folder is None or name not in kept else kept_picture(folder, kept[name])
         found[name] = _blank if file is None else file
     return found
+
+
+def image_names(data: Mapping[str, Any]) -> set[str]:
+    """The names of all images in what `Trajectory.to_dict` gave: the originals, and those in its messages."""
+    parts = [part for message in data["messages"] for part in message["content"]]
+    return {*data["originals"], *(part["image"] for part in parts if part["type"] == "image")}
 
 
 def kept_picture(folder: Path, name: str) -> Path | None:

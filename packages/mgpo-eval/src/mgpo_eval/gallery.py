@@ -12,7 +12,7 @@ from mgpo_core.boxes import Box
 from mgpo_core.report_card import Card
 from mgpo_core.report_page import Row
 from mgpo_core.trajectory import Trajectory
-from mgpo_eval.envelope import Envelope, kept_picture
+from mgpo_eval.envelope import Envelope, image_names, kept_picture
 from mgpo_eval.logged_scores import TRUE_BOXES
 from mgpo_eval.results import Run
 from mgpo_eval.sample_log import DAMAGED, SampleResult, TaskResult, read_sample
@@ -161,9 +161,7 @@ def _trajectory(envelope: Envelope, root: Path) -> tuple[Trajectory | None, str]
     if data is None:
         return None, ""
     kept = dict(record.get("pictures") or {})
-    wanted = set(data["originals"]) | {
-        part["image"] for message in data["messages"] for part in message["content"] if part["type"] == "image"
-    }
+    wanted = image_names(data)
     missing = [name for name in wanted if name not in kept or kept_picture(root, kept[name]) is None]
     try:
         trajectory = envelope.trajectory(root)

@@ -17,9 +17,10 @@ from typing import Any
 
 from mgpo_core.errors import EngineError
 
-__all__ = ["Finished", "Journal", "fingerprint", "weights_identity"]
+__all__ = ["FOLDER", "RUN_FILE", "Finished", "Journal", "fingerprint", "weights_identity"]
 
-RUN_FILE = "run.json"
+FOLDER, RUN_FILE = "mgpo", "run.json"
+"""The folder below lmms-eval's output in which runs keep samples and pictures, and the file of a run's settings."""
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,8 @@ class MIGBenchTask(_MadeTask):
     def rows(self, options: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The records, each with the place that its images are in; the repairs of the ground truth are reported."""
         place = _mig_bench_copy(str(options["repo"]))
-        counts = mig_bench.count_defects(mig_bench.load_records(place))
+        rows = mig_bench.to_rows(place)
+        counts = mig_bench.count_defects(mig_bench.Record.from_row(row) for row in rows)
         logger.info(
             "MIG-Bench in {}: {} records; true boxes put in order: {} inverted, {} reaching out; {} are empty.",
             place,
@@ -67,7 +68,7 @@ class MIGBenchTask(_MadeTask):
             counts.clipped,
             counts.empty,
         )
-        return [{**row, "place": str(place)} for row in mig_bench.to_rows(place)]
+        return [{**row, "place": str(place)} for row in rows]
 
 
 def _mig_bench_copy(repo: str) -> Path:

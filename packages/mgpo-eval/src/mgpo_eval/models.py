@@ -8,6 +8,7 @@ reaches through its `doc_to_messages`. tests/eval/test_command.py fails when one
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ from loguru import logger
 from mgpo_core.engines import Engine, load_engine
 from mgpo_core.episode_settings import EpisodeSettings
 from mgpo_eval.envelope import open_envelope
-from mgpo_eval.journal import Finished, Journal, weights_identity
+from mgpo_eval.journal import FOLDER, Finished, Journal, weights_identity
 from mgpo_eval.options import ModelOptions, OptionError, local_folder
 from mgpo_eval.player import Player
 from mgpo_eval.provenance import Provenance, describe
@@ -56,9 +57,9 @@ class MGPO(lmms):
         most = model_args.pop("max_batch_size", None)
         if self.engine_name != "transformers":
             model_args.pop("device", None)
+        if most is not None and model_args.get("batch_size") == "auto":
+            model_args["batch_size"] = most
         self.options = ModelOptions.read(model_args, self.engine_name)
-        if most is not None and self.options.batch_size == "auto":
-            self.options = ModelOptions.read(model_args | {"batch_size": most}, self.engine_name)
         self.accelerator = Accelerator()
         self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
         self.device = self.accelerator.device
@@ -102,18 +103,7 @@ class MGPO(lmms):
             "device": self.options.device or self.device,
             "dtype": self.options.dtype,
             "batch_size": self.options.limit,
-            **self._sampling,
-        }
-
-    @property
-    def _sampling(self) -> dict[str, Any]:
-        sampling = self.settings.sampling
-        return {
-            "max_new_tokens": sampling.max_new_tokens,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "top_k": sampling.top_k,
-            "seed": sampling.seed,
+            **dataclasses.asdict(self.settings.sampling),
         }
 
     def generate_until(self, requests: Sequence[Any]) -> list[GenerationResult]:
@@ -175,7 +165,7 @@ class MGPO(lmms):
         place = self.options.journal
         if place == "off" or self._live or (place == "auto" and output is None):
             return Journal(None)
-        folder = (output / "mgpo" if place == "auto" and output is not None else Path(place)) / about.id
+        folder = (output / FOLDER if place == "auto" and output is not None else Path(place)) / about.id
         journal = Journal(folder, rank=self.rank, about=about.as_dict())
         self.accelerator.wait_for_everyone()  # everybody has read before anybody writes
         return journal
@@ -281,7 +271,7 @@ class MGPOVLLM(MGPO):
         given: Mapping[str, Any] = options.vllm_options or {}
         return {
             "model": options.pretrained,
-            **self._sampling,
+            **dataclasses.asdict(self.settings.sampling),
             **{name: value for name, value in chosen.items() if value is not None},
             **given,
         }
@@ -301,7 +291,7 @@ class MGPOOpenAI(MGPO):
             "concurrency": options.concurrency,
             "retries": options.retries,
             "timeout": options.timeout,
-            **self._sampling,
+            **dataclasses.asdict(self.settings.sampling),
         }
 
     def _weights(self) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from mgpo_core.engines.families import find_family, visual_factor
 from mgpo_core.engines.sampling_options import SamplingOptions
 from mgpo_core.episode_settings import EpisodeSettings
 from mgpo_core.errors import EngineError, MGPOError
-from mgpo_core.templates import SingleTurn, Template, load_template
+from mgpo_core.templates import SingleTurn, Template, TwoTurn, load_template
 
 __all__ = ["MODES", "ModelOptions", "OptionError", "PlaySettings"]
 
@@ -122,21 +122,21 @@ class ModelOptions:
         `config` is transformers' configuration of the model, None where there is none. Raises OptionError where a
         setting cannot be known.
         """
-        base = checkpoint or EpisodeSettings()
-        chosen = {
+        chosen: dict[str, Any] = {
             name: getattr(self, name)
             for name in ("min_pixels", "max_pixels", "coordinate_space", "strict_boxes", "max_new_tokens")
             if getattr(self, name) is not None
         }
         try:
-            merged = EpisodeSettings(**{f.name: getattr(base, f.name) for f in fields(base)} | chosen)
+            merged = replace(checkpoint or EpisodeSettings(), **chosen)
             sampling = SamplingOptions(merged.max_new_tokens, self.temperature, self.top_p, self.top_k, self.seed)
             budget = merged.budget(self._factor(config))
         except ValueError as error:
             hint = " Set min_pixels and max_pixels both when you set one." if "budget" in str(error) else ""
             raise OptionError(f"model_args: {error}{hint}") from error
-        name = merged.template if self.mode == "two_turn" and merged.template != SingleTurn.name else self.mode
-        template = SingleTurn() if name == "direct" else load_template(name)
+        # of a model that was trained to answer at once, `two_turn` asks for the paper's turns
+        looking = TwoTurn.name if merged.template == SingleTurn.name else merged.template
+        template = SingleTurn() if self.mode == "direct" else load_template(looking)
         return PlaySettings(template, budget, self._space(merged.coordinate_space, config), merged, sampling)
 
     def _factor(self, config: Any) -> int:

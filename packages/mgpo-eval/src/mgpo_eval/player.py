@@ -16,7 +16,7 @@ from mgpo_core.sample import load_image
 from mgpo_core.templates import PlainTurn, SingleTurn, message_text
 from mgpo_core.trajectory import Trajectory
 from mgpo_eval.envelope import Envelope, seal
-from mgpo_eval.journal import Finished, Journal
+from mgpo_eval.journal import FOLDER, Finished, Journal
 from mgpo_eval.options import ModelOptions, PlaySettings
 from mgpo_eval.pictures import keep_pictures
 from mgpo_eval.requests import Job, reading_error
@@ -139,7 +139,7 @@ class Player:
         if self.output is None or 0 <= limit <= self._with_pictures[job.task]:
             return {}
         self._with_pictures[job.task] += 1
-        return keep_pictures(episode, self.output, Path("mgpo") / self.run / "pictures", job.name)
+        return keep_pictures(episode, self.output, Path(FOLDER) / self.run / "pictures", job.name)
 
 
 def answer_of(trajectory: Trajectory) -> str:

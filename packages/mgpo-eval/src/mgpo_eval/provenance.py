@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -45,27 +45,21 @@ class Provenance:
 
 def describe(options: ModelOptions, settings: PlaySettings, weights: str | None, device: str) -> Provenance:
     """The provenance of an evaluation; `weights` identifies them, None where nobody can tell."""
-    budget, episode = settings.budget, settings.episode
+    episode = settings.episode
     found = {
         "pretrained": options.pretrained or options.model or options.url,
         "weights": {"name": options.pretrained or options.url, "identity": weights or "unknown"},
         "engine": options.engine,
         "mode": options.mode,
         "template": settings.template.name,
-        "budget": {"min_pixels": budget.min_pixels, "max_pixels": budget.max_pixels, "factor": budget.factor},
+        "budget": asdict(settings.budget),
         "space": settings.space.value,
         "boxes": {
             "min_side": episode.crop_min_side,
             "max_aspect": episode.crop_max_aspect,
             "strict": episode.strict_boxes,
         },
-        "decoding": {
-            "max_new_tokens": settings.sampling.max_new_tokens,
-            "temperature": options.temperature,
-            "top_p": options.top_p,
-            "top_k": options.top_k,
-            "seed": options.seed,
-        },
+        "decoding": asdict(settings.sampling),
         "prompts": options.prompts,
         "on_bad_sample": options.on_bad_sample,
         "precision": {"dtype": options.dtype or "the checkpoint's", "device": device},

@@ -96,7 +96,7 @@ def _is_filled(value: Any) -> bool:
 
 @lru_cache(maxsize=4)
 def _haystack(split: str, n: int, seed: int, images: int) -> list[Sample]:
-    return haystack.make(split, n, seed, **({"images": images} if images > 1 else {}))
+    return haystack.make(split, n, seed, images)
 
 
 def haystack_rows(split: str, n: int, seed: int, images: int) -> list[dict[str, Any]]:

@@ -149,8 +149,7 @@ class Table:
         The pictures are read again when the sample is played: those of many samples do not fit in memory.
         """
         name = f"{self.task}/{doc_id}"
-        with truncated_refused():
-            text, images = _read_messages(doc_to_messages(self.rows[doc_id]), name)
+        text, images = self._prompt(doc_id, doc_to_messages)
         question, choices = split_question(text)
         if not question:
             raise SampleError(f"Sample {name}: its task gives no question.")
@@ -158,10 +157,13 @@ class Table:
         return Sample(question, sources, choices=choices, id=name)
 
     def _prompt_picture(self, doc_id: int, index: int, doc_to_messages: Callable[[Any], Any]) -> Image.Image:
-        name = f"{self.task}/{doc_id}"
+        _, images = self._prompt(doc_id, doc_to_messages)
+        return load_image(images[index], name=f"picture {index + 1} of {self.task}/{doc_id}")
+
+    def _prompt(self, doc_id: int, doc_to_messages: Callable[[Any], Any]) -> tuple[str, list[ImageSource]]:
+        """(text, pictures) that the row's task makes of it; it may decode pictures on the way."""
         with truncated_refused():
-            _, images = _read_messages(doc_to_messages(self.rows[doc_id]), name)
-        return load_image(images[index], name=f"picture {index + 1} of {name}")
+            return _read_messages(doc_to_messages(self.rows[doc_id]), f"{self.task}/{doc_id}")
 
 
 def _read_messages(messages: Any, name: str) -> tuple[str, list[ImageSource]]:

@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from mgpo_core.errors import MGPOError
+from mgpo_eval.journal import FOLDER, RUN_FILE
 from mgpo_eval.sample_log import TaskResult, read_task
 
 __all__ = ["ResultsError", "Run", "choose_runs", "lettered", "read_runs"]
 
 _RESULTS = re.compile(r"(?P<date>.+)_results\.json")
 _SAMPLES = re.compile(r"(?P<date>.+?)_samples_(?P<task>.+)\.jsonl")
-_OURS = "mgpo"
-"The folder below lmms-eval's output in which the model keeps pictures and settings."
 
 
 class ResultsError(MGPOError, ValueError):
@@ -158,7 +157,7 @@ def _find(folder: Path) -> list[_Evaluation]:
     """The evaluations below a folder, oldest first; our own folders, full of pictures, are not walked."""
     found: dict[tuple[str, str], _Evaluation] = {}
     for place, subfolders, names in os.walk(folder):
-        subfolders[:] = [name for name in subfolders if name != _OURS]
+        subfolders[:] = [name for name in subfolders if name != FOLDER]
         for name in names:
             samples, results = _SAMPLES.fullmatch(name), _RESULTS.fullmatch(name)
             match = samples or results
@@ -208,7 +207,7 @@ def _run_id(tasks: Mapping[str, TaskResult], evaluation: _Evaluation, notes: lis
 
 def _root(folder: Path) -> Path:
     """The output folder above a log: lmms-eval puts a folder named after the model between, if it knows its name."""
-    return next((place for place in (folder, folder.parent) if (place / _OURS).is_dir()), folder)
+    return next((place for place in (folder, folder.parent) if (place / FOLDER).is_dir()), folder)
 
 
 def _read_report(evaluation: _Evaluation, notes: list[str]) -> Mapping[str, Any]:
@@ -225,7 +224,7 @@ def _read_report(evaluation: _Evaluation, notes: list[str]) -> Mapping[str, Any]
 def _provenance(root: Path, run_id: str | None, notes: list[str]) -> Mapping[str, Any]:
     if run_id is None:
         return {}
-    path = root / _OURS / run_id / "run.json"
+    path = root / FOLDER / run_id / RUN_FILE
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError) as error:
