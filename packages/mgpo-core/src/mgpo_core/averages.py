@@ -10,8 +10,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mgpo_core.trajectory import Trajectory
 
-METRICS = ("accuracy", "valid_box_rate", "hit_rate", "mean_iou", "crop_area_fraction", "answered_rate")
-"""The metric names of a trajectory, the same in training, evaluation and reports."""
+METRICS = (
+    "accuracy",
+    "image_accuracy",
+    "valid_box_rate",
+    "hit_rate",
+    "mean_iou",
+    "crop_area_fraction",
+    "answered_rate",
+)
+"""The metric names of a trajectory, the same in training, evaluation and reports.
+
+Where the answer is a box in one of several images: `accuracy` is the share with an IoU of at least 0.5, and
+`image_accuracy` the share that names the right image."""
 
 _Z95 = 1.959963984540054
 "Standard normal quantile of a two-sided 95% interval."

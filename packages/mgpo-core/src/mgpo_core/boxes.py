@@ -7,7 +7,7 @@ import enum
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mgpo_core.loose_json import FENCE, find_values
@@ -25,6 +25,7 @@ class Rejection(enum.StrEnum):
     OUTSIDE = "outside"  # not wholly inside the image, or on an image that does not exist
     TOO_SMALL = "too_small"
     TOO_ELONGATED = "too_elongated"
+    NO_IMAGE = "no_image"  # an answer over several images that does not say which one it means
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +141,15 @@ class ParseResult:
     """Boxes with their labels ("" where there is none), in the order written.
 
     `end`: index into the text just behind the winning block (behind its closing fence, if it has one), None without a
-    box. `error`: a Rejection value when there is no box, else None.
+    box. `error`: a Rejection value when there is no box, else None. `numbered`: for each box, whether it came with the
+    number of its image (a box without is on image 0).
     """
 
     boxes: tuple[Box, ...] = ()
     labels: tuple[str, ...] = ()
     end: int | None = None
     error: str | None = None
+    numbered: tuple[bool, ...] = field(default=(), compare=False)
 
 
 def parse_boxes(text: str, *, strict: bool = False) -> ParseResult:
@@ -170,8 +173,12 @@ def _parse_loose(text: str) -> ParseResult:
         boxes = [_read(entry) for entry in entries]
         good = [(box, entry) for box, entry in zip(boxes, entries, strict=True) if isinstance(box, Box)]
         if good:
-            labels = tuple(_label(entry) for _, entry in good)
-            return ParseResult(tuple(box for box, _ in good), labels, _block_end(text, value.start, value.end))
+            return ParseResult(
+                tuple(box for box, _ in good),
+                tuple(_label(entry) for _, entry in good),
+                _block_end(text, value.start, value.end),
+                numbered=tuple(_image_number(entry) is not None for _, entry in good),
+            )
         error = error or next((box for box in boxes if isinstance(box, Rejection)), None)
     if not keyed:
         for value in values:
@@ -179,7 +186,7 @@ def _parse_loose(text: str) -> ParseResult:
                 continue  # the numbers of an entry that broke off are no entry
             plain = next((box for part in _walk(value.value) if (box := _four(part)) is not None), None)
             if plain is not None:
-                return ParseResult((plain,), ("",), _block_end(text, value.start, value.end))
+                return ParseResult((plain,), ("",), _block_end(text, value.start, value.end), numbered=(False,))
     if error is None:
         fenced = "```json" in text
         error = Rejection.BAD_JSON if broken or (fenced and not values) else Rejection.NO_JSON
@@ -211,10 +218,18 @@ def _read(entry: dict[str, Any]) -> Box | Rejection:
     box = _four(value)
     if box is None:
         return Rejection.NOT_FOUR_NUMBERS
-    image = entry.get("image", 1)
-    if not isinstance(image, int) or isinstance(image, bool):
-        return box  # a file name or the like: an extra key
+    image = _image_number(entry)
+    if image is None:
+        return box
     return Box(*box.as_tuple(), image=image - 1) if image >= 1 else Rejection.OUTSIDE
+
+
+def _image_number(entry: dict[str, Any]) -> int | None:
+    """The number under `image`, also as a text of digits; None without one (a file name is an extra key)."""
+    image = entry.get("image")
+    if isinstance(image, str) and image.strip().isdecimal() and len(image) < 10:
+        return int(image)
+    return image if isinstance(image, int) and not isinstance(image, bool) else None
 
 
 def _four(value: Any) -> Box | None:
@@ -261,7 +276,8 @@ def _parse_strict(text: str) -> ParseResult:
             good = [entry for entry in value if _is_papers_entry(entry)] if isinstance(value, list) else []
             boxes = [(box, entry["label"]) for entry in good if (box := _four(entry["bbox_2d"])) is not None]
             if boxes:
-                return ParseResult(tuple(box for box, _ in boxes), tuple(label for _, label in boxes), closing + 3)
+                labels = tuple(label for _, label in boxes)
+                return ParseResult(tuple(box for box, _ in boxes), labels, closing + 3, numbered=(False,) * len(boxes))
         opening = text.find("```json", closing)
     return ParseResult(error=error.value)
 

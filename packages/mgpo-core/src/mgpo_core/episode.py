@@ -5,15 +5,19 @@ An episode is pure: it never sees a token or a tensor, so the trainer, every eng
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from PIL import Image
 
 from mgpo_core.boxes import Box, CoordinateSpace, ParseResult, Rejection, parse_boxes
 from mgpo_core.budget import PixelBudget
-from mgpo_core.cropping import CropOutcome, CropRules, crop
+from mgpo_core.cropping import CropOutcome, CropRules, check_box, crop
 from mgpo_core.errors import EngineError
+from mgpo_core.multi_image import after_reasoning
+from mgpo_core.regions import View
 from mgpo_core.sample import Sample
 from mgpo_core.templates import Message, Template, TwoTurn, assistant_message, message_images
 from mgpo_core.trajectory import FINISH_REASONS, Trajectory, Turn, load_originals
@@ -65,8 +69,10 @@ class Episode:
             space=self.space,
             budget=self.budget,
             metadata=dict(self.sample.metadata),
+            answers_with_box=self.template.answers_with_box,
             done=False,
         )
+        self._asked = self.sample
 
     def copies(self, n: int) -> list[Episode]:
         """n fresh episodes of the same sample and settings (a GRPO group) that share the decoded images."""
@@ -142,19 +148,46 @@ class Episode:
             outcome = self._read_box(turn)
         follow_up = None
         if self.turn + 1 < self.template.max_turns:
-            follow_up = self.template.follow_up(self.sample, self.images, outcome, self.turn)
+            follow_up = self.template.follow_up(self._asked, self.images, outcome, self.turn)
         if follow_up is None and turn.box is None:
             turn.rejection = None  # a template that ends here took a response without a box for the answer
+        if follow_up is None and self.template.answers_with_box:
+            self._read_answer(turn)
         self._advance(turn, follow_up)
 
     def _open(self) -> None:
         if self._opened:
             return
-        self._pending = self.template.opening(self.sample, self.images)
-        self._trajectory.messages.extend(self._pending)
-        self._trajectory.original_sizes = self._shared.sizes
         self._trajectory.input_sizes = tuple(image.size for image in self.images)
+        self._trajectory.original_sizes = self._shared.sizes
+        if self.sample.regions:
+            question = self.view.write_out(self.sample.question, self.sample.regions)
+            self._asked = replace(self.sample, question=question, regions=())
+            self._trajectory.question = question
+        self._pending = self.template.opening(self._asked, self.images)
+        self._trajectory.messages.extend(self._pending)
         self._opened = True
+
+    @property
+    def view(self) -> View:
+        """How the images are seen: what turns boxes of original pixels into the model's numbers."""
+        return View(self.space, tuple(image.size for image in self.images), self._shared.sizes)
+
+    def _read_answer(self, turn: Turn) -> None:
+        """The last response's box is its answer: nothing is cropped, so any size will do."""
+        result = parse_boxes(after_reasoning(turn.text))
+        sizes = self._trajectory.input_sizes
+        turn.answers, turn.box_original = True, None
+        turn.box, turn.label = (result.boxes[0], _first_label(result)) if result.boxes else (None, None)
+        if turn.box is None:
+            turn.rejection = result.error or Rejection.NO_JSON.value
+        elif len(sizes) > 1 and not result.numbered[0]:
+            turn.rejection = Rejection.NO_IMAGE.value
+        elif not turn.box.image < len(sizes):
+            turn.rejection = Rejection.OUTSIDE.value
+        else:
+            rules = CropRules(min_side=0, max_aspect=math.inf)
+            turn.rejection = check_box(turn.box, sizes[turn.box.image], space=self.space, rules=rules)
 
     def _read_box(self, turn: Turn) -> CropOutcome:
         result = parse_boxes(turn.text, strict=self.strict)

@@ -17,6 +17,7 @@ from mgpo_core.answers import choice_letter, resolve_choice
 from mgpo_core.boxes import Box
 from mgpo_core.errors import ImageError, SampleError
 from mgpo_core.pillow_limit import pillow_limit_lifted, truncated_refused
+from mgpo_core.regions import Solution, check_regions
 
 MAX_PIXELS = 400_000_000
 _ORIENTATION = 0x0112
@@ -30,7 +31,10 @@ class Sample:
     """One question with its images (none for a question in text alone); SampleError when its parts contradict.
 
     `choices` are texts without letters, and then `answer` is a letter "A".."Z" (a choice's text is turned into its
-    letter). `boxes` are true boxes in pixels of the original images and serve metrics only. `answer` None: unknown.
+    letter). `boxes` are true boxes in pixels of the original images: they serve metrics, and rewards only where the
+    answer itself is a box. `answer` None: unknown. `regions` are the boxes that the question speaks of, one for each
+    `<region>` in it, in pixels of the originals. `solution`: what supervised training teaches, where it is more than
+    the answer.
     """
 
     question: str
@@ -40,9 +44,11 @@ class Sample:
     boxes: tuple[Box, ...] = ()
     id: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    regions: tuple[Box, ...] = ()
+    solution: Solution | None = None
 
     def __post_init__(self) -> None:
-        for name in ("images", "choices", "boxes"):
+        for name in ("images", "choices", "boxes", "regions"):
             value = getattr(self, name)
             if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Sequence):
                 raise SampleError(f"{self._who}: {name} must be a tuple, not {value!r:.80}; or build it by Sample.of.")
@@ -50,7 +56,9 @@ class Sample:
         if not isinstance(self.question, str) or not self.question.strip():
             raise SampleError(f"{self._who}: the question is {self.question!r:.80}; give a text that is not empty.")
         self._check_answer()
-        for box in self.boxes:
+        check_regions(f"{self._who}: the question", self.question, self.regions)
+        taught = () if self.solution is None else (self.solution.box, *self.solution.regions)
+        for box in (*self.boxes, *self.regions, *taught):
             if not 0 <= box.image < len(self.images) or not all(map(math.isfinite, box.as_tuple())):
                 raise SampleError(
                     f"{self._who}: {box} lies on none of its {len(self.images)} images (Box.image counts from 0)."

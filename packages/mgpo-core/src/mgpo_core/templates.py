@@ -40,7 +40,7 @@ _ANSWER_FROM_ORIGINAL = (
     "Carefully analyze the original image to solve the question step by step. Present your reasoning clearly, "
     f"and {_ANSWER}"
 )
-_SINGLE_TURN_SYSTEM = "You are a helpful assistant."
+PLAIN_SYSTEM = "You are a helpful assistant."
 
 
 @runtime_checkable
@@ -54,6 +54,10 @@ class Template(Protocol):
     @property
     def max_turns(self) -> int:
         """The most responses an episode may have."""
+
+    @property
+    def answers_with_box(self) -> bool:
+        """Whether the last response answers with a box (in one of the images), not with words in a box."""
 
     def wants_box(self, turn: int) -> bool:
         """Whether the response of this turn (0-based) may end with a box that is to be cropped."""
@@ -73,6 +77,7 @@ class TwoTurn:
 
     name: ClassVar[str] = "two_turn"
     max_turns: ClassVar[int] = 2
+    answers_with_box: ClassVar[bool] = False
 
     def wants_box(self, turn: int) -> bool:
         """Only the first response is read for a box."""
@@ -80,8 +85,8 @@ class TwoTurn:
 
     def opening(self, sample: Sample, images: Sequence[Image.Image]) -> list[Message]:
         """System message, then the image (or images) and the question without its choices."""
-        text = f"Question: {_sentence(sample.question)}{_ASK_BOX}"
-        return [_message("system", _TWO_TURN_SYSTEM), _message("user", *images, text)]
+        text = f"Question: {sentence(sample.question)}{_ASK_BOX}"
+        return [chat_message("system", _TWO_TURN_SYSTEM), chat_message("user", *images, text)]
 
     def follow_up(
         self, sample: Sample, images: Sequence[Image.Image], outcome: CropOutcome, turn: int
@@ -90,8 +95,8 @@ class TwoTurn:
         if turn >= 1:
             return None
         if outcome.image is not None:
-            return _message("user", _CROP_INTRO, outcome.image, f"\n{_question(sample)}{_ANSWER_FROM_CROP}")
-        return _message("user", _REFUSAL_INTRO, *images, f"\n{_question(sample)}{_ANSWER_FROM_ORIGINAL}")
+            return chat_message("user", _CROP_INTRO, outcome.image, f"\n{_question(sample)}{_ANSWER_FROM_CROP}")
+        return chat_message("user", _REFUSAL_INTRO, *images, f"\n{_question(sample)}{_ANSWER_FROM_ORIGINAL}")
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,7 @@ class SingleTurn:
 
     name: ClassVar[str] = "single_turn"
     max_turns: ClassVar[int] = 1
+    answers_with_box: ClassVar[bool] = False
 
     def wants_box(self, turn: int) -> bool:
         """Never: a box in the response is plain text."""
@@ -108,7 +114,7 @@ class SingleTurn:
     def opening(self, sample: Sample, images: Sequence[Image.Image]) -> list[Message]:
         """System message, then the image (or images) and the whole question."""
         text = f"{_question(sample)}{_ANSWER_FROM_ORIGINAL}"
-        return [_message("system", _SINGLE_TURN_SYSTEM), _message("user", *images, text)]
+        return [chat_message("system", PLAIN_SYSTEM), chat_message("user", *images, text)]
 
     def follow_up(
         self, sample: Sample, images: Sequence[Image.Image], outcome: CropOutcome, turn: int
@@ -123,6 +129,7 @@ class PlainTurn:
 
     name: ClassVar[str] = "plain"
     max_turns: ClassVar[int] = 1
+    answers_with_box: ClassVar[bool] = False
 
     def wants_box(self, turn: int) -> bool:
         """Never: a box in the response is its answer, not a wish to look."""
@@ -130,7 +137,7 @@ class PlainTurn:
 
     def opening(self, sample: Sample, images: Sequence[Image.Image]) -> list[Message]:
         """System message, then the images in order and the question, untouched; choices are not listed."""
-        return [_message("system", _SINGLE_TURN_SYSTEM), _message("user", *images, sample.question)]
+        return [chat_message("system", PLAIN_SYSTEM), chat_message("user", *images, sample.question)]
 
     def follow_up(
         self, sample: Sample, images: Sequence[Image.Image], outcome: CropOutcome, turn: int
@@ -139,17 +146,16 @@ class PlainTurn:
         return None
 
 
-_TEMPLATES: dict[str, type[TwoTurn] | type[SingleTurn] | type[PlainTurn]] = {
-    cls.name: cls for cls in (TwoTurn, SingleTurn, PlainTurn)
-}
-
-
 def load_template(name: str) -> Template:
     """The template of that name; ValueError with the nearest right name when there is none."""
-    if name in _TEMPLATES:
-        return _TEMPLATES[name]()
-    nearest = difflib.get_close_matches(name, _TEMPLATES, n=1, cutoff=0.4)
-    hint = f"did you mean {nearest[0]!r}?" if nearest else f"use one of {', '.join(map(repr, _TEMPLATES))}."
+    from mgpo_core.multi_image import MultiImage, MultiImageTwoTurn  # which stand on this module
+
+    templates = (TwoTurn, SingleTurn, PlainTurn, MultiImage, MultiImageTwoTurn)
+    known: dict[str, type[Template]] = {template.name: template for template in templates}
+    if name in known:
+        return known[name]()
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else f"use one of {', '.join(map(repr, known))}."
     raise ValueError(f"Unknown template {name!r}: {hint}")
 
 
@@ -165,23 +171,25 @@ def message_text(message: Message) -> str:
 
 def assistant_message(text: str) -> Message:
     """What the model said, as a message."""
-    return _message("assistant", text)
+    return chat_message("assistant", text)
 
 
-def _message(role: str, *parts: str | Image.Image) -> Message:
+def chat_message(role: str, *parts: str | Image.Image) -> Message:
+    """A chat message of texts and images in this order."""
     content = [
         {"type": "text", "text": part} if isinstance(part, str) else {"type": "image", "image": part} for part in parts
     ]
     return {"role": role, "content": content}
 
 
-def _sentence(question: str) -> str:
+def sentence(question: str) -> str:
+    """The question with a full stop, if it ends in no mark."""
     question = question.strip()
     return question if question.endswith((".", "?", "!")) else question + "."
 
 
 def _question(sample: Sample) -> str:
-    return f"Question: {_sentence(sample.question)} {_choices(sample.choices)}"
+    return f"Question: {sentence(sample.question)} {_choices(sample.choices)}"
 
 
 def _choices(choices: Sequence[str]) -> str:

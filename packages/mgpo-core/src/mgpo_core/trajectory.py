@@ -13,7 +13,7 @@ from PIL import Image
 
 from mgpo_core.answers import extract_boxed, grade
 from mgpo_core.averages import METRICS, aggregate, mean_interval, wilson_interval
-from mgpo_core.boxes import Box, CoordinateSpace, iou
+from mgpo_core.boxes import Box, CoordinateSpace, Rejection, iou
 from mgpo_core.budget import PixelBudget
 from mgpo_core.errors import SampleError, TokenAlignmentError
 from mgpo_core.sample import ImageSource, load_image
@@ -34,6 +34,9 @@ FINISH_REASONS = ("stop", "length", "cut")
 """Why a response ended: by itself, at the length limit, or cut where the box was complete."""
 
 _FORMAT = 1
+
+RIGHT_IOU = 0.5
+"""From which overlap on a box that is the answer counts as right, as in MIG-Bench's IoU@0.5."""
 _JSON_NAME = "trajectory.json"
 
 
@@ -65,6 +68,8 @@ class Turn:
     "How many tokens of conversation the model had read before it; 0 if not known."
     shown_size: tuple[int, int] | None = None
     "(width, height) of the image shown after this turn."
+    answers: bool = False
+    "Whether its box is the answer, not a wish to look."
 
     @property
     def read_for_box(self) -> bool:
@@ -119,6 +124,8 @@ class Trajectory:
     reward: float | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     done: bool = True
+    answers_with_box: bool = False
+    "Whether the last response is to answer with a box in one of the images, judged by its overlap."
 
     @property
     def originals(self) -> list[Image.Image]:
@@ -132,11 +139,49 @@ class Trajectory:
     @property
     def answer(self) -> str | None:
         r"""Content of the last `\boxed{}` of the last response; None without one, or before the episode's end."""
+        if self.answers_with_box:
+            box = self.answer_box
+            return None if box is None else f"image {box.image + 1}: {[round(value) for value in box.as_tuple()]}"
         return extract_boxed(self.turns[-1].text) if self.done and self.turns else None
 
     @property
+    def answer_box(self) -> Box | None:
+        """The box that was given as the answer, in pixels of its original, unclipped; None when there is none.
+
+        Without a true area, or on an image that there is not, it is no answer; it may reach out of its image.
+        """
+        turn = self.answer_turn
+        if turn is None or turn.box is None or turn.rejection not in (None, Rejection.OUTSIDE.value):
+            return None
+        return self.turn_box(turn)
+
+    @property
+    def answer_image(self) -> int | None:
+        """The image (0-based) that the answer names, whatever its box is; None when it names none that there is."""
+        turn = self.answer_turn
+        if turn is None or turn.box is None or turn.rejection == Rejection.NO_IMAGE:
+            return None
+        return turn.box.image if turn.box.image < len(self.original_sizes) else None
+
+    @property
+    def answer_turn(self) -> Turn | None:
+        """The turn whose box is the answer; None where answers are words, and before the episode's end."""
+        return self.turns[-1] if self.done and self.turns and self.turns[-1].answers else None
+
+    @property
+    def answer_iou(self) -> float:
+        """The best overlap of the answered box with a true one on its image, 0-1; 0 without an answer."""
+        box = self.answer_box
+        return 0.0 if box is None else max((iou(box, true) for true in self.true_boxes), default=0.0)
+
+    @property
     def correct(self) -> bool | None:
-        """Whether the answer is the true one; None when the sample has no answer."""
+        """Whether the answer is the true one; None when the sample has no answer.
+
+        A box is right when it overlaps a true one by an IoU of at least `RIGHT_IOU`.
+        """
+        if self.answers_with_box:
+            return self.answer_iou >= RIGHT_IOU if self.true_boxes else None
         if self.truth is None:
             return None
         return bool(self.done and self.turns and grade(self.turns[-1].text, self.truth, self.choices))
@@ -144,7 +189,7 @@ class Trajectory:
     @property
     def box_turn(self) -> Turn | None:
         """The turn whose box counts: the last one with a valid box, else the last one read for a box."""
-        read = [turn for turn in self.turns if turn.read_for_box]
+        read = [turn for turn in self.turns if turn.read_for_box and not turn.answers]
         valid = [turn for turn in read if turn.rejection is None]
         return valid[-1] if valid else read[-1] if read else None
 
@@ -164,10 +209,13 @@ class Trajectory:
 
     @property
     def hit(self) -> bool | None:
-        """Whether the box contains the centre of a true box; None without a true box or a turn read for one."""
-        if not self.true_boxes or self.box_turn is None:
+        """Whether the box contains the centre of a true box; None without a true box or a turn read for one.
+
+        The box is the answer where the answer is one, else where the model looked.
+        """
+        if not self.true_boxes or (self.box_turn is None and self.answer_turn is None):
             return None
-        box = self.box_original
+        box = self.answer_box if self.answer_turn is not None else self.box_original
         if box is None:
             return False
         return any(box.image == true.image and box.contains(*true.center) for true in self.true_boxes)
@@ -184,8 +232,8 @@ class Trajectory:
     def metrics(self) -> dict[str, float]:
         """The metrics defined for this trajectory; a refused box counts as no hit and no overlap."""
         found: dict[str, float | None] = {"answered_rate": float(self.answer is not None)}
-        if self.truth is not None:
-            found["accuracy"] = float(bool(self.correct))
+        if self.correct is not None:
+            found["accuracy"] = float(self.correct)
         read = [turn for turn in self.turns if turn.read_for_box]
         if read:
             found["valid_box_rate"] = sum(turn.rejection is None for turn in read) / len(read)
@@ -194,6 +242,10 @@ class Trajectory:
                 box = self.box_original
                 found["hit_rate"] = float(bool(self.hit))
                 found["mean_iou"] = max(iou(box, true) for true in self.true_boxes) if box else 0.0
+        if self.answers_with_box and self.true_boxes:
+            found["mean_iou"] = self.answer_iou
+            if len(self.original_sizes) > 1:
+                found["image_accuracy"] = float(self.answer_image in {true.image for true in self.true_boxes})
         return {name: value for name in METRICS if (value := found.get(name)) is not None}
 
     def named_images(self, originals: Sequence[Image.Image] | None = None) -> dict[str, Image.Image]:
@@ -223,7 +275,9 @@ class Trajectory:
         """The trajectory that `to_dict` was called on, given its images by name (decoded, or paths)."""
         if data.get("format") != _FORMAT:
             raise SampleError(f"trajectory has format {data.get('format')!r}, this version reads {_FORMAT}")
-        plain: dict[str, Any] = {name: _tuples(data[name]) if name in _TUPLES else data[name] for name in _PLAIN}
+        plain: dict[str, Any] = {
+            name: _tuples(data[name]) if name in _TUPLES else data[name] for name in _PLAIN if name in data
+        }
         shown: dict[str, Image.Image] = {}
 
         def image_named(name: str) -> Image.Image:
@@ -276,6 +330,7 @@ _PLAIN = (
     "reward",
     "metadata",
     "done",
+    "answers_with_box",
 )
 _TUPLES = ("choices", "original_sizes", "input_sizes")
 

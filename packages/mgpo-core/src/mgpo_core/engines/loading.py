@@ -18,7 +18,7 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def resolve_model(name: str | Path) -> str:
-    """The folder or hub id of `name`; "haystack:base" and "haystack:mgpo" are checkpoints shipped with mgpo-core."""
+    """The folder or hub id of `name`; "haystack:base" and the like are checkpoints shipped with mgpo-core."""
     text = str(name)
     if text.startswith("haystack:"):
         from mgpo_core import haystack

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from functools import partial
@@ -20,6 +20,7 @@ from PIL import Image
 
 from mgpo_core.budget import PixelBudget
 from mgpo_core.errors import SampleError
+from mgpo_core.haystack.multi import make_sets
 from mgpo_core.haystack.world import DIFFICULTY, MARKS, SPLITS, Difficulty, Scene, make_scene, make_scenes
 from mgpo_core.sample import Sample
 
@@ -38,7 +39,7 @@ BASE_WAS_TAUGHT = (
 )
 """What belongs beside any figure that starts from the base checkpoint (docs/haystack.md tells the whole)."""
 
-CHECKPOINTS: tuple[str, ...] = ("base", "mgpo")
+CHECKPOINTS: tuple[str, ...] = ("base", "mgpo", "multi")
 
 
 def make(split: str = "val", n: int = 512, seed: int = 0, images: int = 1, **difficulty: Any) -> list[Sample]:
@@ -73,13 +74,25 @@ def make(split: str = "val", n: int = 512, seed: int = 0, images: int = 1, **dif
     return [_sample_of_several(f"{name}-{i}", *make_scenes(split, seed, i, images, chosen)) for i in range(n)]
 
 
+def make_multi(
+    split: str = "val", n: int = 500, seed: int = 0, images: int = 3, tasks: Sequence[str] | str | None = None
+) -> list[Sample]:
+    """Samples of haystack_multi: `images` canvases, a question, and the true box in one of them (`make_sets`).
+
+    Metadata `task`, `target_image` (0-based) and `label` say what is meant.
+    """
+    return [one.sample() for one in make_sets(split, n, seed, images, tasks)]
+
+
 def sample_of(scene: Scene, id: str = "") -> Sample:
     """The question about a scene's target, with its true box."""
     return _sample(id, scene)
 
 
 def checkpoint(name: str = "base") -> Path:
-    """Folder of a shipped tiny checkpoint: `base` (before RL) or `mgpo` (after); loads with AutoModel/AutoProcessor.
+    """Folder of a shipped tiny checkpoint; loads with AutoModel/AutoProcessor.
+
+    `base` (before RL) and `mgpo` (after) are of one image, `multi` finds objects in several.
 
     Raises `SampleError` when the name is unknown or the files are not installed.
     """
@@ -103,7 +116,7 @@ def _checked(name: str, value: Any) -> Any:
             raise ValueError(f"{name}={value!r}: give a number, 0 or more")
         return float(value)
     # clipped stripes would not cancel in the small picture: the colours leave room for so many grey levels
-    low, high = (0, MAX_AMPLITUDE) if name == "amplitude" else (1, MAX_CANVAS)
+    low, high = (0, MAX_AMPLITUDE) if name == "amplitude" else (int(name != "grid"), MAX_CANVAS)
     if type(value) is not int or not low <= value <= high:
         raise ValueError(f"{name}={value!r}: give a whole number from {low} to {high}")
     return value

@@ -16,6 +16,7 @@ Everything is a pure function of `(split, seed, index, difficulty)`, and of the 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -59,6 +60,8 @@ class Difficulty:
     """Share of scenes in which one other shape has the target's colour."""
     noise: float = 4.0
     """Standard deviation of the grain on the shapes, in grey levels."""
+    grid: int = 0
+    """Centres of shapes are multiples of so many pixels; 0: anywhere."""
 
     def __post_init__(self) -> None:
         if self.canvas % self.seen or self.canvas // self.seen < 4:
@@ -162,7 +165,7 @@ def _scene(rng: np.random.Generator, difficulty: Difficulty) -> Scene:
     count = int(rng.integers(difficulty.objects[0], difficulty.objects[1] + 1))
     while True:
         names = _names(rng, count, twin=rng.random() < difficulty.twins)
-        placed = _place(rng, names, difficulty)
+        placed = place_shapes(rng, names, difficulty)
         if placed is not None:
             return Scene(tuple(placed), difficulty, grain=int(rng.integers(2**31)))
 
@@ -177,14 +180,18 @@ def _names(rng: np.random.Generator, count: int, *, twin: bool) -> list[tuple[st
     return list(zip(colours, shapes, strict=True))
 
 
-def _place(rng: np.random.Generator, names: list[tuple[str, str]], difficulty: Difficulty) -> list[Shape] | None:
-    """Put the objects where they do not touch; None when the dice left no room (the caller rolls again)."""
-    placed: list[Shape] = []
+def place_shapes(
+    rng: np.random.Generator, names: Sequence[tuple[str, str]], difficulty: Difficulty, *, placed: Sequence[Shape] = ()
+) -> list[Shape] | None:
+    """Put the objects where they do not touch, behind those `placed`; None without room (the caller rolls again)."""
+    placed = list(placed)
     for colour, shape in names:
         for _ in range(60):
             size = int(rng.integers(difficulty.size[0], difficulty.size[1] + 1))
             low, high = size / 2 + 16, difficulty.canvas - size / 2 - 16
             x, y = rng.uniform(low, high, size=2)
+            if difficulty.grid:
+                x, y = (difficulty.grid * round(value / difficulty.grid) for value in (x, y))
             if all(math.hypot(x - o.x, y - o.y) > 0.625 * (size + o.size) for o in placed):
                 mark = str(rng.choice(MARKS))
                 placed.append(
