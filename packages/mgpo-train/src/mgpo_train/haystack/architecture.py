@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from itertools import product
 
 import torch
@@ -60,8 +61,14 @@ def protocol_sentences(text: str) -> list[str]:
     return [piece for piece in re.split(r"(?<=[.!?:]) (?=[A-Z])|(?<=\n)", text) if piece]
 
 
-def build_tokenizer(protocol: list[str]) -> PreTrainedTokenizerFast:
-    """A byte-level BPE with Qwen's special tokens, single digits, and each string of `protocol` as one token."""
+def build_tokenizer(
+    protocol: list[str], *, texts: Sequence[str] = (), vocabulary: int = 400
+) -> PreTrainedTokenizerFast:
+    """A byte-level BPE with Qwen's special tokens, single digits, and each string of `protocol` as one token.
+
+    `texts` are learnt from as well as the questions of the world of one image; `vocabulary` is the size without the
+    protocol.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -71,12 +78,12 @@ def build_tokenizer(protocol: list[str]) -> PreTrainedTokenizerFast:
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=400,
+        vocab_size=vocabulary,
         special_tokens=list(SPECIAL_TOKENS),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_vocabulary_texts(), trainer)
+    tokenizer.train_from_iterator([*_vocabulary_texts(), *texts], trainer)
     tokenizer.add_tokens([AddedToken(text, normalized=False, special=False) for text in dict.fromkeys(protocol)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

@@ -8,9 +8,11 @@ this small does not bind the question to the right object within minutes. The he
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -45,6 +47,22 @@ def box_text(box: Box) -> str:
     """A first turn as the base is taught to write it: the paper's fenced JSON."""
     corners = ", ".join(str(int(value)) for value in box.as_tuple())
     return f'```json\n[\n    {{"bbox_2d": [{corners}], "label": "key image area"}}\n]\n```'
+
+
+class Supervised(Protocol):
+    """What the loss needs of a training sequence."""
+
+    @property
+    def ids(self) -> list[int]:
+        """All token ids."""
+
+    @property
+    def features(self) -> list[Tensor]:
+        """The frozen tower's features `(36, D)` of each image, in order."""
+
+    @property
+    def start(self) -> int:
+        """Where the supervised ids start."""
 
 
 @dataclass(frozen=True)
@@ -166,14 +184,14 @@ def train_language(
             "hidden", output[0] if isinstance(output, tuple) else output
         )
     )
-    optimizer = _optimizer([*model.model.language_model.named_parameters(), *pointer.named_parameters()], rate)
+    optimizer = make_optimizer([*model.model.language_model.named_parameters(), *pointer.named_parameters()], rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, steps, warmup=30, floor=0.1))
     recent: deque[dict[str, float]] = deque(maxlen=50)
     result: dict[str, float] = {}
     bar = trange(steps, desc="language", mininterval=5)
     for step in bar:
         if teacher.clean and step >= CLEAN * steps:
-            result = {f"clean/{k}": v for k, v in _means(recent).items()}
+            result = {f"clean/{k}": v for k, v in means(recent).items()}
             teacher.clean = False
         loss, figures = _step_loss(model, teacher, pointer, captured)
         optimizer.zero_grad()
@@ -183,16 +201,18 @@ def train_language(
         schedule.step()
         recent.append(figures)
         if step % 25 == 24:
-            bar.set_postfix({k: f"{v:.3f}" for k, v in _means(recent).items()})
+            bar.set_postfix({k: f"{v:.3f}" for k, v in means(recent).items()})
     hook.remove()
-    return result | {f"noisy/{k}": v for k, v in _means(recent).items()}
+    return result | {f"noisy/{k}": v for k, v in means(recent).items()}
 
 
-def _means(rows: deque[dict[str, float]]) -> dict[str, float]:
+def means(rows: deque[dict[str, float]]) -> dict[str, float]:
+    """The mean of every figure over the rows."""
     return {key: float(np.mean([row[key] for row in rows])) for key in rows[-1]} if rows else {}
 
 
-def _optimizer(named: list[tuple[str, nn.Parameter]], rate: float) -> torch.optim.Optimizer:
+def make_optimizer(named: list[tuple[str, nn.Parameter]], rate: float) -> torch.optim.Optimizer:
+    """AdamW with weight decay on matrices alone."""
     decayed = [p for _, p in named if p.ndim >= 2]
     plain = [p for _, p in named if p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}]
@@ -203,7 +223,7 @@ def _step_loss(
     model: Any, teacher: Teacher, pointer: nn.Linear, captured: dict[str, Tensor]
 ) -> tuple[Tensor, dict[str, float]]:
     boxes = [teacher.box() for _ in range(BATCH["box"])]
-    nll, _ = _nll(model, teacher.tokens, boxes)
+    nll, _ = supervised_nll(model, teacher.tokens, boxes)
     figures = {"box": nll.sum().item() / len(boxes)}
     loss = WEIGHT["box"] * nll.mean()
     scores = pointer(captured["hidden"][range(len(boxes)), [lesson.start - 1 for lesson in boxes]])
@@ -213,17 +233,17 @@ def _step_loss(
         weight = torch.tensor(4.0)
         loss = loss + WEIGHT["pointer"] * F.binary_cross_entropy_with_logits(scores, cells, pos_weight=weight)
     kinds = ["read"] * BATCH["read"] + ["look"] * BATCH["look"]
-    nll, rows = _nll(model, teacher.tokens, [getattr(teacher, kind)() for kind in kinds])
+    nll, rows = supervised_nll(model, teacher.tokens, [getattr(teacher, kind)() for kind in kinds])
     loss = loss + WEIGHT["read"] * nll.mean()
     for kind in ("read", "look"):
         chosen = torch.tensor([kinds[row] == kind for row in rows.tolist()])
         figures[kind] = nll[chosen].sum().item() / BATCH[kind]
-    nll, _ = _nll(model, teacher.tokens, [teacher.two_turn() for _ in range(BATCH["two_turn"])])
+    nll, _ = supervised_nll(model, teacher.tokens, [teacher.two_turn() for _ in range(BATCH["two_turn"])])
     figures["two_turn"] = nll.sum().item() / BATCH["two_turn"]
     return loss + WEIGHT["two_turn"] * nll.mean(), figures
 
 
-def _nll(model: Any, tokens: TurnTokenizer, lessons: list[Lesson]) -> tuple[Tensor, Tensor]:
+def supervised_nll(model: Any, tokens: TurnTokenizer, lessons: Sequence[Supervised]) -> tuple[Tensor, Tensor]:
     """Negative log-likelihood of every supervised token (N,) and its row (N,). Right padded: causal, so no mask."""
     width = max(len(lesson.ids) for lesson in lessons)
     ids = torch.full((len(lessons), width), tokens.pad_id)
@@ -236,8 +256,8 @@ def _nll(model: Any, tokens: TurnTokenizer, lessons: list[Lesson]) -> tuple[Tens
         rows += [row] * (len(lesson.ids) - lesson.start)
         columns += range(lesson.start, len(lesson.ids))
     images = ids == tokens.image_id
-    side = SEEN // (CELL // 2)
-    grid = torch.tensor([(1, side, side)] * sum(len(lesson.features) for lesson in lessons))
+    sides = [2 * math.isqrt(len(feature)) for lesson in lessons for feature in lesson.features]
+    grid = torch.tensor([(1, side, side) for side in sides])
     positions, _ = model.model.get_rope_index(ids, images.int(), image_grid_thw=grid, attention_mask=valid)
     features = torch.cat([feature for lesson in lessons for feature in lesson.features])
     embeds = model.get_input_embeddings()(ids).masked_scatter(images[..., None], features)

@@ -1,0 +1,158 @@
+"""What the checkpoint for several images is taught: to find, name and miss objects in a row of pictures.
+
+Nothing of the five tasks of haystack_multi, and no reasoning: those are the first stage's to teach.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from mgpo_core.annotations import AnnotatedObject
+from mgpo_core.boxes import CoordinateSpace
+from mgpo_core.engines.turn_tokens import TurnTokenizer
+from mgpo_core.haystack.multi import DIFFICULTY, by_colour
+from mgpo_core.haystack.world import COLOURS, SHAPES, Scene
+from mgpo_core.multi_image import MultiImage, answer_text
+from mgpo_core.regions import View
+from mgpo_core.sample import Sample
+
+SEEN = DIFFICULTY["train"].seen
+"""Side of a picture that the model is shown, in pixels."""
+
+MOST_IMAGES = 3
+"""Most pictures of a lesson."""
+ALONE, TOGETHER = 0.15, 0.35
+"""Lessons are of one picture for the first share of the steps, of up to two until the second, and then of two or more:
+the model comes from the world of one."""
+BATCH = {"find": 12, "describe": 16, "look_for": 8, "name": 2}
+"""Sequences a step, by kind of lesson."""
+FIND, DESCRIBE, LOOK_FOR, NAME = (
+    "Find the {}.",
+    "What is in image {}?",
+    "Is there a {} in image {}?",
+    "What is at {} of image {}?",
+)
+
+
+@dataclass(frozen=True)
+class MultiLesson:
+    """One training sequence over several pictures; `target` is what the box in it is of (None: there is none)."""
+
+    ids: list[int]
+    features: list[Tensor]
+    start: int
+    target: AnnotatedObject | None = None
+    before: int = 0
+    """Index of the token before the box's JSON, if there is one: what is to be found is known there."""
+
+
+class MultiTeacher:
+    """Makes lessons of random rows of scenes; `features` (n, 36, D) are the frozen tower's."""
+
+    def __init__(self, scenes: list[Scene], features: Tensor, tokens: TurnTokenizer, rng: np.random.Generator) -> None:
+        self.scenes, self.features, self.tokens, self.rng = scenes, features, tokens, rng
+        self._prompts: dict[tuple[str, int], list[int]] = {}
+        self.images = (1, 1)
+
+    def advance(self, share: float) -> None:
+        """Choose the numbers of pictures for when this share of the steps is over."""
+        self.images = (1, 1) if share < ALONE else (1, 2) if share < TOGETHER else (2, MOST_IMAGES)
+
+    def lessons(self, kind: str) -> list[MultiLesson]:
+        """A step's lessons of one kind."""
+        return [getattr(self, kind)() for _ in range(BATCH[kind])]
+
+    def find(self) -> MultiLesson:
+        """An object by its name, which is in one of the pictures: image and box, as the protocol writes them."""
+        row = self._row()
+        names = [item.label for scene in row.objects for item in scene]
+        once = [item for scene in row.objects for item in scene if names.count(item.label) == 1]
+        target = once[int(self.rng.integers(len(once)))] if once else None
+        if target is None:
+            return self.find()
+        return self._lesson(row, FIND.format(target.label), "", target)
+
+    def describe(self) -> MultiLesson:
+        """All objects of one of the pictures, colour by colour, and then where one of them is.
+
+        What the box is of is named in the response alone: it has to be read there.
+        """
+        row, image = self._row_and_image()
+        here = row.objects[image]
+        target = here[int(self.rng.integers(len(here)))]
+        labels = ", ".join(item.label for item in here)
+        said = f"Image {image + 1}: {labels}.\nThe {target.label} is in image {image + 1}."
+        return self._lesson(row, DESCRIBE.format(image + 1), said, target)
+
+    def look_for(self) -> MultiLesson:
+        """Whether an object is in one of the pictures; it is, as often as not, and then its box follows."""
+        row, image = self._row_and_image()
+        here = {item.label: item for item in row.objects[image]}
+        asked = str(self.rng.choice(list(here))) if self.rng.random() < 0.5 else self._other(list(here))
+        said = asked if asked in here else f"no {asked}"
+        return self._lesson(row, LOOK_FOR.format(asked, image + 1), f"Image {image + 1}: {said}.", here.get(asked))
+
+    def name(self) -> MultiLesson:
+        """What is at a box of one of the pictures."""
+        row, image = self._row_and_image()
+        asked = row.objects[image][int(self.rng.integers(len(row.objects[image])))]
+        question = NAME.format(row.view.numbers(asked.box), image + 1)
+        return self._lesson(row, question, f"Image {image + 1}: {asked.label}.")
+
+    def _other(self, here: list[str]) -> str:
+        """The name of an object that is not there; half of the time it has a colour that is."""
+        while True:
+            colour = str(self.rng.choice(list(COLOURS)))
+            if self.rng.random() < 0.5:
+                colour = str(self.rng.choice(here)).split()[0]
+            label = f"{colour} {self.rng.choice(SHAPES)}"
+            if label not in here:
+                return label
+
+    def _row(self) -> _Row:
+        count = int(self.rng.integers(self.images[0], self.images[1] + 1))
+        chosen = [int(i) for i in self.rng.choice(len(self.scenes), size=count, replace=False)]
+        return _Row([self.scenes[i] for i in chosen], [self.features[i] for i in chosen])
+
+    def _row_and_image(self) -> tuple[_Row, int]:
+        row = self._row()
+        return row, int(self.rng.integers(len(row.scenes)))
+
+    def _lesson(self, row: _Row, question: str, said: str, target: AnnotatedObject | None = None) -> MultiLesson:
+        """Words, and the box of `target` behind them."""
+        prompt = self._prompt(question, len(row.scenes))
+        words = self._encode(said + "\n" if said and target else said)
+        box = [] if target is None else self._encode(answer_text(target.box, target.label, row.view))
+        ids = [*prompt, *words, *box, self.tokens.end_id]
+        return MultiLesson(ids, row.features, len(prompt), target, len(prompt) + len(words) - 1)
+
+    def _encode(self, text: str) -> list[int]:
+        return [int(token) for token in self.tokens.tokenizer.encode(text, add_special_tokens=False)]
+
+    def _prompt(self, question: str, count: int) -> list[int]:
+        """Prompt ids; they depend on the question and the number of pictures alone, all being of one size."""
+        key = (question, count)
+        if key not in self._prompts:
+            pictures = [Image.new("RGB", (SEEN, SEEN))] * count
+            self._prompts[key] = self.tokens.opening(MultiImage().opening(Sample(question, tuple(pictures)), pictures))
+        return self._prompts[key]
+
+
+class _Row:
+    """Scenes side by side."""
+
+    def __init__(self, scenes: list[Scene], features: list[Tensor]) -> None:
+        self.scenes, self.features = scenes, features
+        sizes = [(scene.difficulty.canvas,) * 2 for scene in scenes]
+        self.view = View(CoordinateSpace.ABSOLUTE, [(SEEN, SEEN)] * len(scenes), sizes)
+        self.objects = [
+            [
+                AnnotatedObject(shape.name, replace(shape.box, image=image))
+                for shape in (scene.shapes[place] for place in by_colour(scene.shapes))
+            ]
+            for image, scene in enumerate(scenes)
+        ]
