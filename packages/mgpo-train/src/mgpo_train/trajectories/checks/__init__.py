@@ -1,0 +1,1 @@
+"""The verifier's questions to a trajectory, a module for each kind."""
