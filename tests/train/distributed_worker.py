@@ -26,19 +26,23 @@ BOX = '```json\n[{"bbox_2d": [%d, %d, %d, %d], "label": "key image area"}]\n```'
 GROUP = 4
 
 
-def scripted(engine, episodes):
+def scripted_by(responses):
     """In place of `TransformersEngine.run`: a function of the sample and of the place in its group alone."""
-    tokens = engine.tokenizer
-    for place, episode in enumerate(episodes):
-        dialogue = Dialogue(episode, tokens)
-        for text in responses(episode.sample, place % GROUP):
-            response = dialogue.response(200)
-            for token in [*tokens.tokenizer.encode(text, add_special_tokens=False), tokens.end_id]:
-                if response.push(token, 0.0, tokens.end_id):
-                    break
-            dialogue.commit(response)
-        episode.trajectory.tokens = dialogue.tokens()
-    return [episode.trajectory for episode in episodes]
+
+    def run(engine, episodes):
+        tokens = engine.tokenizer
+        for place, episode in enumerate(episodes):
+            dialogue = Dialogue(episode, tokens)
+            for text in responses(episode.sample, place % GROUP):
+                response = dialogue.response(200)
+                for token in [*tokens.tokenizer.encode(text, add_special_tokens=False), tokens.end_id]:
+                    if response.push(token, 0.0, tokens.end_id):
+                        break
+                dialogue.commit(response)
+            episode.trajectory.tokens = dialogue.tokens()
+        return [episode.trajectory for episode in episodes]
+
+    return run
 
 
 def responses(sample, place):
@@ -93,7 +97,7 @@ def main():
     set_seed(0)
     model, processor = load_policy(config)
     trainer = MGPOTrainer(model, processor, config, samples())
-    TransformersEngine.run = scripted
+    TransformersEngine.run = scripted_by(responses)
     if checkpoint is not None:
         assert is_whole(checkpoint)
         fit_shards(checkpoint, trainer, config)
@@ -104,4 +108,5 @@ def main():
         (out / "log.json").write_text(json.dumps(trainer.state.log_history))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -27,6 +27,7 @@ def load(name: str) -> MGPOConfig:
 
 def test_the_recipes_that_the_documentation_names_are_there() -> None:
     assert {"haystack-mgpo", "haystack-grpo", "haystack-sft", "haystack-mgpo-shuffled", "photos"} <= set(NAMES)
+    assert {"haystack-mirg-sft", "haystack-mirg-rl", "qwen2.5-vl-7b-mirg-sft", "qwen2.5-vl-7b-mirg"} <= set(NAMES)
     assert {f"qwen2.5-vl-7b-{rest}" for rest in ("mgpo", "grpo", "sft", "mgpo-640", "mgpo-lora")} <= set(NAMES)
 
 
@@ -66,7 +67,8 @@ def test_the_evaluation_is_held_out_and_large_enough() -> None:
     assert config.eval_samples is None
 
 
-PAPER = [name for name in NAMES if name.startswith("qwen")]
+MIRG = [name for name in NAMES if name.startswith("qwen") and "mirg" in name]
+PAPER = [name for name in NAMES if name.startswith("qwen") and name not in MIRG]
 
 
 def machine_of(name: str) -> Machine:
@@ -127,6 +129,29 @@ def test_a_full_size_recipe_is_sized_without_the_hub_and_fits_its_machine(name: 
     assert found.time is not None and 1 < found.time.total < 3600
     assert any("hub was not reached" in line for line in found.lines())
     assert any("no tokenizer at hand" in line for line in found.lines())
+
+
+def test_the_stages_of_mirg_follow_each_other_on_the_same_data() -> None:
+    for first, second in (("haystack-mirg-sft", "haystack-mirg-rl"), ("qwen2.5-vl-7b-mirg-sft", "qwen2.5-vl-7b-mirg")):
+        sft, rl = recipe_files.read(recipe_files.find(first)), recipe_files.read(recipe_files.find(second))
+        assert (sft["method"], rl["method"]) == ("sft", "mirg")
+        assert sft["template"] == rl.get("template", "multi_image") == "multi_image"
+        assert rl["model"] == f"outputs/{first}/model"
+        assert sft["eval_data"] == rl["eval_data"] and sft["freeze"] == rl["freeze"]
+        assert set(rl["rewards"]) == {"object", "image", "format"} and len(rl["reward_weights"]) == 3
+
+
+@pytest.mark.parametrize("name", MIRG)
+def test_the_stages_of_mirg_fit_their_machine_with_several_images_a_sample(name: str) -> None:
+    path, data = recipe_files.find(name), "haystack_multi:train?n=64&images=4&solutions=true"
+    options = recipe_files.read(path)
+    given = ["--train_data", data, "--model", "Qwen/Qwen2.5-VL-7B-Instruct"]
+    config, _ = make_config(path, options, given)
+    found = size_run(config, load_data(config).train, machine_of(name))
+    assert found.memory.peak < 0.9 * found.machine.gpu.memory
+    image = 576  # tokens of 672 x 672 pixels
+    assert found.tokens.prompt[2] > 4 * image
+    assert any(line.startswith("it fits") for line in found.lines())
 
 
 def test_without_sharding_the_paper_s_run_would_not_fit() -> None:

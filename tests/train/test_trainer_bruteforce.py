@@ -2,40 +2,94 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
-from mgpo_core import grade, haystack
+from mgpo_core import Sample, grade, haystack
 from mgpo_core.engines.loading import load_model, load_processor
 from mgpo_core.engines.turn_tokens import message_images
 from mgpo_train.config import MGPOConfig
 from mgpo_train.trainer import MGPOTrainer, turn_numbers
 
+RUNS = {
+    # diverse rollouts: refused boxes, turns of several lengths; a one-look answer needs more heat to vary
+    "mgpo": {"method": "mgpo", "temperature": 1.3, "max_completion_length": 24},
+    "grpo": {"method": "grpo", "temperature": 1.7, "max_completion_length": 24},
+    "mirg": {"method": "mirg", "temperature": 1.2, "max_completion_length": 48},
+    "mirg, a crop first": {
+        "method": "mirg", "template": "multi_image_two_turn", "temperature": 1.2, "max_completion_length": 40,
+        "crop_min_side": 8,
+    },
+}  # fmt: skip
+REWARDS, WEIGHTS = ["object", "image", "format", "valid_box"], [1.0, 0.5, 0.1, 0.7]
+"""Where the answer is a box; the checkpoint was never taught to answer after a crop, so the crop has a reward too."""
 
-@pytest.fixture(scope="module", params=["mgpo", "grpo"])
+
+@pytest.fixture(scope="module", params=list(RUNS))
 def step(request, tmp_path_factory):
     """A trainer with one scored batch: 6 samples, 4 rollouts each."""
+    several = request.param.startswith("mirg")
     config = MGPOConfig(
-        output_dir=str(tmp_path_factory.mktemp(request.param)),
-        method=request.param,
+        output_dir=str(tmp_path_factory.mktemp("run")),
+        model="haystack:multi" if several else "haystack:base",
+        rewards=REWARDS if several else None,
+        reward_weights=WEIGHTS if several else None,
         per_device_train_batch_size=24,
         num_generations=4,
-        max_completion_length=24,
-        # diverse rollouts: refused boxes, turns of several lengths; a one-look answer needs more heat to vary
-        temperature=1.3 if request.param == "mgpo" else 1.7,
         max_steps=1,
         max_logprob_gap=0.0,  # a test below adds noise to what the engine recorded
         seed=3,
         report_to="none",
+        **RUNS[request.param],
     )
-    samples = haystack.make("train", n=6, seed=11)
-    model, processor = load_model("haystack:base"), load_processor("haystack:base")
+    samples = haystack.make_multi("train", n=6, seed=11) if several else haystack.make("train", n=6, seed=11)
+    model, processor = load_model(config.model), load_processor(config.model)
     trainer = MGPOTrainer(model, processor, config, samples)
     trainer.current_gradient_accumulation_steps = 1
     trainer.model.train()
     rows = [{"prompt": trainer.train_dataset[i]["prompt"], "sample": i} for i in range(6) for _ in range(4)]
     inputs = trainer._generate_and_score_completions(rows)
     return trainer, inputs
+
+
+def brute_force_reward(texts: list[str], sample: Sample) -> float:
+    """The reward of a trajectory, from its responses and the truth alone."""
+    if sample.answer is not None:
+        return float(grade(texts[-1], sample.answer, sample.choices))
+    cropped = 0.0
+    if len(texts) > 1 and (first := said_box(texts[0])) is not None:
+        image, x1, y1, x2, y2 = first
+        inside = x1 >= 0 and y1 >= 0 and x2 <= 672 and y2 <= 672 and 1 <= image <= len(sample.images)
+        cropped = float(inside and min(x2 - x1, y2 - y1) > 4 * 8)
+    return WEIGHTS[3] * cropped + brute_force_answer(texts[-1], sample)
+
+
+def said_box(text: str) -> tuple[int, float, float, float, float] | None:
+    """Image, and the box in pixels of the original, that a text says in JSON and nothing else."""
+    try:
+        answer = json.loads(text.strip().removeprefix("```json").removesuffix("```"))[0]
+        x1, y1, x2, y2 = (4 * float(number) for number in answer["bbox_2d"])
+        return int(answer["image"]), x1, y1, x2, y2
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
+def brute_force_answer(text: str, sample: Sample) -> float:
+    thought, closed, said = text.rpartition("</think>")
+    if (found := said_box(said)) is None:
+        return 0.0
+    image, x1, y1, x2, y2 = found
+    [true] = sample.boxes
+    object_, right = 0.0, 0.0
+    if image == true.image + 1:
+        right = 1.0
+        common = max(0, min(x2, true.x2) - max(x1, true.x1)) * max(0, min(y2, true.y2) - max(y1, true.y1))
+        object_ = common / ((x2 - x1) * (y2 - y1) + true.area - common) if x2 > x1 and y2 > y1 else 0.0
+    form = closed and thought.startswith("<think>") and thought != "<think>" and x2 > x1 and y2 > y1
+    form = form and 1 <= image <= len(sample.images)
+    return WEIGHTS[0] * object_ + WEIGHTS[1] * right + WEIGHTS[2] * bool(form)
 
 
 def brute_force_logps(trainer: MGPOTrainer, index: int) -> torch.Tensor:
@@ -86,9 +140,9 @@ def test_log_probabilities_loss_and_gradient_equal_brute_force(step):
     old = inputs["sampling_per_token_logps"] + noise  # an older policy, so that ratios differ from one and clip
     inputs = {**inputs, "old_per_token_logps": old}
 
-    answers = [trajectory.turns[-1].text for trajectory in trainer._rollouts.trajectories]
-    truths = [trainer.samples[index // 4] for index in range(len(answers))]
-    rewards = torch.tensor([float(grade(a, t.answer, t.choices)) for a, t in zip(answers, truths, strict=True)])
+    texts = [[turn.text for turn in trajectory.turns] for trajectory in trainer._rollouts.trajectories]
+    truths = [trainer.samples[index // 4] for index in range(len(texts))]
+    rewards = torch.tensor([brute_force_reward(said, truth) for said, truth in zip(texts, truths, strict=True)])
     groups = rewards.view(-1, 4)
     advantages = ((groups - groups.mean(1, keepdim=True)) / (groups.std(1, keepdim=True) + 1e-4)).view(-1)
     expected_loss = torch.zeros(())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from mgpo_core.errors import MGPOError
@@ -13,6 +14,13 @@ from mgpo_train.hardware import GPUS, LAYOUTS, read_machine
 from mgpo_train.options import ConfigError, grouped_fields
 
 FLAGS = ("--resume", "--dry-run", "--dry_run", "--list", "--help", "-h", "--help-all", "--help_all")
+
+COMMANDS = {
+    "build-trajectories": "mgpo_train.trajectories.build",
+    "haystack-base": "mgpo_train.haystack.base",
+    "haystack-multi-base": "mgpo_train.haystack.multi_base",
+}
+"""Commands beside runs, with the modules whose `main` they are."""
 
 MACHINE = {
     "accelerate": "with --dry-run: size for this accelerate configuration (a shipped one by name, or a YAML file)",
@@ -29,7 +37,9 @@ examples:
   mgpo-train photos --train_data my_photos/samples.jsonl --model Qwen/Qwen2.5-VL-3B-Instruct --dry-run
                                                                your own images: check and size the run first
 
+  mgpo-train build-trajectories --help                         reasoning trajectories for several images
   mgpo-train haystack-base --help                              make haystack's base checkpoint anew
+  mgpo-train haystack-multi-base --help                        the same for the checkpoint of several images
 """
 
 
@@ -47,10 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    if arguments and arguments[0] == "haystack-base":
-        from mgpo_train.haystack.base import main as haystack_base
-
-        return haystack_base(arguments[1:])
+    if arguments and arguments[0] in COMMANDS:
+        return int(import_module(COMMANDS[arguments[0]]).main(arguments[1:]))
     flags = {flag.lstrip("-").replace("-", "_") for flag in arguments if flag in FLAGS}
     rest = [argument for argument in arguments if argument not in FLAGS]
     if not arguments or flags & {"help", "h"}:
@@ -112,7 +120,7 @@ def help_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mgpo-train",
         usage="mgpo-train RECIPE_OR_YAML [--option value ...] [--resume | --dry-run]",
-        description="Train a model to look closer before it answers: MGPO, and its GRPO and SFT baselines.",
+        description="Train a model to look closer before it answers: MGPO, its GRPO and SFT baselines, and MIRG-RL.",
         epilog=EXAMPLES,
         formatter_class=_HelpFormatter,
         add_help=False,

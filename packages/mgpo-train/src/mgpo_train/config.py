@@ -17,10 +17,17 @@ from mgpo_core.errors import SampleError
 from mgpo_train.data_spec import parse_columns
 from mgpo_train.episode_options import EpisodeOptions
 from mgpo_train.lora import check_lora
-from mgpo_train.options import METHODS, PARTS, REWARD_CONTROLS, ConfigError, RunOptions, nearest
-from mgpo_train.rewards import REWARDS
+from mgpo_train.options import DEFAULT_REWARDS, METHODS, PARTS, REWARD_CONTROLS, ConfigError, RunOptions, nearest
+from mgpo_train.rewards import OF_BOXES, REWARDS
 
-ONLY_WITH_ROLLOUTS = ("rewards", "reward_weights", "reward_control", "beta")
+ONLY_WITH_ROLLOUTS = (
+    "rewards",
+    "reward_weights",
+    "object_threshold",
+    "difficulty_weighting",
+    "reward_control",
+    "beta",
+)
 """Options that say nothing to supervised fine-tuning."""
 
 
@@ -63,12 +70,17 @@ class MGPOConfig(EpisodeOptions, GRPOConfig):
             raise ConfigError(f"method={self.method!r}: {nearest(str(self.method), METHODS)}")
         if self.template is None:
             self.template = METHODS[self.method]
-        if self.method == "sft" and self.template != "single_turn":
+        template = self.make_template()
+        if self.method == "sft" and template.max_turns > 1:
             raise ConfigError(
                 f"method=sft trains on answers in one turn; template={self.template!r} does not fit: "
                 "leave template out, or use method=mgpo"
             )
-        self.make_template()
+        if self.method == "mirg" and not template.answers_with_box:
+            raise ConfigError(
+                f"method=mirg rewards boxes as answers; template={self.template!r} does not ask for one: "
+                "use multi_image or multi_image_two_turn"
+            )
         if self.use_vllm:
             self._check_vllm()
         if self.use_liger_kernel and find_spec("liger_kernel") is None:
@@ -107,7 +119,9 @@ class MGPOConfig(EpisodeOptions, GRPOConfig):
         defaults = {field.name: field for field in fields(RunOptions)}
         for name in ONLY_WITH_ROLLOUTS:
             field, value = defaults[name], getattr(self, name)
-            if value != (field.default_factory() if callable(field.default_factory) else field.default):
+            plain = field.default_factory() if callable(field.default_factory) else field.default
+            # a recipe may stand on one of a run with rollouts, and the plainest reward says nothing
+            if value != plain and not (name == "rewards" and value == ["accuracy"]):
                 raise ConfigError(
                     f"{name}={value!r} means nothing to method=sft, which has no rollouts: leave it out, "
                     "or use method=mgpo or method=grpo"
@@ -199,15 +213,35 @@ class MGPOConfig(EpisodeOptions, GRPOConfig):
             raise ConfigError(
                 f"reward_control={self.reward_control!r}: {nearest(self.reward_control, REWARD_CONTROLS)}"
             )
+        if self.rewards is None:
+            self.rewards = list(DEFAULT_REWARDS.get(self.method, ["accuracy"]))
         if not self.rewards:
             raise ConfigError("rewards is empty: name at least accuracy")
+        with_box = self.make_template().answers_with_box
         for name in self.rewards:
             if name not in REWARDS:
                 raise ConfigError(f"rewards={name!r}: {nearest(name, REWARDS)}")
+            if name in OF_BOXES and not with_box:
+                raise ConfigError(
+                    f"rewards={name!r} needs a box as the answer: use template=multi_image, or method=mirg"
+                )
+        self._check_overlap(with_box)
         if self.reward_weights is not None and len(self.reward_weights) != len(self.rewards):
             raise ConfigError(
                 f"reward_weights has {len(self.reward_weights)} numbers for {len(self.rewards)} rewards "
                 f"({', '.join(self.rewards)}): give one for each"
+            )
+
+    def _check_overlap(self, with_box: bool) -> None:
+        """Options that judge boxes by their overlap with the true one."""
+        if self.object_threshold is not None:
+            if not 0.0 < self.object_threshold <= 1.0:
+                raise ConfigError(f"object_threshold={self.object_threshold} is an IoU: give a number in 0-1, above 0")
+            if "object" not in (self.rewards or ()):
+                raise ConfigError("object_threshold means nothing without the object reward: add it to rewards")
+        if self.difficulty_weighting and not with_box:
+            raise ConfigError(
+                "difficulty_weighting needs a box as the answer: use template=multi_image, or method=mirg"
             )
 
     def _adapt_to_device(self) -> None:

@@ -9,19 +9,24 @@ from typing import Any
 import numpy as np
 
 from mgpo_train.metrics import HELD_OUT, TASKS
+from mgpo_train.rewards import REWARDS
+
+NOT_REWARDED = " (not rewarded)"
 
 PANELS: dict[str, dict[str, str]] = {
     # title of the panel: metric -> label
     "Accuracy": {
         "accuracy": "rollouts",
+        "image_accuracy": "rollouts: right image",
         "answered_rate": "rollouts: answered",
         HELD_OUT + "accuracy": "held out, greedy",
+        HELD_OUT + "image_accuracy": "right image, held out",
     },
-    "Ratio of valid boxes (not rewarded)": {
+    "Ratio of valid boxes" + NOT_REWARDED: {
         "valid_box_rate": "rollouts",
         HELD_OUT + "valid_box_rate": "held out, greedy",
     },
-    "Where it looked (not rewarded)": {
+    "Where it looked" + NOT_REWARDED: {
         "hit_rate": "hit rate",
         "mean_iou": "mean IoU",
         "crop_area_fraction": "crop area",
@@ -33,12 +38,21 @@ PANELS: dict[str, dict[str, str]] = {
         "reward_std": "standard deviation",
         "frac_zero_advantage_groups": "groups without advantage",
     },
+    "Rewards apart": {f"rewards/{name}/mean": name for name in REWARDS},
     "Response length (tokens)": {"length/turn1": "turn 1", "length/turn2": "turn 2"},
     "Entropy (nats)": {"entropy/turn1": "turn 1", "entropy/turn2": "turn 2"},
     "Log-probability gap to the sampler": {"logprob_gap/turn1": "turn 1", "logprob_gap/turn2": "turn 2"},
     "Loss": {"loss": "loss"},
 }
-SHARES = {"accuracy", "answered_rate", "valid_box_rate", "hit_rate", "reward", "frac_zero_advantage_groups"}
+SHARES = {
+    "accuracy",
+    "image_accuracy",
+    "answered_rate",
+    "valid_box_rate",
+    "hit_rate",
+    "reward",
+    "frac_zero_advantage_groups",
+}
 SHARES |= {"mean_iou", "crop_area_fraction"}
 
 MOST_LINES = 6
@@ -75,8 +89,9 @@ def task_panels(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
 
 def plot_curves(rows: Sequence[Mapping[str, Any]], path: str | Path, *, title: str = "") -> Path | None:
     """Draw the panels that have data into a PNG; None, and no file, when nothing was logged yet."""
+    rewarded = any("rewards/object/mean" in row for row in rows)  # then boxes are, and no panel may say otherwise
     panels = {
-        name: wanted
+        name.removesuffix(NOT_REWARDED) if rewarded else name: wanted
         for name, metrics in (PANELS | task_panels(rows)).items()
         if (wanted := {metric: label for metric, label in metrics.items() if len(series(rows, metric)[0])})
     }

@@ -13,12 +13,14 @@ from typing import Any
 
 from mgpo_core import Sample
 from mgpo_core.errors import SampleError
-from mgpo_train.data_spec import HAYSTACK, DataSpec
+from mgpo_train.data_spec import HAYSTACK, HAYSTACK_MULTI, DataSpec
+from mgpo_train.options import nearest
 from mgpo_train.rows import Columns, RowImage, image_cells, read_row
 
 NAMED_SCHEMAS = ("mme-realworld", "vstar")
 """Schemas that need no naming where they stand in a hub id or path, as in those of the paper's data sets."""
 SHOWN_ERRORS = 5
+MULTI_OPTIONS = ("images", "n", "seed", "solutions", "tasks")
 SPLITS = ("train", "val", "valid", "validation", "dev", "test")
 """What parquet files of a folder may be called by the part of the data that they hold."""
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -67,20 +69,25 @@ def load_samples(
     on_bad_sample: str = "error",
     max_bad_fraction: float = 0.1,
     check_images: str = "quick",
+    answers_with_box: bool = False,
 ) -> SampleSet:
     """Read and check every row of a data set; images are verified (`rows.check_image`), and decoded only when used.
 
+    `answers_with_box` says that true boxes are what is asked for: then every row has some, and need not have an answer.
     Raises SampleError naming row and column at the first bad row, or with `on_bad_sample="skip"` when more than
     `max_bad_fraction` of the rows are bad.
     """
     parsed = DataSpec.parse(spec)
     if parsed.path.startswith(HAYSTACK):
         return _haystack(parsed)
+    if parsed.path.startswith(HAYSTACK_MULTI):
+        return _haystack_multi(parsed)
     if columns:
         parsed = replace(parsed, columns={**columns, **parsed.columns})
     table = _open(parsed)
     schema = parsed.schema or _guess_schema(parsed.path)
-    resolved = Columns.resolve(table.available, schema, parsed.columns, table.source)
+    truth = "boxes" if answers_with_box else "answer"
+    resolved = Columns.resolve(table.available, schema, parsed.columns, table.source, truth=truth)
     samples: list[Sample] = []
     bad: list[str] = []
     for number, (row_name, read) in enumerate(table.rows()):
@@ -88,7 +95,9 @@ def load_samples(
             break
         try:
             row_id, full = f"{number}", check_images == "full"
-            sample = read_row(read(), resolved, name=row_name, folder=table.folder, row_id=row_id, full=full)
+            sample = read_row(
+                read(), resolved, name=row_name, folder=table.folder, row_id=row_id, full=full, truth=truth
+            )
         except SampleError as error:
             if on_bad_sample != "skip":
                 raise SampleError(f"{error} (on_bad_sample=skip would leave bad rows out)") from error
@@ -121,6 +130,23 @@ def _haystack(spec: DataSpec) -> SampleSet:
         return SampleSet(haystack.make(split, spec.n or 512, seed, **spec.options), f"{HAYSTACK}{split} (seed {seed})")
     except (TypeError, ValueError) as error:
         raise SampleError(f"data: {spec.path!r}: {error}") from error
+
+
+def _haystack_multi(spec: DataSpec) -> SampleSet:
+    """Samples over several images; with `solutions=true` each has the solution that the rule-based writer gives it."""
+    from mgpo_core.haystack.multi import make_sets
+    from mgpo_train.trajectories.rule_writer import write_solution
+
+    split, seed, options = spec.path.removeprefix(HAYSTACK_MULTI) or "train", spec.seed or 0, dict(spec.options)
+    solved = options.pop("solutions", False)
+    if not isinstance(solved, bool):
+        raise SampleError(f"data: solutions={solved!r}: write true or false")
+    for name in options:
+        if name not in ("images", "tasks"):
+            raise SampleError(f"data: {name!r} is no option of {spec.path!r}: {nearest(name, MULTI_OPTIONS)}")
+    sets = make_sets(split, spec.n or 500, seed, **options)
+    samples = [one.sample(solution=write_solution(one) if solved else None) for one in sets]
+    return SampleSet(samples, f"{HAYSTACK_MULTI}{split} (seed {seed})")
 
 
 def _open(spec: DataSpec) -> _Table:

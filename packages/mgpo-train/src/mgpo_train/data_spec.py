@@ -11,6 +11,8 @@ from mgpo_core.errors import SampleError
 from mgpo_train.options import nearest
 
 HAYSTACK = "haystack:"
+HAYSTACK_MULTI = "haystack_multi:"
+"""What the paths of made data begin with."""
 TEXTS = ("split", "schema", "images", "name", "columns")
 """Options whose values stay texts, "2024" too."""
 COLUMNS_SYNTAX = "write columns=question=prompt,image=picture (our field = your column)"
@@ -34,7 +36,7 @@ class DataSpec:
     name: str | None = None
     """Configuration of a hub data set."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """haystack only: difficulty, and the number of images."""
+    """haystack only: difficulty, and the number of images; haystack_multi: images, tasks, solutions."""
 
     @classmethod
     def parse(cls, value: str | Mapping[str, Any]) -> DataSpec:
@@ -48,7 +50,7 @@ class DataSpec:
         if not given.get("path"):
             raise SampleError(f"data: {value!r} names no path: give a file, a folder, a hub id or haystack:train")
         path = given["path"] = str(given["path"])
-        made = path.startswith(HAYSTACK)
+        made = is_made(path)
         known = {f.name for f in fields(cls)} - ({"options", "images"} if made else {"options"})
         extra = {k: given.pop(k) for k in list(given) if k not in known}
         if extra and not made:
@@ -68,9 +70,9 @@ class DataSpec:
         for name in ("split", "schema", "images", "name"):
             if not isinstance(getattr(self, name), str | None):
                 raise SampleError(f"data: {name}={getattr(self, name)!r} of {self.path!r}: give a text")
-        if self.path.startswith(HAYSTACK):
+        if is_made(self.path):
             self.refuse("its samples are made, not read", "columns", "schema", "name")
-            self.refuse(f"write {HAYSTACK}{self.split}", "split")
+            self.refuse(f"write {self.path.partition(':')[0]}:{self.split}", "split")
             if "seen" in self.options:
                 raise SampleError(
                     f"data: 'seen' of {self.path!r} is fixed: the marks vanish only in pictures of the checkpoints' "
@@ -86,13 +88,18 @@ class DataSpec:
                 raise SampleError(f"data: {name!r} is no option of {self.path!r}: {why}")
 
 
+def is_made(path: str) -> bool:
+    """Whether the samples of a path are made instead of read."""
+    return path.startswith((HAYSTACK, HAYSTACK_MULTI))
+
+
 def _given(value: str | Mapping[str, Any]) -> dict[str, Any]:
     """The options as given, null ones left out."""
     if not isinstance(value, str):
         return {k: v for k, v in value.items() if v is not None}
     path, _, query = value.partition("?")
     # of haystack `images` is a number: how many
-    texts = [name for name in TEXTS if name != "images"] if path.startswith(HAYSTACK) else TEXTS
+    texts = [name for name in TEXTS if name != "images"] if is_made(path) else TEXTS
     given = {k: v if k in texts else _scalar(v) for k, v in parse_qsl(query, keep_blank_values=True)}
     return {**given, "path": path}
 

@@ -114,7 +114,7 @@ class LMMSTasks:
             config=policy.config,
             settings=config.episode_settings,
             pretrained=config.model,
-            mode="direct" if config.template == "single_turn" else "two_turn",
+            mode="two_turn" if config.make_template().max_turns > 1 else "direct",
             batch_size=config.per_device_eval_batch_size,
             pictures=0,
         )

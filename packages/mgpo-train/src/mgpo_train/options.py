@@ -11,8 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-METHODS: dict[str, str] = {"mgpo": "two_turn", "grpo": "single_turn", "sft": "single_turn"}
+METHODS: dict[str, str] = {"mgpo": "two_turn", "grpo": "single_turn", "sft": "single_turn", "mirg": "multi_image"}
 """Each training method with the template that it uses unless told otherwise."""
+
+DEFAULT_REWARDS: dict[str, list[str]] = {"mirg": ["object", "image", "format"]}
+"""The rewards of a method, where they are not `accuracy` alone."""
 
 PARTS = ("vision", "merger", "language")
 """The parts of a model that `freeze` can name."""
@@ -46,8 +49,15 @@ class RunOptions:
     """What this project adds to, or sets differently from, TRL's and transformers' options."""
 
     # Method
-    method: str = _option("mgpo", "mgpo (two turns, reward), grpo (one look, reward) or sft (one look, answers).")
-    template: str | None = _option(None, "Conversation: two_turn or single_turn. Default: the method's own.")
+    method: str = _option(
+        "mgpo",
+        "mgpo (two turns, reward), grpo (one look, reward), sft (one look, answers or trajectories) or mirg (several "
+        "images, rewards for image and box).",
+    )
+    template: str | None = _option(
+        None,
+        "Conversation: two_turn, single_turn, multi_image or multi_image_two_turn. Default: the method's own.",
+    )
     strict_boxes: bool | None = _option(
         None,
         "Accept only the paper's exact box block, nothing that merely resembles it. Default: the model's mgpo.json, "
@@ -78,7 +88,9 @@ class RunOptions:
     max_bad_fraction: float = _option(0.1, "With on_bad_sample=skip, stop when a larger share of the rows is bad.")
 
     # Model and picture budget
-    model: str = _option("haystack:base", "Folder, hub id, or haystack:base / haystack:mgpo (the tiny checkpoints).")
+    model: str = _option(
+        "haystack:base", "Folder, hub id, or haystack:base / haystack:mgpo / haystack:multi (tiny checkpoints)."
+    )
     dtype: str = _option("float32", "Type of the weights: float32 (bf16 autocast on a GPU) or bfloat16 (less memory).")
     attn_implementation: str | None = _option(None, "Attention kernel: sdpa, eager, flash_attention_2. Default: best.")
     freeze: list[str] = _option([], "Parts that stay as they are: any of vision, merger, language.")
@@ -148,10 +160,18 @@ class RunOptions:
     )
 
     # Reward
-    rewards: list[str] = _option(
-        ["accuracy"], "Rewards to add up; the paper's is accuracy alone. Also: format, valid_box."
+    rewards: list[str] | None = _option(
+        None,
+        "Rewards to add up, of accuracy, format, valid_box, and for boxes as answers object, image. Default: accuracy; "
+        "mirg: object image format.",
     )
     reward_weights: list[float] | None = _option(None, "One weight for each reward. Default: 1.")
+    object_threshold: float | None = _option(
+        None, "Object reward: 1 from this IoU on, else 0. Default: the IoU itself."
+    )
+    difficulty_weighting: bool = _option(
+        False, "Boxes as answers: advantages count exp(1 - mean IoU of their group) times (UniVG-R1)."
+    )
     reward_control: str = _option(
         "none", "shuffle: deal the rewards out at random over the batch, to show that they matter."
     )

@@ -1,22 +1,36 @@
-"""Rewards: numbers for whole trajectories. The paper's is `accuracy` alone; no box is ever compared with the truth."""
+"""Rewards: numbers for whole trajectories.
+
+MGPO's is `accuracy` alone; no box is ever compared with the truth. Where the answer itself is a box in one of several
+images (MIRG-RL, arXiv 2509.21788), `object` and `image` judge it. That paper's formulas are not published: these are a
+reconstruction.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
+from mgpo_core.multi_image import has_reasoning
 from mgpo_core.trajectory import Trajectory
+
+Reward = Callable[[Trajectory], float]
 
 
 def accuracy_reward(trajectory: Trajectory) -> float:
-    r"""1 if the last `\boxed{}` of the last response is the right answer, else 0 (the paper's reward)."""
+    r"""1 if the answer is right, else 0: the last `\boxed{}` of the last response, or a box with an IoU of 0.5."""
     return float(bool(trajectory.correct))
 
 
 def format_reward(trajectory: Trajectory) -> float:
-    r"""1 if the episode ended with an answer in `\boxed{}`, right or wrong, else 0."""
-    return float(trajectory.answer is not None)
+    r"""1 if the episode ended with an answer in its form, right or wrong, else 0.
+
+    The form is `\boxed{}`, or, where the answer is a box, a reasoning block and then an image and a box.
+    """
+    if not trajectory.answers_with_box:
+        return float(trajectory.answer is not None)
+    return float(trajectory.answer_box is not None and has_reasoning(trajectory.turns[-1].text))
 
 
 def valid_box_reward(trajectory: Trajectory) -> float:
@@ -24,11 +38,48 @@ def valid_box_reward(trajectory: Trajectory) -> float:
     return float(bool(trajectory.turns) and trajectory.turns[0].box_original is not None)
 
 
-REWARDS: dict[str, Callable[[Trajectory], float]] = {
+def object_reward(trajectory: Trajectory, *, threshold: float | None = None) -> float:
+    """The answered box's IoU with the true one, 0-1; 0 on a wrong image. With `threshold`: 1 from there on, else 0."""
+    overlap = trajectory.answer_iou
+    return overlap if threshold is None else float(overlap >= threshold)
+
+
+def image_reward(trajectory: Trajectory) -> float:
+    """1 if the answer names the image that a true box lies on, else 0."""
+    return float(trajectory.answer_image in {true.image for true in trajectory.true_boxes})
+
+
+REWARDS: dict[str, Reward] = {
     "accuracy": accuracy_reward,
     "format": format_reward,
     "valid_box": valid_box_reward,
+    "object": object_reward,
+    "image": image_reward,
 }
+OF_BOXES = ("object", "image")
+"""Rewards that need a template whose answer is a box, and true boxes."""
+
+
+def make_rewards(names: Sequence[str], *, threshold: float | None = None) -> dict[str, Reward]:
+    """The named rewards; `threshold` is that of the object reward (None: the IoU itself)."""
+    chosen = {name: REWARDS[name] for name in names}
+    return chosen | {name: partial(object_reward, threshold=threshold) for name in names if name == "object"}
+
+
+def check_rewardable(trajectory: Trajectory) -> None:
+    """Raise ValueError, naming the sample, when there is nothing to compare its answer with."""
+    if trajectory.correct is None:
+        missing = "true box" if trajectory.answers_with_box else "answer"
+        raise ValueError(f"sample {trajectory.sample_id!r} has no {missing}: it cannot be rewarded")
+
+
+def difficulty_weights(overlaps: Sequence[float], group_size: int) -> np.ndarray:
+    """(B,) how much each rollout's advantage counts: exp(1 - mean IoU of its group), in 1..e (UniVG-R1).
+
+    `overlaps` (B,) are the IoUs of the answers; the members of a group lie next to each other.
+    """
+    means = np.asarray(overlaps, dtype=np.float64).reshape(-1, group_size).mean(axis=1)
+    return np.repeat(np.exp(1.0 - means), group_size)
 
 
 def shuffle_rewards(rewards: np.ndarray, seed: int, step: int) -> np.ndarray:

@@ -19,10 +19,11 @@ from mgpo_core.answers import choice_letter, resolve_choice
 from mgpo_core.errors import ImageError, SampleError
 from mgpo_core.pillow_limit import pillow_limit_lifted
 from mgpo_core.questions import split_question, without_letters
+from mgpo_core.regions import Solution
 from mgpo_core.sample import MAX_PIXELS, load_image
 from mgpo_train.options import nearest
 
-FIELDS = ("question", "image", "images", "choices", "answer", "boxes", "id")
+FIELDS = ("question", "image", "images", "choices", "answer", "boxes", "id", "regions", "solution")
 
 SCHEMAS: dict[str, dict[str, tuple[str, ...]]] = {
     # for each of our fields the columns that may hold it, first found wins; a dot steps into a nested column
@@ -57,8 +58,19 @@ class Columns:
     of: Mapping[str, str]
 
     @classmethod
-    def resolve(cls, available: Sequence[str], schema: str, mapping: Mapping[str, str], source: str) -> Columns:
-        """Match fields with columns; raises SampleError when a needed one is missing or a mapped one does not exist."""
+    def resolve(
+        cls,
+        available: Sequence[str],
+        schema: str,
+        mapping: Mapping[str, str],
+        source: str,
+        *,
+        truth: str = "answer",
+    ) -> Columns:
+        """Match fields with columns; raises SampleError when a needed one is missing or a mapped one does not exist.
+
+        `truth` is the field that rewards compare with: `answer`, or `boxes` where the answer is a box.
+        """
         if schema not in SCHEMAS:
             raise SampleError(f"{source}: schema={schema!r}: {nearest(schema, SCHEMAS)}")
         unknown = [name for name in mapping if name not in FIELDS]
@@ -77,9 +89,9 @@ class Columns:
                 )
             if column is not None:
                 found[name] = column
-        for name, message in (("question", "question"), ("answer", "answer")):
+        for name in ("question", truth):
             if name not in found:
-                raise SampleError(_missing(source, message, available))
+                raise SampleError(_missing(source, name, available))
         if "image" not in found and "images" not in found:
             raise SampleError(_missing(source, "image", available))
         return cls(found)
@@ -116,11 +128,18 @@ class RowImage:
 
 
 def read_row(
-    row: Mapping[str, Any], columns: Columns, *, name: str, folder: Path | None, row_id: str, full: bool = False
+    row: Mapping[str, Any],
+    columns: Columns,
+    *,
+    name: str,
+    folder: Path | None,
+    row_id: str,
+    full: bool = False,
+    truth: str = "answer",
 ) -> Sample:
     """Check every field of a row and build its sample; paths are relative to `folder`; raises SampleError.
 
-    Pictures are checked by `check_image`, which decodes them all when `full`.
+    Pictures are checked by `check_image`, which decodes them all when `full`. `truth`: as in `Columns.resolve`.
     """
     question = columns.get(row, "question")
     if not isinstance(question, str) or not question.strip():
@@ -128,18 +147,23 @@ def read_row(
     choices = _choices(columns.get(row, "choices"), name, columns)
     if columns.of.get("choices") == columns.of["question"]:
         question = split_question(question)[0]
-    answer = _answer(columns.get(row, "answer"), choices, name, columns)
+    answer = _answer(columns.get(row, "answer"), choices, name, columns, optional=truth != "answer")
     field, images = _images(row, columns, name, folder)
     sizes = [_verify(source, name, columns, field, full=full) for source in images]
     used = {column.split(".")[0] for column in columns.of.values()}
     extra = {k: v for k, v in row.items() if k not in used and isinstance(v, str | int | float | bool) and k != "bytes"}
     identity = columns.get(row, "id")
+    boxes = _boxes(columns.get(row, "boxes"), sizes, name, columns)
+    if truth == "boxes" and not boxes:
+        raise _bad(name, columns, "boxes", "holds no true box: the answer is to be one")
     return Sample(
         question=question.replace("<image>", "").strip(),
         images=tuple(images),
         answer=answer,
         choices=choices,
-        boxes=_boxes(columns.get(row, "boxes"), sizes, name, columns),
+        boxes=boxes,
+        regions=_boxes(columns.get(row, "regions"), sizes, name, columns, "regions"),
+        solution=_solution(columns.get(row, "solution"), sizes, name, columns),
         id=row_id if identity is None else str(identity),
         metadata=extra,
     )
@@ -245,7 +269,9 @@ def _choices(value: Any, name: str, columns: Columns) -> tuple[str, ...]:
     return texts
 
 
-def _answer(value: Any, choices: tuple[str, ...], name: str, columns: Columns) -> str:
+def _answer(value: Any, choices: tuple[str, ...], name: str, columns: Columns, *, optional: bool = False) -> str | None:
+    if value is None and optional:
+        return None
     if isinstance(value, bool) or not isinstance(value, str | int | float) or not str(value).strip():
         raise _bad(name, columns, "answer", f"is {_show(value)}: give a text or a number")
     answer = str(value).strip()
@@ -258,7 +284,9 @@ def _answer(value: Any, choices: tuple[str, ...], name: str, columns: Columns) -
     return choice_letter(index)
 
 
-def _boxes(value: Any, sizes: Sequence[tuple[int, int]], name: str, columns: Columns) -> tuple[Box, ...]:
+def _boxes(
+    value: Any, sizes: Sequence[tuple[int, int]], name: str, columns: Columns, field: str = "boxes"
+) -> tuple[Box, ...]:
     if value is None or (isinstance(value, list | tuple) and not value):
         return ()
     if isinstance(value, list | tuple) and len(value) == 4 and all(isinstance(v, int | float) for v in value):
@@ -270,17 +298,33 @@ def _boxes(value: Any, sizes: Sequence[tuple[int, int]], name: str, columns: Col
         if not (
             isinstance(numbers, list | tuple) and len(numbers) == 4 and all(isinstance(v, int | float) for v in numbers)
         ):
-            raise _bad(name, columns, "boxes", f"holds {_show(entry)}: give [x1, y1, x2, y2] in pixels of the original")
+            raise _bad(name, columns, field, f"holds {_show(entry)}: give [x1, y1, x2, y2] in pixels of the original")
         if not isinstance(image, int) or not 0 <= image < len(sizes):
-            raise _bad(name, columns, "boxes", f"names image {image!r} of {len(sizes)} (counted from 0)")
+            raise _bad(name, columns, field, f"names image {image!r} of {len(sizes)} (counted from 0)")
         x1, y1, x2, y2 = map(float, numbers)
         width, height = sizes[image]
         if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
             raise _bad(
-                name, columns, "boxes", f"holds {_show(entry)}, which does not lie in the {width}x{height} original"
+                name, columns, field, f"holds {_show(entry)}, which does not lie in the {width}x{height} original"
             )
         boxes.append(Box(x1, y1, x2, y2, image))
     return tuple(boxes)
+
+
+def _solution(value: Any, sizes: Sequence[tuple[int, int]], name: str, columns: Columns) -> Solution | None:
+    """What `mgpo-train build-trajectories` writes: reasoning, regions, box and label."""
+    if value is None:
+        return None
+    if not isinstance(value, Mapping) or not isinstance(value.get("reasoning"), str):
+        raise _bad(name, columns, "solution", f"is {_show(value)}: give reasoning, regions, box and label")
+    boxes = _boxes(value.get("box") and [value["box"]], sizes, name, columns, "solution")
+    if not boxes:
+        raise _bad(name, columns, "solution", f"is {_show(value)}: it has no box")
+    regions = _boxes(value.get("regions"), sizes, name, columns, "solution")
+    try:
+        return Solution(value["reasoning"], boxes[0], str(value.get("label") or ""), regions)
+    except SampleError as error:
+        raise _bad(name, columns, "solution", f"cannot be: {error}") from error
 
 
 def _bad(name: str, columns: Columns, field: str, message: str) -> SampleError:

@@ -76,6 +76,7 @@ def load_data(config: MGPOConfig, unreachable: Callable[[DataSpec], SampleSet | 
                 on_bad_sample=config.on_bad_sample,
                 max_bad_fraction=config.max_bad_fraction,
                 check_images=config.check_images,
+                answers_with_box=config.make_template().answers_with_box,
             )
         except UnreachableDataError as error:
             assumed = None if unreachable is None else unreachable(error.spec)
@@ -225,9 +226,12 @@ def _best(out: Path) -> dict[str, Any]:
 
 
 def _summary(config: MGPOConfig, log: MetricsLog, data: Data, scores: Mapping[str, Any]) -> dict[str, Any]:
+    weights = config.reward_weights or [1.0] * len(config.rewards or ())
     return {
         "method": config.method,
         "template": config.template,
+        "answers_with_box": config.make_template().answers_with_box,
+        "rewards": None if config.method == "sft" else dict(zip(config.rewards or (), weights, strict=True)),
         "reward_control": config.reward_control,
         "model": config.model,
         **timing(log.rows()),

@@ -1,7 +1,8 @@
-"""Supervised fine-tuning on the answers: the paper's SFT baseline, on the same samples and pixel budget as RL.
+"""Supervised fine-tuning: the paper's SFT baseline on answers, and MIRG-RL's first stage on reasoning trajectories.
 
-One turn (`SingleTurn`): the downsized picture and the question, then `\\boxed{answer}`. The loss covers the response's
-tokens alone. Stands on `trl.SFTTrainer` with our collator, so that template and image handling are the engines' own.
+One turn (`SingleTurn`): the downsized picture and the question, then `\\boxed{answer}`; or (`MultiImage`) several
+pictures, then the sample's solution. The loss covers the response's tokens alone. Stands on `trl.SFTTrainer` with our
+collator, so that template and image handling are the engines' own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from trl import SFTConfig, SFTTrainer
 from mgpo_core import Episode, Sample
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.errors import SampleError
+from mgpo_core.multi_image import solution_text
 from mgpo_core.templates import message_images
 from mgpo_train.checkpoint import ResumesWeights
 from mgpo_train.config import MGPOConfig
@@ -26,10 +28,23 @@ from mgpo_train.lora import lora_config
 _IGNORED = -100
 
 
-def answer_text(sample: Sample) -> str:
-    r"""The response that is taught: the boxed answer and nothing else. Raises SampleError when there is none."""
-    if sample.answer is None:
+def check_teachable(sample: Sample, *, with_box: bool) -> None:
+    """Raise SampleError when the sample lacks what is taught: a solution where the answer is a box, else an answer."""
+    if with_box and sample.solution is None:
+        raise SampleError(
+            f"sample {sample.id!r} has no solution to teach: write some with `mgpo-train build-trajectories` "
+            "(haystack_multi: add solutions=true)"
+        )
+    if not with_box and sample.answer is None:
         raise SampleError(f"sample {sample.id!r} has no answer to teach: add one, or leave the row out")
+
+
+def response_text(episode: Episode) -> str:
+    r"""The response that is taught: the sample's solution where the answer is a box, else `\boxed{answer}` alone."""
+    sample = episode.sample
+    check_teachable(sample, with_box=episode.template.answers_with_box)
+    if episode.template.answers_with_box and sample.solution is not None:
+        return solution_text(sample.solution, episode.view)
     return f"\\boxed{{{sample.answer}}}"
 
 
@@ -43,10 +58,12 @@ class AnswerCollator:
         sequences, labels, images = [], [], []
         for row in rows:
             sample = self.samples[row["sample"]]
-            episode = Episode(sample, template=self.config.make_template(), budget=self.config.budget)
+            episode = Episode(
+                sample, template=self.config.make_template(), budget=self.config.budget, space=self.config.space
+            )
             messages = episode.messages
             prompt = self.tokens.opening(messages, name=sample.id)
-            response = self.tokens.tokenizer.encode(answer_text(sample), add_special_tokens=False)
+            response = self.tokens.tokenizer.encode(response_text(episode), add_special_tokens=False)
             response = [*response, self.tokens.end_id]
             self.tokens.check(prompt + response, message_images(messages), name=sample.id)
             sequences.append(prompt + response)
@@ -72,6 +89,9 @@ class AnswerTrainer(ResumesWeights, SFTTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # Qwen's classes say that their own loss takes no number of tokens; TRL computes it and does. Without the number
+        # it would be a mean of the means of processes and passes, in which tokens of short responses weigh more.
+        self.model_accepts_loss_kwargs = True
         DummyImage(self.model)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
@@ -80,8 +100,9 @@ class AnswerTrainer(ResumesWeights, SFTTrainer):
 
 def make_trainer(model: Any, processor: Any, config: MGPOConfig, samples: Sequence[Sample]) -> SFTTrainer:
     """An `SFTTrainer` over the samples with the run's training arguments; SampleError when one has no answer."""
-    for sample in samples:
-        answer_text(sample)  # a missing answer is told before training starts
+    with_box = config.make_template().answers_with_box
+    for sample in samples:  # what is missing is told before training starts
+        check_teachable(sample, with_box=with_box)
     tokens = TurnTokenizer(processor)
     indices = Dataset.from_dict({"input_ids": [[0]] * len(samples), "sample": list(range(len(samples)))})
     trainer = AnswerTrainer(

@@ -11,17 +11,22 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from mgpo_core.trajectory import RIGHT_IOU
 from mgpo_train.metrics import TIMING
 
 PACKAGES = ("mgpo-core", "mgpo-train", "torch", "transformers", "trl", "accelerate", "datasets", "pillow", "numpy")
 COLUMNS = {
     "accuracy": "accuracy",
+    "image_accuracy": "right image",
     "hit_rate": "hit rate",
     "valid_box_rate": "valid boxes",
     "mean_iou": "mean IoU",
     "answered_rate": "answered",
 }
-"""Metrics in the printed table with their headings."""
+"""Metrics in the printed table with their headings; where the answer is a box, its accuracy is by overlap."""
+
+BY_OVERLAP = {"accuracy": f"IoU >= {RIGHT_IOU}"}
+"""Headings where the answer is a box."""
 
 EVALUATIONS = {
     "before": "before, T=1",
@@ -58,7 +63,8 @@ def table_rows(summary: Mapping[str, Any]) -> list[list[str]]:
     """The before/after table as texts, headings first; a score is followed by its 95% interval."""
     shown = [(key, label) for prefix in ("", "ood_") for key, label in _evaluations(prefix) if key in summary]
     names = [name for name in COLUMNS if any(name in summary[key] for key, _ in shown)]
-    rows = [["", *(COLUMNS[name] for name in names), "n"]]
+    headings = COLUMNS | BY_OVERLAP if summary.get("answers_with_box") else COLUMNS
+    rows = [["", *(headings[name] for name in names), "n"]]
     for key, label in shown:
         scores = summary[key]
         rows.append([label, *(_score(scores, name) for name in names), str(scores.get("n", ""))])

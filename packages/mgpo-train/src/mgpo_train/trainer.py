@@ -38,7 +38,7 @@ from mgpo_train.dynamic_sampling import flat_groups, fresh_samples
 from mgpo_train.logprob_gap import DEFAULT_LIMITS, GapAlarm, gaps_by_turn, turn_numbers
 from mgpo_train.metrics import MetricsLog, step_metrics
 from mgpo_train.phases import PhaseClock
-from mgpo_train.rewards import REWARDS, shuffle_rewards
+from mgpo_train.rewards import Reward, check_rewardable, difficulty_weights, make_rewards, shuffle_rewards
 from mgpo_train.rollout import Rollouts, collect, make_episodes, without_overlong
 from mgpo_train.transformers_rollouts import TransformersRollouts
 from mgpo_train.trl_grpo import GRPOTrainer
@@ -69,12 +69,13 @@ class MGPOTrainer(ResumesWeights, GRPOTrainer):
         self.metrics_log = metrics_log
         self.run_config = args
         self.tokens = TurnTokenizer(processor)
+        self.rewards = make_rewards(args.rewards or (), threshold=args.object_threshold)
         with _vllm_of(args):
             super().__init__(
                 model=model,
                 args=args,
                 processing_class=processor,
-                reward_funcs=[_reward_function(name) for name in args.rewards],
+                reward_funcs=[_reward_function(name, reward) for name, reward in self.rewards.items()],
                 train_dataset=_index_dataset(self.samples),
                 **kwargs,
             )
@@ -103,6 +104,8 @@ class MGPOTrainer(ResumesWeights, GRPOTrainer):
             output = super()._generate_and_score_completions(inputs)
         assert self._rollouts is not None
         _check_features(output, self._rollouts, self.tokens)
+        if self.args.difficulty_weighting and self.model.training:
+            self._weight_by_difficulty(output, self._rollouts.trajectories)
         if self.args.bf16 and "pixel_values" in output:
             output["pixel_values"] = output["pixel_values"].bfloat16()  # as autocast would, at half the memory
         return output
@@ -178,9 +181,18 @@ class MGPOTrainer(ResumesWeights, GRPOTrainer):
         self._metrics["train"]["dynamic_sampling/flat_groups_left"].append(len(flat))
         return trajectories
 
+    def _weight_by_difficulty(self, output: dict[str, Any], trajectories: list[Trajectory]) -> None:
+        """Scale this process's advantages (B,) by how poorly their whole group, on all processes, overlaps."""
+        overlaps = gather_object([trajectory.answer_iou for trajectory in trajectories])
+        weights = difficulty_weights(overlaps, self.num_generations)
+        self._metrics["train"]["difficulty_weight"].append(float(weights.mean()))
+        first = self.accelerator.process_index * len(trajectories)
+        mine = torch.from_numpy(weights[first : first + len(trajectories)])
+        output["advantages"] = output["advantages"] * mine.to(output["advantages"])
+
     def _reward_of(self, trajectory: Trajectory) -> float:
         weights = self.reward_weights.tolist()
-        return sum(w * REWARDS[name](trajectory) for name, w in zip(self.args.rewards, weights, strict=True))
+        return sum(w * reward(trajectory) for reward, w in zip(self.rewards.values(), weights, strict=True))
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
@@ -322,15 +334,14 @@ def _crop_tool() -> None:
     """Stands in `self.tools`; never called."""
 
 
-def _reward_function(name: str) -> Any:
-    def reward(trajectory: list[Trajectory], **kwargs: Any) -> list[float]:
+def _reward_function(name: str, reward: Reward) -> Any:
+    def rewards(trajectory: list[Trajectory], **kwargs: Any) -> list[float]:
         for one in trajectory:
-            if one.truth is None:
-                raise ValueError(f"sample {one.sample_id!r} has no answer: it cannot be rewarded")
-        return [REWARDS[name](one) for one in trajectory]
+            check_rewardable(one)
+        return [reward(one) for one in trajectory]
 
-    reward.__name__ = name
-    return reward
+    rewards.__name__ = name
+    return rewards
 
 
 def _index_dataset(samples: Sequence[Sample]) -> Dataset:

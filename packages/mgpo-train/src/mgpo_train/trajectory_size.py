@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from PIL import Image
+
 from mgpo_core import Sample
+from mgpo_core.boxes import Rejection
+from mgpo_core.cropping import CropOutcome
 from mgpo_core.engines.loading import load_processor
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.episode import Episode
 from mgpo_core.errors import EngineError
-from mgpo_core.templates import message_images, message_text
+from mgpo_core.templates import Template, message_images, message_text
 from mgpo_train.config import MGPOConfig
 from mgpo_train.rows import check_image
 
@@ -25,6 +29,9 @@ FIXED_FOLLOW_UP = 200
 
 ANSWER = 32
 """Tokens of a taught answer: the boxed letter or a few words, and the end of the turn."""
+
+FIXED_ANSWER = 96
+"""Tokens around a taught reasoning: its marks, and image, box and label in JSON."""
 
 Spread = tuple[int, int, int]
 """Fewest, median and most."""
@@ -63,16 +70,31 @@ def measure_trajectories(config: MGPOConfig, samples: Sequence[Sample]) -> Traje
     count, opening, note = _counters(config)
     images = [config.budget.tokens(*image_size(sample, i)) for sample in probed for i in range(len(sample.images))]
     prompts = [opening(sample) for sample in _longest(probed, config)]
-    turns = config.make_template().max_turns
-    follow_up = 0
+    template = config.make_template()
+    turns, follow_up = template.max_turns, 0
     if turns > 1:
         text = max(count("\n".join([sample.question, *sample.choices])) for sample in probed)
-        follow_up = config.budget.max_pixels // config.budget.factor**2 + FIXED_FOLLOW_UP + text
-    limit = ANSWER if config.method == "sft" else config.max_completion_length or 0
+        follow_up = _pictures_again(template, probed, config) + FIXED_FOLLOW_UP + text
+    limit = _taught(probed, count) if config.method == "sft" else config.max_completion_length or 0
     longest = max(prompts) + turns * limit + (turns - 1) * follow_up
     if config.use_vllm and config.vllm_max_model_length:
         longest = min(longest, config.vllm_max_model_length)
     return TrajectorySize(spread(images), spread(prompts), follow_up, longest, turns, limit, note)
+
+
+def _pictures_again(template: Template, samples: Sequence[Sample], config: MGPOConfig) -> int:
+    """Most image tokens of a follow-up: the largest crop, or after a refused box whatever the template shows again."""
+    crop = config.budget.max_pixels // config.budget.factor**2
+    sample = max(samples, key=lambda sample: len(sample.images))
+    images = [Image.new("1", (1, 1))] * len(sample.images)
+    again = template.follow_up(sample, images, CropOutcome(None, None, Rejection.NO_JSON.value), 0)
+    return crop * max(1, len(message_images([again])) if again else 0)
+
+
+def _taught(samples: Sequence[Sample], count: Callable[[str], int]) -> int:
+    """Tokens of the longest taught response."""
+    solutions = [sample.solution for sample in samples if sample.solution is not None]
+    return ANSWER + max((FIXED_ANSWER + count(solution.reasoning) for solution in solutions), default=0)
 
 
 def _counters(config: MGPOConfig) -> tuple[Callable[[str], int], Callable[[Sample], int], str | None]:
@@ -109,9 +131,13 @@ def image_size(sample: Sample, index: int) -> tuple[int, int]:
 
 
 def _longest(samples: Sequence[Sample], config: MGPOConfig, count: int = 4) -> list[Sample]:
-    """The samples with the longest questions and the one with the largest picture."""
+    """The samples with the longest questions and the one with the most of pictures."""
     by_text = sorted(samples, key=lambda s: len(s.question) + sum(map(len, s.choices)), reverse=True)[: count - 1]
-    return [*by_text, max(samples, key=lambda s: config.budget.tokens(*image_size(s, 0)))]
+
+    def pictures(sample: Sample) -> int:
+        return sum(config.budget.tokens(*image_size(sample, index)) for index in range(len(sample.images)))
+
+    return [*by_text, max(samples, key=pictures)]
 
 
 def spread(values: Sequence[int]) -> Spread:
