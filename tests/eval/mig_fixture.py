@@ -13,6 +13,10 @@ from typing import Any
 
 from PIL import Image
 
+from mgpo_core import CoordinateSpace, Episode, PixelBudget, Sample
+from mgpo_core.multi_image import MultiImage
+from mgpo_core.templates import Template
+from mgpo_core.trajectory import Trajectory
 from mgpo_eval.mig_bench import Record
 
 INVERTED, CLIPPED = 3, 3
@@ -100,8 +104,21 @@ EMBEDDED = 4
 RECORDS = [Record.from_row({**row, "index": index}) for index, (row, _) in enumerate(CASES)]
 
 
+ONE_LOOK = MultiImage()
+
+
+def play(record: Record, text: str, space: str = "absolute", template: Template = ONE_LOOK, **parts: Any) -> Trajectory:
+    """A record answered at one look, its images having the sizes of `wide`; `parts` are the question's."""
+    blank = [Image.new("RGB", size) for size in wide(record)]
+    sample = Sample(parts.pop("question", record.question), tuple(blank), **parts)
+    budget = PixelBudget(min_pixels=784, max_pixels=40_000)  # images are shown smaller than they are
+    episode = Episode(sample, template=template, space=CoordinateSpace.parse(space), budget=budget)
+    episode.observe(text)
+    return episode.trajectory
+
+
 def wide(record: Record) -> list[tuple[int, int]]:
-    """Sizes at which a model might be shown a record's images; no two agree, so that the use of the wrong one shows."""
+    """Sizes that a record's images might have; no two agree, so that the use of the wrong one shows."""
     return [(280 + 84 * place, 560 - 28 * place) for place in range(len(record.images))]
 
 

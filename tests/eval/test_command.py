@@ -14,6 +14,7 @@ from mgpo_eval.plugin import TASKS
 
 NAMES = {
     "haystack",
+    "haystack_images",
     "haystack_multi",
     "haystack_ood",
     "mgpo_hrbench4k",

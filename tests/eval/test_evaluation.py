@@ -57,7 +57,7 @@ def test_the_task_scores_what_the_trajectories_say(reference: Path) -> None:
 
 def test_results_say_what_they_depend_on(reference: Path) -> None:
     [about] = [path.read_text() for path in reference.glob("mgpo/*/run.json")]
-    for part in ('"max_pixels": 28224', '"template": "two_turn"', '"temperature": 0.0', '"transformers"', '"identity"'):
+    for part in ('"max_pixels": 28224', '"words": "two_turn"', '"temperature": 0.0', '"transformers"', '"identity"'):
         assert part in about
     pictures = list(reference.glob("mgpo/*/pictures/*"))
     assert len(pictures) >= 3 * N  # the original, as it was seen, the crop

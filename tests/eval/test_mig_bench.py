@@ -13,24 +13,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
-from mig_fixture import CASES, CLIPPED, INVERTED, RECORDS, wide
+from mig_fixture import CASES, CLIPPED, INVERTED, RECORDS, play
 
 from mgpo_core.averages import interval
 from mgpo_eval import mig_bench
-from mgpo_eval.mig_bench import Record, Score, TruthCounts, read_answer, score
+from mgpo_eval.mig_bench import Record, Score, TruthCounts, score, score_played
 
-FORMATS = ("relative", "absolute")
+SPACES = ("absolute", "0-1000")
 
 
-def told(record: Record, box: tuple[float, ...], image: int, format: str, sizes) -> str:
-    """A box given in 0-1 of the record's target as a model would write it, on the image (0-based) it claims."""
-    if format == "relative":
-        x1, y1, x2, y2 = (value * 1000 for value in box)
-        ordinal = ("first", "second", "third", "fourth", "fifth", "sixth")[image]
-        return f"It's in the {ordinal} image. <|box_start|>({x1:.12f},{y1:.12f}),({x2:.12f},{y2:.12f})<|box_end|>"
-    width, height = sizes[record.target]
-    pixels = [box[0] * width, box[1] * height, box[2] * width, box[3] * height]
-    return f"```json\n{json.dumps([{'bbox_2d': pixels, 'image': image + 1, 'label': 'it'}])}\n```"
+def told(box: tuple[float, ...], image: int) -> str:
+    """A box given in 0-1 as a model would write it that is asked as published, on the image (0-based) it claims."""
+    x1, y1, x2, y2 = (value * 1000 for value in box)
+    ordinal = ("first", "second", "third", "fourth", "fifth", "sixth")[image]
+    return f"It's in the {ordinal} image. <|box_start|>({x1:.12f},{y1:.12f}),({x2:.12f},{y2:.12f})<|box_end|>"
+
+
+def told_in_json(record: Record, box: tuple[float, ...], image: int | None, space: str) -> str:
+    """The same as a model would write it in JSON, in the numbers of its space; without an image where it is None."""
+    width, height = play(record, "").input_sizes[record.target if image is None else image]
+    across, down = (width, height) if space == "absolute" else (1000, 1000)
+    entry = {"bbox_2d": [box[0] * across, box[1] * down, box[2] * across, box[3] * down], "label": "it"}
+    entry |= {} if image is None else {"image": image + 1}
+    return f"<think>Image 1 shows it.</think>\n```json\n{json.dumps([entry])}\n```"
 
 
 # What the records say, read a second time without the code under test.
@@ -49,18 +54,26 @@ def oracle_iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:
     return width * height / (sum(area) - width * height)
 
 
-def oracle_answer(text: str, format: str, size: tuple[int, int]) -> tuple[tuple[float, ...] | None, int | None]:
-    """(box in 0-1, image counted from 1) of a canonical answer."""
-    if format == "relative":
-        numbers = re.findall(r"\d+\.\d+", text)
-        words = [word for word in ("first", "second", "third", "fourth", "fifth", "sixth") if word in text]
-        image = ("first", "second", "third", "fourth", "fifth", "sixth").index(words[0]) + 1 if words else None
-        return (tuple(float(n) / 1000 for n in numbers) if len(numbers) == 4 else None), image
-    if "```" not in text:
-        return None, None
-    (entry,) = json.loads(text.split("```")[1].removeprefix("json"))
-    x1, y1, x2, y2 = entry["bbox_2d"]
-    return (x1 / size[0], y1 / size[1], x2 / size[0], y2 / size[1]), entry["image"]
+def oracle_answer(text: str) -> tuple[tuple[float, ...] | None, int | None]:
+    """(box in 0-1, image counted from 1) of a canonical answer to what was asked as published."""
+    numbers = re.findall(r"\d+\.\d+", text)
+    words = [word for word in ("first", "second", "third", "fourth", "fifth", "sixth") if word in text]
+    image = ("first", "second", "third", "fourth", "fifth", "sixth").index(words[0]) + 1 if words else None
+    return (tuple(float(n) / 1000 for n in numbers) if len(numbers) == 4 else None), image
+
+
+def variants(truth: tuple[float, ...], target: int, images: int) -> list[tuple[tuple[float, ...], int]]:
+    """(box, image) of answers good and bad."""
+    x1, y1, x2, y2 = truth
+    wrong = (target + 1) % images
+    return [
+        (truth, target),
+        (truth, wrong),
+        ((x1 + 0.04, y1, x2, y2), target),
+        ((x1, y1, x2 * 0.8 + x1 * 0.2, y2 * 0.7 + y1 * 0.3), wrong),
+        ((x1, y1, x2, y2 * 0.7 + y1 * 0.3), target),
+        ((x1, y1, x1 + 0.01, y1 + 0.01), target),
+    ]
 
 
 def test_the_fixture_has_every_task_twice_and_both_defects():
@@ -81,49 +94,56 @@ def test_target_and_truth_are_those_that_the_record_means(index):
     assert RECORDS[index].clipped == (min(row["answer"]) < 0 or max(row["answer"]) > 1)
 
 
-@pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("index", range(len(CASES)))
-def test_scores_agree_with_an_independent_computation(index, format):
+def test_scores_agree_with_an_independent_computation(index):
     record, (row, target) = RECORDS[index], CASES[index]
-    truth, sizes = oracle_truth(row), wide(record)
-    x1, y1, x2, y2 = truth
-    wrong = (target + 1) % len(record.images)
-    answers = [
-        told(record, truth, target, format, sizes),
-        told(record, truth, wrong, format, sizes),
-        told(record, (x1 + 0.04, y1, x2, y2), target, format, sizes),
-        told(record, (x1, y1, x2 * 0.8 + x1 * 0.2, y2 * 0.7 + y1 * 0.3), wrong, format, sizes),
-        told(record, (x1, y1, x1 + 0.01, y1 + 0.01), target, format, sizes),
-        "I cannot tell.",
-        "",
-    ]
-    for text in answers:
-        box, image = oracle_answer(text, format, sizes[target])
+    truth = oracle_truth(row)
+    said = [told(*variant) for variant in variants(truth, target, len(record.images))]
+    for text in (*said, "I cannot tell.", ""):
+        box, image = oracle_answer(text)
         expected = 0.0 if box is None else oracle_iou(box, truth)
-        found = score(record, text, format, sizes)
+        found = score(record, text)
         assert found.task == row["task"]
         assert found.iou == pytest.approx(expected, abs=1e-9)
         levels = {f"iou_0{level}": float(found.iou >= level / 10) for level in (3, 5, 7)}
         assert found.metrics().items() >= levels.items() and found.metrics()["mean_iou"] == found.iou
-        if image is None and format == "relative":  # the published prompt does not ask for it
-            assert found.image_index_accuracy is None and "iou_on_named_image" not in found.metrics()
+        if image is None:  # the published prompt does not ask for it
+            assert found.image_accuracy is None and "iou_on_named_image" not in found.metrics()
         else:
-            right = image is not None and image - 1 == target
-            assert found.image_index_accuracy == float(right)
+            right = image - 1 == target
+            assert found.image_accuracy == float(right)
             assert found.iou_on_named_image == pytest.approx(expected if right else 0.0, abs=1e-9)
         assert (found.rejection is None) == (box is not None)
 
 
-@given(index=st.integers(0, len(CASES) - 1), format=st.sampled_from(FORMATS), data=st.data())
-def test_a_perfect_answer_scores_one_in_both_formats_for_every_task(index, format, data):
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("index", range(len(CASES)))
+def test_scores_of_answers_in_json_agree_with_an_independent_computation(index, space):
+    record, (row, target) = RECORDS[index], CASES[index]
+    truth = oracle_truth(row)
+    for box, image in variants(truth, target, len(record.images)):
+        found = score_played(record, play(record, told_in_json(record, box, image, space), space))
+        right = image == target
+        assert found.iou == pytest.approx(oracle_iou(box, truth) if right else 0.0, abs=1e-6)
+        assert (found.image_accuracy, found.named) == (float(right), image)
+        assert found.box is not None and found.box.as_tuple() == pytest.approx(box, abs=1e-6)
+        levels = {f"iou_0{level}": float(found.iou >= level / 10) for level in (3, 5, 7)}
+        assert found.metrics() == levels | {
+            "mean_iou": found.iou, "iou_on_named_image": found.iou, "image_accuracy": float(right)
+        }  # fmt: skip
+    for text in ("I cannot tell.", "", told_in_json(record, truth, None, space), told(truth, target)):
+        found = score_played(record, play(record, text, space))
+        assert (found.iou, found.image_accuracy, found.box) == (0.0, 0.0, None) and found.rejection
+
+
+@given(index=st.integers(0, len(CASES) - 1), data=st.data())
+def test_a_perfect_answer_scores_one_for_every_task(index, data):
     record = RECORDS[index]
-    side = st.integers(1, 100).map(lambda n: 28 * n)
-    sizes = [data.draw(st.tuples(side, side)) for _ in record.images]
     corners = st.floats(0, 1, allow_subnormal=False)
     x1, x2 = sorted(data.draw(st.tuples(corners, corners).filter(lambda c: abs(c[0] - c[1]) > 0.01)))
     y1, y2 = sorted(data.draw(st.tuples(corners, corners).filter(lambda c: abs(c[0] - c[1]) > 0.01)))
     record = replace(record, truth=replace(record.truth, x1=x1, y1=y1, x2=x2, y2=y2))
-    found = score(record, told(record, (x1, y1, x2, y2), record.target, format, sizes), format, sizes)
+    found = score(record, told((x1, y1, x2, y2), record.target))
     assert found.iou == pytest.approx(1.0, abs=1e-6)
     assert all(value == pytest.approx(1.0, abs=1e-6) for value in found.metrics().values())
     assert len(found.metrics()) == len(mig_bench.METRICS)
@@ -132,34 +152,38 @@ def test_a_perfect_answer_scores_one_in_both_formats_for_every_task(index, forma
 def test_thresholds_include_their_own_value():
     record = replace(RECORDS[10], truth=replace(RECORDS[10].truth, x1=0, y1=0, x2=1, y2=1))
     for share, levels in ((300, (1, 0, 0)), (500, (1, 1, 0)), (700, (1, 1, 1)), (299, (0, 0, 0))):
-        found = score(record, f"(0,0),(1000,{share})", "relative").metrics()
+        found = score(record, f"(0,0),(1000,{share})").metrics()
         assert tuple(found[name] for name in ("iou_03", "iou_05", "iou_07")) == levels
 
 
-def test_absolute_answers_are_json_and_the_image_of_the_wrong_number_costs_only_the_stricter_score():
-    record, sizes = RECORDS[2], wide(RECORDS[2])  # the first of four images
-    x1, y1, x2, y2 = (round(v * side) for v, side in zip(record.truth.as_tuple(), sizes[0] * 2, strict=True))
-    right = score(record, f'[{{"bbox_2d": [{x1}, {y1}, {x2}, {y2}], "image": 1}}]', "absolute", sizes)
-    wrong = score(record, f'[{{"bbox_2d": [{x1}, {y1}, {x2}, {y2}], "image": 3}}]', "absolute", sizes)
-    unsaid = score(record, f'[{{"bbox_2d": [{x1}, {y1}, {x2}, {y2}]}}]', "absolute", sizes)
-    assert right.iou == wrong.iou == unsaid.iou > 0.95
-    assert (right.named, wrong.named, unsaid.named) == (0, 2, None)
-    assert [s.image_index_accuracy for s in (right, wrong, unsaid)] == [1.0, 0.0, 0.0]
-    assert [s.iou_on_named_image for s in (right, wrong, unsaid)] == [right.iou, 0.0, 0.0]
-    assert read_answer(f"({x1},{y1}),({x2},{y2})", "absolute").rejection == "no_json"
+def test_a_box_on_the_wrong_image_costs_only_the_stricter_score_where_the_image_was_not_asked_for():
+    record = RECORDS[2]  # the first of four images
+    box = record.truth.as_tuple()
+    unsaid = told(box, 0).removeprefix("It's in the first image. ")
+    scores = [score(record, text) for text in (told(box, 0), told(box, 2), unsaid)]
+    assert [s.iou for s in scores] == pytest.approx([1.0, 1.0, 1.0])
+    assert [s.named for s in scores] == [0, 2, None]
+    assert [s.image_accuracy for s in scores] == [1.0, 0.0, None]
+    assert [s.iou_on_named_image for s in scores] == [scores[0].iou, 0.0, None]
 
 
-@given(st.text(alphabet="([{}]),:<|>0123456789.- \n\"'imagebox_2dfrst", max_size=80), st.sampled_from(FORMATS))
-def test_no_answer_makes_the_scoring_fail(text, format):
-    found = score(RECORDS[6], text, format, wide(RECORDS[6]))
-    assert 0 <= found.iou <= 1 and (found.box is not None or found.rejection)
+def test_a_record_of_one_image_is_answered_without_naming_it():
+    record = replace(RECORDS[0], images=("a.png",))
+    found = score_played(record, play(record, told_in_json(record, record.truth.as_tuple(), None, "absolute")))
+    assert found.iou == pytest.approx(1.0) and "image_accuracy" not in found.metrics()
+
+
+@given(st.text(alphabet="([{}]),:<|>0123456789.- \n\"'imagebox_2dfrst", max_size=80))
+def test_no_answer_makes_the_scoring_fail(text):
+    for found in (score(RECORDS[6], text), score_played(RECORDS[6], play(RECORDS[6], text))):
+        assert 0 <= found.iou <= 1 and (found.box is not None or found.rejection)
 
 
 def test_means_per_task_macro_and_micro_are_those_of_the_scores():
     ious = {"region": [0.0, 0.4, 0.6, 0.8], "diff": [1.0], "reasoning": [0.3, 0.7]}
     named = {"region": [1.0, 0.0, None, None], "diff": [None], "reasoning": [1.0, 1.0]}
     scores = [
-        Score(task, iou, image_index_accuracy=right, rejection=None if iou else "no_json")
+        Score(task, iou, image_accuracy=right, rejection=None if iou else "no_json")
         for task in ious
         for iou, right in zip(ious[task], named[task], strict=True)
     ]
@@ -178,10 +202,10 @@ def test_means_per_task_macro_and_micro_are_those_of_the_scores():
     assert found["macro"]["tasks"] == 3 and len(found["missing"]) == 7 and "multi_view" in found["missing"]
     assert found["micro"]["mean_iou"] == pytest.approx(3.8 / 7) and found["micro"]["n"] == 7
     # naming an image is not defined for every answer: the counts say for how many
-    assert "image_index_accuracy" not in found["tasks"]["diff"]
-    assert found["tasks"]["region"]["counts"]["image_index_accuracy"] == 2
-    assert found["tasks"]["region"]["image_index_accuracy"] == 0.5
-    assert found["macro"]["image_index_accuracy"] == pytest.approx((0.5 + 1.0) / 2)
+    assert "image_accuracy" not in found["tasks"]["diff"]
+    assert found["tasks"]["region"]["counts"]["image_accuracy"] == 2
+    assert found["tasks"]["region"]["image_accuracy"] == 0.5
+    assert found["macro"]["image_accuracy"] == pytest.approx((0.5 + 1.0) / 2)
     assert found["micro"]["iou_on_named_image"] == pytest.approx((0.0 + 0.0 + 0.3 + 0.7) / 4)
     assert found["rejections"] == {"no_json": 1}
 

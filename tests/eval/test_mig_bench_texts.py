@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from mig_fixture import EMBEDDED, RECORDS, wide
+from mig_fixture import EMBEDDED, RECORDS, play, wide
 
-from mgpo_core.errors import SampleError
-from mgpo_eval.mig_bench import Record, prompt, read_answer, score
+from mgpo_core import Box
+from mgpo_core.regions import REGION
+from mgpo_eval.mig_bench import Record, mark_boxes, published_prompt, read_answer, score
 from mgpo_eval.mig_bench.mentions import find_mentions
-
-FORMATS = ("relative", "absolute")
 
 
 @pytest.mark.parametrize(
@@ -43,20 +42,20 @@ def test_every_ordinal_names_its_image(word):
 def test_a_record_of_one_image_needs_no_name_for_it():
     row = {"task": "multi_view", "images": ["a.png"], "question": "Where?", "answer": [0, 0, 1, 1]}
     assert Record.from_row(row).target == 0
-    assert score(Record.from_row(row), '{"bbox_2d": [0, 0, 9, 9]}', "absolute", [(9, 9)]).image_index_accuracy is None
-    assert "image" not in prompt(Record.from_row(row), "absolute", [(9, 9)]).text.split("JSON")[1].split("}")[0]
+    assert score(Record.from_row(row), "(0,0),(9,9)").image_accuracy is None
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: f"{record.task}-{record.index}")
 def test_the_published_prompt_is_the_question_and_its_format_where_the_record_says_so(record):
-    asked = prompt(record, "relative")
-    assert asked.text.startswith(record.question.strip()) and asked.rewritten == 0
-    rest = asked.text.removeprefix(record.question.strip())
+    asked = published_prompt(record)
+    assert asked.startswith(record.question.strip())
+    rest = asked.removeprefix(record.question.strip())
     assert ("<|box_start|>(x1,y1),(x2,y2)<|box_end|>" in rest) == record.need_format
     assert record.need_format or not rest
 
 
-def test_boxes_in_questions_become_pixels_of_the_image_they_refer_to():
+@pytest.mark.parametrize("space", ["absolute", "0-1000"])
+def test_boxes_in_questions_are_asked_in_the_numbers_of_the_model_and_the_image_they_refer_to(space):
     # (record, the box inside its question, the image it lies on)
     embedded = [
         (4, (570, 481, 690, 706), 0),
@@ -65,20 +64,18 @@ def test_boxes_in_questions_become_pixels_of_the_image_they_refer_to():
         (7, (100, 200, 300, 400), 1),
     ]
     assert len(embedded) == EMBEDDED
-    for index, (x1, y1, x2, y2), image in embedded:
-        sizes = wide(RECORDS[index])
-        width, height = sizes[image]
-        pixels = [
-            round(x1 * width / 1000),
-            round(y1 * height / 1000),
-            round(x2 * width / 1000),
-            round(y2 * height / 1000),
-        ]
-        asked = prompt(RECORDS[index], "absolute", sizes)
-        assert str(pixels) in asked.text and (asked.rewritten, asked.left) == (1, 0)
-        assert "box_start" not in asked.text and str(x1) not in asked.text.split("JSON")[0]
-        assert prompt(RECORDS[index], "relative").text.startswith(RECORDS[index].question.strip())
-    assert sum(prompt(record, "absolute", wide(record)).rewritten for record in RECORDS) == EMBEDDED
+    for index, box, image in embedded:
+        record = RECORDS[index]
+        text, boxes = mark_boxes(record)
+        assert text.count(REGION) == 1 and boxes == (Box(*(value / 1000 for value in box), image),)
+        regions = tuple(box.scaled(*wide(record)[box.image]) for box in boxes)
+        trajectory = play(record, "", space, question=text, regions=regions)
+        width, height = trajectory.input_sizes[image] if space == "absolute" else (1000, 1000)
+        numbers = [round(value * side / 1000) for value, side in zip(box, (width, height) * 2, strict=True)]
+        assert str(numbers) in trajectory.question and "box_start" not in trajectory.question
+        assert published_prompt(record).startswith(record.question.strip())
+    assert sum(len(mark_boxes(record)[1]) for record in RECORDS) == EMBEDDED
+    assert all(mark_boxes(record)[0] == record.question.strip() for record in RECORDS if not mark_boxes(record)[1])
 
 
 @pytest.mark.parametrize(
@@ -94,24 +91,17 @@ def test_boxes_in_questions_become_pixels_of_the_image_they_refer_to():
 )
 def test_a_box_lies_on_the_image_named_before_it_or_on_the_first(question, image, rewritten):
     row = {"task": "object_tracking", "images": ["a", "b", "c"], "question": question, "answer": [0, 0, 1, 1]}
-    record, sizes = Record.from_row(row), [(2000, 1000), (4000, 3000), (6000, 5000)]
-    asked = prompt(record, "absolute", sizes)
-    assert asked.rewritten == rewritten and asked.left == ("3000" in question)
+    text, boxes = mark_boxes(Record.from_row(row))
+    assert len(boxes) == text.count(REGION) == rewritten
     if image is None:
-        assert asked.text.startswith(question)
+        assert text == question
     else:
-        x, y = (side // 1000 for side in sizes[image])
-        assert str([x, 2 * y, 30 * x, 40 * y]) in asked.text
+        assert boxes == (Box(0.001, 0.002, 0.03, 0.04, image),)
 
 
-@pytest.mark.parametrize("sizes", [[], [(10, 10)], [(10, 10), (0, 5)]])
-def test_absolute_prompts_and_scores_need_the_size_of_every_image(sizes):
-    with pytest.raises(SampleError, match=r"record 10: absolute boxes need .* each of its 2 images"):
-        prompt(RECORDS[10], "absolute", sizes)
-    with pytest.raises(SampleError, match="record 10"):
-        score(RECORDS[10], "", "absolute", sizes)
-    with pytest.raises(SampleError, match="unknown format 'pixels'; use one of relative, absolute"):
-        prompt(RECORDS[10], "pixels", sizes)
+def test_the_corners_of_a_box_in_a_question_are_put_in_order():
+    row = {"task": "diff", "images": ["a", "b"], "question": "It was at (30,2),(1,40).", "answer": [0, 0, 1, 1]}
+    assert mark_boxes(Record.from_row(row))[1] == (Box(0.001, 0.002, 0.03, 0.04),)
 
 
 @pytest.mark.parametrize(
@@ -135,8 +125,8 @@ def test_absolute_prompts_and_scores_need_the_size_of_every_image(sizes):
         ("Of image 1 it is in image 3 at (316,58),(764,999), not in image 2.", (316, 58, 764, 999), 2),
     ],
 )
-def test_relative_answers_are_read_in_every_usual_notation(text, box, named):
-    found = read_answer(text, "relative")
+def test_answers_are_read_in_every_usual_notation(text, box, named):
+    found = read_answer(text)
     assert found.box is not None and found.box.as_tuple() == pytest.approx(box)
     assert (found.named, found.rejection, found.box.image) == (named, None, 0)
 
@@ -154,12 +144,11 @@ def test_relative_answers_are_read_in_every_usual_notation(text, box, named):
     ],
 )
 def test_an_answer_that_cannot_overlap_scores_zero_and_keeps_its_reason(text, reason):
-    found = score(RECORDS[10], text, "relative")
+    found = score(RECORDS[10], text)
     assert (found.iou, found.rejection) == (0.0, reason)
 
 
 @pytest.mark.parametrize("text", ["(1,2)" + " " * 60_000, "{" + "bbox " * 20_000, "image " * 20_000, "(" * 60_000])
 @pytest.mark.timeout(120)  # a second in fact; one that backtracks takes hours
 def test_long_answers_are_read_to_their_end(text):
-    for format in FORMATS:
-        assert read_answer(text, format).box is None
+    assert read_answer(text).box is None

@@ -11,7 +11,8 @@ from mgpo_core import Box, haystack
 from mgpo_core.errors import SampleError
 from mgpo_eval import scoring
 from mgpo_eval.envelope import Envelope, seal
-from mgpo_eval.readers import READERS, find_reader, haystack_rows
+from mgpo_eval.haystack_rows import haystack_rows
+from mgpo_eval.readers import READERS, find_reader
 
 MME = {
     "index": "7",
@@ -150,6 +151,6 @@ def test_a_hit_needs_the_right_picture() -> None:
         record = {"run": "r", "trajectory": trajectory.to_dict(), "pictures": {}}
         return scoring.score(row, [seal(Envelope("A", record))])
 
-    assert played(true)["hit_rate"] == played(true)["image_index_accuracy"] == 1.0
+    assert played(true)["hit_rate"] == played(true)["image_accuracy"] == 1.0
     elsewhere = played(replace(true, image=(true.image + 1) % 3))
-    assert elsewhere["hit_rate"] == elsewhere["image_index_accuracy"] == elsewhere["mean_iou"] == 0.0
+    assert elsewhere["hit_rate"] == elsewhere["image_accuracy"] == elsewhere["mean_iou"] == 0.0

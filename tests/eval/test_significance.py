@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mgpo_core.averages import mean_interval
@@ -82,6 +82,8 @@ values = st.floats(0, 1).map(lambda value: round(value, 3))
 
 
 @given(st.lists(st.tuples(values, values), min_size=1, max_size=9))
+@example([(1.0, 0.0), (0.656, 0.305), (0.82, 0.289), (0.25, 0.094), (0.312, 0.0), (0.406, 0.969), (0.125, 0.875),
+          (0.219, 0.984), (0.141, 0.414)])  # fmt: skip
 def test_few_pairs_are_permuted_exactly(pairs):
     a, b = [x for x, _ in pairs], [y for _, y in pairs]
     differences = [y - x for x, y in pairs]

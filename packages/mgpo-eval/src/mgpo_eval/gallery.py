@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,9 @@ __all__ = ["KINDS", "Exhibit", "choose_exhibits", "exhibits_of", "gallery_items"
 
 KINDS = ("changed", "wrong", "refused", "missed", "right")
 "What a page filters by, in the order in which samples are chosen for it."
+
+Fact = tuple[str, str, str]
+"Name, value and kind, as on a card."
 
 
 @dataclass(frozen=True)
@@ -142,15 +145,24 @@ def _card(exhibit: Exhibit, short: str, run: Run, sample: SampleResult, *, sever
     right = task.right(sample)
     if right is None and task.main is not None and task.main in sample.scores:
         facts.append((task.main, f"{sample.scores[task.main]:.3g}", ""))
-    if "mean_iou" in sample.scores and not line.get(TRUE_BOXES):  # else the card says it
-        facts.append(("IoU", f"{sample.scores['mean_iou']:.2f}", ""))
     name = "" if several else f"{exhibit.task}/{exhibit.doc_id}"
     boxes = tuple(Box(x1, y1, x2, y2, int(image)) for x1, y1, x2, y2, image in line.get(TRUE_BOXES) or ())
     trajectory = dataclasses.replace(trajectory, truth=sample.target or None, true_boxes=boxes, sample_id=name)
+    facts += _scored_facts(sample, trajectory.metrics())
     return Card(trajectory, right, sample.hit, short if several else "", tuple(facts))
 
 
-def _category_facts(sample: SampleResult) -> tuple[tuple[str, str, str], ...]:
+def _scored_facts(sample: SampleResult, told: Mapping[str, float]) -> Iterator[Fact]:
+    """What the scorer says of the box that the card, by the trajectory's own metrics, does not."""
+    scores = {} if sample.skipped is not None else {n: v for n, v in sample.scores.items() if n not in told}
+    if "image_accuracy" in scores:
+        right = scores["image_accuracy"] == 1.0
+        yield "image", "right" if right else "wrong", "good" if right else "bad"
+    if "mean_iou" in scores:
+        yield "IoU", f"{scores['mean_iou']:.2f}", ""
+
+
+def _category_facts(sample: SampleResult) -> tuple[Fact, ...]:
     return tuple((kind.replace("_", " "), category, "") for kind, category in sample.categories)
 
 

@@ -16,10 +16,10 @@ from loguru import logger
 
 from mgpo_core.errors import SampleError
 from mgpo_eval import mig_bench
+from mgpo_eval.haystack_rows import haystack_multi_rows, haystack_rows
 from mgpo_eval.journal import fingerprint
-from mgpo_eval.readers import haystack_rows
 
-__all__ = ["HaystackTask", "MIGBenchTask"]
+__all__ = ["HaystackMultiTask", "HaystackTask", "MIGBenchTask"]
 
 
 class _MadeTask(ConfigurableMessagesTask):
@@ -48,8 +48,16 @@ class HaystackTask(_MadeTask):
     """Held-out samples of the haystack world: `split`, `n`, `seed` and `images` in `dataset_kwargs`."""
 
     def rows(self, options: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """As `readers.haystack_rows` makes them."""
+        """As `haystack_rows` makes them."""
         return haystack_rows(options["split"], options["n"], options["seed"], options.get("images", 1))
+
+
+class HaystackMultiTask(_MadeTask):
+    """Held-out questions over several pictures, answered by a box: `split`, `n`, `seed`, `images`."""
+
+    def rows(self, options: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """As `haystack_multi_rows` makes them."""
+        return haystack_multi_rows(options["split"], options["n"], options["seed"], options["images"])
 
 
 class MIGBenchTask(_MadeTask):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from PIL import Image
 
 from mgpo_core.sample import load_image
+from mgpo_core.trajectory import Trajectory
 from mgpo_eval import mig_bench
 from mgpo_eval.envelope import open_envelope
-from mgpo_eval.requests import mig_format
+from mgpo_eval.logged_scores import TRUE_BOXES
 
 __all__ = ["macro_high", "macro_low", "macro_mean", "pictures", "prompt", "score", "target"]
 
@@ -25,7 +27,7 @@ def pictures(row: Row) -> list[Image.Image]:
 
 def prompt(row: Row, lmms_eval_specific_kwargs: Mapping[str, Any] | None = None) -> str:
     """`doc_to_text`: the published prompt (thousandths), for models that take one; ours reads the row itself."""
-    return mig_bench.prompt(mig_bench.Record.from_row(row), mig_bench.Format.RELATIVE).text
+    return mig_bench.published_prompt(mig_bench.Record.from_row(row))
 
 
 def target(row: Row) -> str:
@@ -35,24 +37,34 @@ def target(row: Row) -> str:
 
 
 def score(row: Row, results: Sequence[str]) -> dict[str, Any]:
-    """`process_results`: every metric of one record, for all tasks and for its own."""
+    """`process_results`: every metric of one record, for all tasks and for its own; the true box, for a report."""
     record = mig_bench.Record.from_row(row)
     envelope = open_envelope(results[0])
     trajectory = envelope.trajectory()
-    if trajectory is None:  # another model, asked as published, or a record that could not be played
-        found = mig_bench.score(record, envelope.answer, mig_bench.Format.RELATIVE)
-    else:
-        sizes = trajectory.input_sizes
-        found = mig_bench.score(record, envelope.answer, mig_format(trajectory.space), sizes)
+    if trajectory is not None and trajectory.answers_with_box:
+        found, boxes = mig_bench.score_played(record, trajectory), _box_metrics(record, trajectory)
+    else:  # asked as published, as models other than ours are; or a record that could not be played
+        found = mig_bench.score(record, envelope.answer)
+        boxes = dict.fromkeys(("valid_box_rate", "answered_rate"), float(found.box is not None))
     values = found.metrics()
     entries = {name: {"score": value, "task": record.task} for name, value in values.items()}
     metrics: dict[str, Any] = {
         f"{name}{end}": entry for name, entry in entries.items() for end in ("", "_low", "_high")
     }
     metrics |= {f"{name}/{record.task}": value for name, value in values.items()}
-    metrics |= {"valid_box_rate": float(found.box is not None), "skipped": float(envelope.skipped is not None)}
-    metrics |= {"inverted": float(record.inverted), "clipped": float(record.clipped)}
-    return metrics | {"category": record.task}
+    metrics |= boxes | {"skipped": float(envelope.skipped is not None)}
+    metrics |= {"inverted": float(record.inverted), "clipped": float(record.clipped), "category": record.task}
+    if trajectory is None:
+        return metrics
+    true = mig_bench.true_box(record, trajectory.original_sizes)
+    return metrics | {TRUE_BOXES: [[*true.as_tuple(), true.image]]}
+
+
+def _box_metrics(record: mig_bench.Record, trajectory: Trajectory) -> dict[str, float]:
+    """Of an answer that is a box, the metrics that are the same for every task."""
+    played = replace(trajectory, true_boxes=(mig_bench.true_box(record, trajectory.original_sizes),))
+    wanted = ("valid_box_rate", "answered_rate", "hit_rate", "crop_area_fraction")
+    return {name: value for name, value in played.metrics().items() if name in wanted}
 
 
 def macro_mean(entries: Sequence[Mapping[str, Any]]) -> float:

@@ -108,7 +108,7 @@ class MGPO(lmms):
 
     def generate_until(self, requests: Sequence[Any]) -> list[GenerationResult]:
         """Play the requests of all tasks; an answer and, behind it, the trajectory for each, in their order."""
-        jobs = make_jobs(requests, self.task_dict, self.options, self.settings)
+        jobs = make_jobs(requests, self.task_dict, self.options, self.settings.templates)
         output = _output_path(requests)
         about = self._provenance()
         journal = self._open_journal(output, about)

@@ -14,12 +14,9 @@ from mgpo_core.engines.families import find_family, visual_factor
 from mgpo_core.engines.sampling_options import SamplingOptions
 from mgpo_core.episode_settings import EpisodeSettings
 from mgpo_core.errors import EngineError, MGPOError
-from mgpo_core.templates import SingleTurn, Template, TwoTurn, load_template
+from mgpo_eval.task_templates import MIG_FORMATS, MODES, Templates, choose_mode, choose_templates
 
-__all__ = ["MODES", "ModelOptions", "OptionError", "PlaySettings"]
-
-MODES = ("two_turn", "direct")
-"""Look closer, then answer; or answer at once, on the same weights and with the same pixel budget."""
+__all__ = ["ModelOptions", "OptionError", "PlaySettings"]
 
 ENGINES = {"mgpo": "transformers", "mgpo_vllm": "vllm", "mgpo_openai": "openai"}
 """Model names in lmms-eval with the engines of mgpo_core that play them."""
@@ -42,7 +39,9 @@ class ModelOptions:
     pretrained: str | None = _option(
         None, "checkpoint folder, hub id, haystack:base or haystack:mgpo (openai: the checkpoint that is served)"
     )
-    mode: str = _option("two_turn", "two_turn (look closer) or direct (one look)")
+    mode: str | None = _option(
+        None, "two_turn (look closer) or direct (one look); default: two_turn, of a multi_image checkpoint direct"
+    )
     min_pixels: int | None = _option(None, "least pixels of a picture as the model sees it; default: as for max_pixels")
     max_pixels: int | None = _option(
         None, "most pixels; default: those in the checkpoint's mgpo.json, else the paper's"
@@ -73,6 +72,9 @@ class ModelOptions:
     timeout: float = _option(600.0, "seconds for one request", "openai")
     weights_name: str | None = _option(None, "names the served weights, so that a run can go on later", "openai")
     prompts: str = _option("auto", "auto: known benchmarks from their columns; task: always from the task's own text")
+    mig_format: str = _option(
+        "auto", "MIG-Bench: published (box tokens), json, or auto: json for boxes in pixels and multi_image checkpoints"
+    )
     response: str = _option("full", "full: answer and trajectory; answer: the bare answer")
     on_bad_sample: str = _option("error", "error: stop; skip: count it as wrong and report it")
     journal: str = _option("auto", "folder of finished samples; auto: OUTPUT_PATH/mgpo; off")
@@ -93,13 +95,14 @@ class ModelOptions:
 
     def __post_init__(self) -> None:
         for name, allowed in (
-            ("mode", MODES),
+            ("mode", (*MODES, None)),
             ("prompts", ("auto", "task")),
+            ("mig_format", MIG_FORMATS),
             ("response", ("full", "answer")),
             ("on_bad_sample", ("error", "skip")),
         ):
             if getattr(self, name) not in allowed:
-                raise OptionError(f"{name}={getattr(self, name)!r}: use {' or '.join(allowed)}.")
+                raise OptionError(f"{name}={getattr(self, name)!r}: use {' or '.join(filter(None, allowed))}.")
         if self.engine == "openai":
             if self.url is None:
                 raise OptionError("mgpo_openai needs url=http://HOST:PORT/v1, the address of the server.")
@@ -134,10 +137,9 @@ class ModelOptions:
         except ValueError as error:
             hint = " Set min_pixels and max_pixels both when you set one." if "budget" in str(error) else ""
             raise OptionError(f"model_args: {error}{hint}") from error
-        # of a model that was trained to answer at once, `two_turn` asks for the paper's turns
-        looking = TwoTurn.name if merged.template == SingleTurn.name else merged.template
-        template = SingleTurn() if self.mode == "direct" else load_template(looking)
-        return PlaySettings(template, budget, self._space(merged.coordinate_space, config), merged, sampling)
+        mode, space = choose_mode(self.mode, merged.template), self._space(merged.coordinate_space, config)
+        templates = choose_templates(mode, merged.template, space, self.mig_format)
+        return PlaySettings(mode, templates, budget, space, merged, sampling)
 
     def _factor(self, config: Any) -> int:
         if self.patch_factor is not None:
@@ -167,7 +169,8 @@ class ModelOptions:
 class PlaySettings:
     """What every episode of an evaluation has in common."""
 
-    template: Template
+    mode: str
+    templates: Templates
     budget: PixelBudget
     space: CoordinateSpace
     episode: EpisodeSettings

@@ -58,7 +58,7 @@ class Player:
         """Play every job; raises what a broken sample raises (`on_bad_sample=skip`: counts it as wrong)."""
         from tqdm.auto import tqdm
 
-        with tqdm(total=len(jobs), unit="sample", desc=self.options.mode, disable=not self.progress) as self._bar:
+        with tqdm(total=len(jobs), unit="sample", desc=self.settings.mode, disable=not self.progress) as self._bar:
             for batch in self._batches(jobs):
                 self.engine.run(batch)
 
@@ -103,7 +103,7 @@ class Player:
         settings = self.settings
         return Episode(
             sample,
-            template=(job.template or settings.template) if sample.images else SingleTurn(),
+            template=job.template if sample.images else SingleTurn(),
             budget=settings.budget,
             space=settings.space,
             rules=settings.episode.rules,
@@ -145,9 +145,12 @@ class Player:
 def answer_of(trajectory: Trajectory) -> str:
     r"""What is scored: the letter of the boxed choice, else the content of the last \boxed{}, else the last response.
 
-    A question with choices gets `NO_ANSWER` where no choice is named; what is asked plainly is answered plainly.
+    A question with choices gets `NO_ANSWER` where no choice is named; what is asked plainly is answered plainly. An
+    answer that is a box is named with its picture, in pixels of the original.
     """
     text = trajectory.turns[-1].text
+    if trajectory.answers_with_box:
+        return trajectory.answer or NO_ANSWER
     if trajectory.template == PlainTurn.name:
         return text.strip()
     boxed = extract_boxed(text)

@@ -13,15 +13,15 @@ import math
 import string
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
-from mgpo_core import Box, Sample, haystack
+from mgpo_core import Box
 from mgpo_core.errors import SampleError
 from mgpo_core.questions import split_question, without_letters
 from mgpo_core.sample import ImageSource
+from mgpo_eval.haystack_rows import answer_of_set, boxes_in, pictures_of_set, pictures_of_words
 
-__all__ = ["READERS", "Reader", "find_reader", "haystack_rows"]
+__all__ = ["READERS", "Reader", "find_reader"]
 
 Row = Mapping[str, Any]
 
@@ -36,7 +36,7 @@ class Reader:
     question: Callable[[Row], tuple[str, tuple[str, ...]]]
     """The question, and its choices without letters."""
     answer: Callable[[Row], str]
-    """The letter of the right choice; for scoring, never for the model."""
+    """The letter of the right choice, or the box that is asked for; for scoring, never for the model."""
     categories: Callable[[Row], tuple[str, ...]]
     """The categories that a row belongs to, the coarsest first."""
     pictures: Callable[[Row], list[ImageSource]]
@@ -47,6 +47,10 @@ class Reader:
     """How many pictures a row has."""
     boxes: Callable[[Row], tuple[Box, ...]] = lambda row: ()
     """True boxes in pixels of the originals, where they are known."""
+    regions: Callable[[Row], tuple[Box, ...]] = lambda row: ()
+    """The boxes that the question speaks of, one for each `<region>` in it, in pixels of the originals."""
+    asks_for_box: bool = False
+    """Whether the answer is a box in one of the pictures, not words."""
 
 
 def find_reader(columns: Iterable[str]) -> Reader | None:
@@ -94,36 +98,6 @@ def _is_filled(value: Any) -> bool:
     return value is not None and not (isinstance(value, float) and math.isnan(value))
 
 
-@lru_cache(maxsize=4)
-def _haystack(split: str, n: int, seed: int, images: int) -> list[Sample]:
-    return haystack.make(split, n, seed, images)
-
-
-def haystack_rows(split: str, n: int, seed: int, images: int) -> list[dict[str, Any]]:
-    """Samples of the haystack world as rows of a table; their pictures are drawn when they are read."""
-    origin = {"haystack": split, "n": n, "seed": seed, "images": images}
-    return [
-        {
-            "index": index,
-            "question": sample.question,
-            "choices": list(sample.choices),
-            "answer": sample.answer,
-            "boxes": [[*box.as_tuple(), float(box.image)] for box in sample.boxes],
-            "category": str(sample.metadata["shape"]),
-            **origin,
-        }
-        for index, sample in enumerate(_haystack(split, n, seed, images))
-    ]
-
-
-def _haystack_pictures(row: Row) -> list[ImageSource]:
-    return list(_haystack(row["haystack"], row["n"], row["seed"], row["images"])[row["index"]].images)
-
-
-def _haystack_boxes(row: Row) -> tuple[Box, ...]:
-    return tuple(Box(x1, y1, x2, y2, int(image)) for x1, y1, x2, y2, image in row["boxes"])
-
-
 READERS: tuple[Reader, ...] = (
     Reader(
         "vstar",
@@ -158,8 +132,20 @@ READERS: tuple[Reader, ...] = (
         question=lambda row: (str(row["question"]), tuple(row["choices"])),
         answer=lambda row: str(row["answer"]),
         categories=lambda row: (str(row["category"]),),
-        pictures=_haystack_pictures,
+        pictures=pictures_of_words,
         count=lambda row: int(row["images"]),
-        boxes=_haystack_boxes,
+        boxes=lambda row: boxes_in(row["boxes"]),
+    ),
+    Reader(
+        "haystack-multi",
+        frozenset({"haystack_multi", "n", "seed", "images", "index", "question", "regions", "boxes", "sizes"}),
+        question=lambda row: (str(row["question"]), ()),
+        answer=answer_of_set,
+        categories=lambda row: (str(row["category"]),),
+        pictures=pictures_of_set,
+        count=lambda row: len(row["sizes"]),
+        boxes=lambda row: boxes_in(row["boxes"]),
+        regions=lambda row: boxes_in(row["regions"]),
+        asks_for_box=True,
     ),
 )

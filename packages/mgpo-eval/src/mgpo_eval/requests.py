@@ -16,15 +16,16 @@ from typing import Any
 
 from PIL import Image
 
-from mgpo_core import CoordinateSpace, Sample
+from mgpo_core import Sample
 from mgpo_core.errors import ImageError, SampleError
 from mgpo_core.pillow_limit import truncated_refused
 from mgpo_core.questions import split_question
 from mgpo_core.sample import ImageSource, load_image
-from mgpo_core.templates import PlainTurn, Template
+from mgpo_core.templates import Template
 from mgpo_eval import mig_bench
-from mgpo_eval.options import ModelOptions, PlaySettings
+from mgpo_eval.options import ModelOptions, OptionError
 from mgpo_eval.readers import find_reader
+from mgpo_eval.task_templates import Templates
 
 __all__ = ["Job", "make_jobs"]
 
@@ -39,8 +40,7 @@ class Job:
     repeat: int
     key: str
     sample: Callable[[], Sample]
-    template: Template | None = None
-    """For tasks that say themselves how to answer; None: the evaluation's own."""
+    template: Template
 
     @property
     def name(self) -> str:
@@ -49,9 +49,12 @@ class Job:
 
 
 def make_jobs(
-    requests: Sequence[Any], task_dict: Mapping[str, Any], options: ModelOptions, settings: PlaySettings
+    requests: Sequence[Any], task_dict: Mapping[str, Any], options: ModelOptions, templates: Templates
 ) -> list[Job]:
-    """A job for every request that is not padding, in order; `prompts="auto"` reads known benchmarks by column."""
+    """A job for every request that is not padding, in order; `prompts="auto"` reads known benchmarks by column.
+
+    OptionError where a task's answers are boxes and the trajectories, which it scores, are to be left out.
+    """
     tables: dict[tuple[str, str], Table] = {}
     seen: Counter[tuple[str, int]] = Counter()
     jobs = []
@@ -62,15 +65,12 @@ def make_jobs(
         table = tables.get((task, split))
         if table is None:
             table = tables[task, split] = Table(task, task_dict[task][split])
+        template = table.template(templates)
+        if template.answers_with_box and options.response == "answer":
+            raise OptionError(f"response=answer leaves out the boxes that {task} scores: leave it out for this task.")
         repeat = seen[task, doc_id]
         seen[task, doc_id] += 1
-        template: Template | None = None
-        if table.is_mig_bench:
-            make, template = partial(table.from_mig_bench, doc_id, settings), PlainTurn()
-        elif options.prompts == "auto" and table.reader is not None:
-            make = partial(table.from_columns, doc_id)
-        else:
-            make = partial(table.from_prompt, doc_id, doc_to_messages)
+        make = table.reading(doc_id, doc_to_messages, template, by_columns=options.prompts == "auto")
         text = hashlib.sha256(str(context).encode()).hexdigest()[:16]
         key = f"{task}/{doc_id}/{repeat}/{table.identity}/{text}"
         jobs.append(Job(place, task, doc_id, repeat, key, make, template))
@@ -81,11 +81,6 @@ MIG_COLUMNS = {"task", "images", "question", "answer", "additional_info", "need_
 """Columns of our task's MIG-Bench rows; `place` is the local copy that the images are in."""
 
 
-def mig_format(space: CoordinateSpace) -> mig_bench.Format:
-    """MIG-Bench's format for a model that writes boxes in `space`."""
-    return mig_bench.Format.ABSOLUTE if space is CoordinateSpace.ABSOLUTE else mig_bench.Format.RELATIVE
-
-
 class Table:
     """The rows of one task, pictures left as bytes."""
 
@@ -94,6 +89,22 @@ class Table:
         self.rows = rows
         self.reader = find_reader(rows.column_names)
         self.is_mig_bench = set(rows.column_names) >= MIG_COLUMNS
+
+    def template(self, templates: Templates) -> Template:
+        """What the task's rows are played with."""
+        if self.is_mig_bench:
+            return templates.mig_bench
+        return templates.box if self.reader is not None and self.reader.asks_for_box else templates.words
+
+    def reading(
+        self, doc_id: int, doc_to_messages: Callable[[Any], Any], template: Template, *, by_columns: bool
+    ) -> Callable[[], Sample]:
+        """What makes the sample of a row for a template; where answers are boxes, always `by_columns`."""
+        if self.is_mig_bench:
+            return partial(self.from_mig_bench, doc_id, template)
+        if self.reader is not None and (by_columns or self.reader.asks_for_box):
+            return partial(self.from_columns, doc_id)
+        return partial(self.from_prompt, doc_id, doc_to_messages)
 
     @cached_property
     def identity(self) -> str:
@@ -124,24 +135,27 @@ class Table:
         try:
             row = self.texts[doc_id]
             question, choices = reader.question(row)
-            count = reader.count(row)
+            count, regions = reader.count(row), reader.regions(row)
         except (KeyError, TypeError, ValueError) as error:
             raise SampleError(f"Sample {name}: not a row of {reader.name} ({error}).") from error
         sources = tuple(partial(self._column_picture, doc_id, index) for index in range(count))
-        return Sample(question, sources, choices=choices, id=name)
+        return Sample(question, sources, choices=choices, id=name, regions=regions)
 
     def _column_picture(self, doc_id: int, index: int) -> Image.Image:
         assert self.reader is not None
         source = self.reader.pictures(self.raw[doc_id])[index]
         return load_image(source, name=f"picture {index + 1} of {self.task}/{doc_id}")
 
-    def from_mig_bench(self, doc_id: int, settings: PlaySettings) -> Sample:
-        """The sample of a record of MIG-Bench, asked in the format that the model speaks."""
+    def from_mig_bench(self, doc_id: int, template: Template) -> Sample:
+        """The sample of a record of MIG-Bench: as published, or for a template that says itself how to answer."""
         row = self.rows[doc_id]
         record, name = mig_bench.Record.from_row(row), f"{self.task}/{doc_id}"
         sources = tuple(mig_bench.image_source(row["place"], image) for image in record.images)
-        sizes = [settings.budget.smart_resize(*load_image(source, name=name).size) for source in sources]
-        return Sample(mig_bench.prompt(record, mig_format(settings.space), sizes).text, sources, id=name)
+        if not template.answers_with_box:
+            return Sample(mig_bench.published_prompt(record), sources, id=name)
+        text, boxes = mig_bench.mark_boxes(record)
+        regions = tuple(box.scaled(*load_image(sources[box.image], name=name).size) for box in boxes)
+        return Sample(text, sources, id=name, regions=regions)
 
     def from_prompt(self, doc_id: int, doc_to_messages: Callable[[Any], Any]) -> Sample:
         """The sample of any other task: its own prompt without the instruction how to answer.

@@ -246,7 +246,8 @@ def _give_names(runs: Sequence[Run]) -> None:
 
 
 def _template(run: Run) -> str:
-    return str(run.provenance.get("template", "template not known"))
+    template = run.provenance.get("template", "template not known")
+    return " and ".join(dict.fromkeys(template.values())) if isinstance(template, Mapping) else str(template)
 
 
 def _mode(run: Run) -> str:

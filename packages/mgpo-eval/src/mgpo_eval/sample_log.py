@@ -44,7 +44,7 @@ class SampleResult:
     pictured: bool = False
     "Whether pictures were kept for it."
     refused: bool = False
-    "Whether the trajectory's box was refused."
+    "Whether the trajectory's box, its answer or where it looked, was refused."
     skipped: str | None = None
     "Why the sample could not be played; it is scored all the same, as lmms-eval does."
     responses: int = 1
@@ -169,7 +169,7 @@ def _sample(
         trajectory = envelope.trajectory()
     except DAMAGED as error:
         problem = error
-    turn = None if trajectory is None else trajectory.box_turn
+    turn = None if trajectory is None else trajectory.answer_turn or trajectory.box_turn
     sample = SampleResult(
         doc_id=doc_id,
         target=str(line.get("target", "")),

@@ -71,7 +71,7 @@ def _box_metrics(
     metrics = {name: value for name, value in played.metrics().items() if name != "accuracy"}
     if reader.count(row) > 1 and "hit_rate" in metrics:
         looked_at = {box.image for box in [played.box_original] if box is not None}
-        metrics["image_index_accuracy"] = float(any(true.image in looked_at for true in played.true_boxes))
+        metrics["image_accuracy"] = float(any(true.image in looked_at for true in played.true_boxes))
     return metrics
 
 

@@ -97,7 +97,7 @@ def paired_permutation(a: Sequence[float], b: Sequence[float], *, seed: int = 0)
         return 1.0
     result = permutation_test(
         (differences,),
-        lambda values, axis: np.sum(values, axis=axis),
+        lambda values, axis: np.sum(values, axis=axis).round(9),  # swaps that come to the same sum must tie with it
         permutation_type="samples",
         vectorized=True,
         n_resamples=min(RESAMPLES, max(999, _MOST_SIGNS // len(differences))),

@@ -6,8 +6,8 @@ lmms-eval.
 
 >>> from mgpo_eval import mig_bench
 >>> records = mig_bench.load_records("MIG-Bench")                                     # doctest: +SKIP
->>> asked = mig_bench.prompt(records[0], "absolute", sizes)                           # doctest: +SKIP
->>> scores = [mig_bench.score(records[0], answer, "absolute", sizes)]                 # doctest: +SKIP
+>>> asked = mig_bench.published_prompt(records[0])                                    # doctest: +SKIP
+>>> scores = [mig_bench.score(records[0], answer)]                                    # doctest: +SKIP
 >>> mig_bench.aggregate(scores)["macro"]["iou_05"]                                    # doctest: +SKIP
 """
 
@@ -15,16 +15,24 @@ from __future__ import annotations
 
 from mgpo_eval.mig_bench.answers import Answer, read_answer
 from mgpo_eval.mig_bench.image_store import image_source
-from mgpo_eval.mig_bench.prompts import Format, Prompt, prompt
+from mgpo_eval.mig_bench.prompts import mark_boxes, published_prompt
 from mgpo_eval.mig_bench.records import TASKS, Record, TruthCounts, count_defects, load_records, to_rows
-from mgpo_eval.mig_bench.scoring import METRICS, Score, aggregate, macro_mean, score
+from mgpo_eval.mig_bench.scoring import (
+    METRICS,
+    THRESHOLDS,
+    Score,
+    aggregate,
+    macro_mean,
+    score,
+    score_played,
+    true_box,
+)
 
 __all__ = [
     "METRICS",
     "TASKS",
+    "THRESHOLDS",
     "Answer",
-    "Format",
-    "Prompt",
     "Record",
     "Score",
     "TruthCounts",
@@ -33,8 +41,11 @@ __all__ = [
     "image_source",
     "load_records",
     "macro_mean",
-    "prompt",
+    "mark_boxes",
+    "published_prompt",
     "read_answer",
     "score",
+    "score_played",
     "to_rows",
+    "true_box",
 ]

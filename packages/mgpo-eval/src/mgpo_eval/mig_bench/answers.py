@@ -1,4 +1,4 @@
-"""Reading a model's answer to a MIG-Bench question: the first box that it gives, and the image that it names, if any.
+"""Reading an answer to a MIG-Bench question asked as published: its first box, and the image that it names, if any.
 
 What does not parse has no box and the reason for it (a `Rejection` value); nothing here raises.
 """
@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 from mgpo_core.boxes import Box, ParseResult, Rejection, parse_boxes
 from mgpo_eval.mig_bench.mentions import find_mentions
-from mgpo_eval.mig_bench.prompts import Format
 
 __all__ = ["Answer", "read_answer"]
 
@@ -24,7 +23,7 @@ _THOUGHT = "</think>"
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model answered: `box` in the numbers of the format (thousandths or pixels), whatever image it is on."""
+    """What a model answered: `box` in thousandths, whatever image it is on."""
 
     box: Box | None = None
     named: int | None = None
@@ -33,17 +32,16 @@ class Answer:
     "Why there is no box, or why the one there is cannot overlap with anything."
 
 
-def read_answer(text: str, format: Format | str) -> Answer:
+def read_answer(text: str) -> Answer:
     """Read a whole response; what stands before a `</think>` is not the answer.
 
-    "relative": `(x1,y1),(x2,y2)`, with or without box tokens, else JSON; numbers that are all at most 1 are taken for
-    fractions, as the published evaluation does. "absolute": JSON alone. The image is that of the JSON entry; else the
-    last one named before the box ("It is in the third image."), else the first named after it.
+    The box is `(x1,y1),(x2,y2)`, with or without box tokens, else JSON; numbers that are all at most 1 are taken for
+    fractions, as the published evaluation does. The image is that of the JSON entry; else the last one named before the
+    box ("It is in the third image."), else the first named after it.
     """
-    format = Format.parse(format)
     answer = text.rpartition(_THOUGHT)[2]
     answer = answer if answer.strip() else text
-    pairs = _PAIRS.search(answer) if format is Format.RELATIVE else None
+    pairs = _PAIRS.search(answer)
     box: Box | None = None
     rejection: str | None = None
     if pairs is not None:
@@ -53,11 +51,11 @@ def read_answer(text: str, format: Format | str) -> Answer:
         parsed = _parse(answer)
         box, rejection = (parsed.boxes[0], None) if parsed.boxes else (None, parsed.error)
         place = len(answer) if parsed.end is None else parsed.end
-        if rejection == Rejection.NO_JSON and format is Format.RELATIVE and _PAIR.search(answer):
+        if rejection == Rejection.NO_JSON and _PAIR.search(answer):
             rejection = Rejection.NOT_FOUR_NUMBERS.value
     if box is not None and not box.area > 0:
         rejection = Rejection.REVERSED.value
-    return Answer(_scaled(box, format), _named(answer, box, place), rejection)
+    return Answer(_scaled(box), _named(answer, box, place), rejection)
 
 
 def _parse(answer: str) -> ParseResult:
@@ -69,13 +67,12 @@ def _parse(answer: str) -> ParseResult:
     return parsed
 
 
-def _scaled(box: Box | None, format: Format) -> Box | None:
-    """The box on no image in particular, in thousandths or pixels."""
+def _scaled(box: Box | None) -> Box | None:
+    """The box on no image in particular, in thousandths."""
     if box is None:
         return None
     box = replace(box, image=0)
-    is_fraction = format is Format.RELATIVE and max(map(abs, box.as_tuple())) <= 1
-    return box.scaled(1000, 1000) if is_fraction else box
+    return box.scaled(1000, 1000) if max(map(abs, box.as_tuple())) <= 1 else box
 
 
 def _named(answer: str, box: Box | None, place: int) -> int | None:

@@ -2,8 +2,9 @@
 
 Published protocol (Migician, arXiv 2501.05767): the share of answers whose box overlaps the true one by an IoU of at
 least 0.3, 0.5 and 0.7, and the mean IoU, per task; their unweighted mean over the ten tasks; what does not parse scores
-0. The box is laid on the target image, whatever image the model named; `iou_on_named_image` is the stricter reading of
-MIRG-RL (arXiv 2509.21788), whose object reward is 0 for a box on the wrong image.
+0. Asked as published, an answer need not say which image it means: its box is laid on the target image. Asked by a
+template that numbers the images, a box on another image overlaps with nothing, as in the object reward of MIRG-RL
+(arXiv 2509.21788); `iou_on_named_image` reads answers of the first kind as strictly.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mgpo_core.averages import interval
-from mgpo_core.boxes import Box, Size, iou
+from mgpo_core.boxes import Box, CoordinateSpace, Size, iou
+from mgpo_core.trajectory import Trajectory
 from mgpo_eval.mig_bench.answers import read_answer
-from mgpo_eval.mig_bench.prompts import Format, check_sizes
 from mgpo_eval.mig_bench.records import TASKS, Record
 
-__all__ = ["METRICS", "Score", "aggregate", "macro_mean", "score"]
+__all__ = ["METRICS", "THRESHOLDS", "Score", "aggregate", "macro_mean", "score", "score_played", "true_box"]
 
 THRESHOLDS: dict[str, float] = {"iou_03": 0.3, "iou_05": 0.5, "iou_07": 0.7}
 
-METRICS = (*THRESHOLDS, "mean_iou", "image_index_accuracy", "iou_on_named_image")
+METRICS = (*THRESHOLDS, "mean_iou", "image_accuracy", "iou_on_named_image")
 """Names of the aggregated metrics; the last two are not defined for every answer."""
 
 
@@ -34,48 +35,55 @@ class Score:
 
     task: str
     iou: float
-    "With the true box, 0 without a box; the image that the model named plays no part."
+    "With the true box, 0 without a box."
     box: Box | None = None
-    "In 0-1 of the target image."
+    "In 0-1 of its image."
     named: int | None = None
     "The image that the model named, counted from 0."
-    image_index_accuracy: float | None = None
+    image_accuracy: float | None = None
     "1 if it named the right image; None if it named none and was not asked to."
     rejection: str | None = None
     "Why there is no box to compare (a `Rejection` value)."
 
     @property
     def iou_on_named_image(self) -> float | None:
-        """The IoU if the model named the right image, else 0; None where `image_index_accuracy` is."""
-        return None if self.image_index_accuracy is None else self.iou * self.image_index_accuracy
+        """The IoU if the model named the right image, else 0; None where `image_accuracy` is."""
+        return None if self.image_accuracy is None else self.iou * self.image_accuracy
 
     def metrics(self) -> dict[str, float]:
         """Those of METRICS that are defined, by name, and 0/1 at each threshold."""
         found: dict[str, float | None] = {name: float(self.iou >= least) for name, least in THRESHOLDS.items()}
-        found |= {"mean_iou": self.iou, "image_index_accuracy": self.image_index_accuracy}
+        found |= {"mean_iou": self.iou, "image_accuracy": self.image_accuracy}
         found["iou_on_named_image"] = self.iou_on_named_image
         return {name: value for name, value in found.items() if value is not None}
 
 
-def score(record: Record, text: str, format: Format | str, sizes: Sequence[Size] = ()) -> Score:
-    """Score the response `text` to a record that was asked in this format.
-
-    `sizes`: (width, height) of the record's images as the model was shown them; needed for "absolute", whose pixels are
-    divided by the size of the target image. SampleError for sizes that do not fit the record.
-    """
-    format = Format.parse(format)
-    size: Size = (1000, 1000)
-    if format is Format.ABSOLUTE:
-        check_sizes(record, sizes)
-        size = sizes[record.target]
-    answer = read_answer(text, format)
-    box = None if answer.box is None else format.space.to_original(answer.box, size, (1, 1))
-    box = None if box is None else replace(box, image=record.target)
-    right: float | None = None
-    if answer.named is not None or format.asks_for_image(record):
-        right = float(answer.named == record.target)
+def score(record: Record, text: str) -> Score:
+    """Score the response `text` to a record that was asked as published."""
+    answer = read_answer(text)
+    box = answer.box
+    if box is not None:
+        whole = (1, 1)
+        box = replace(CoordinateSpace.RELATIVE_1000.to_original(box, whole, whole), image=record.target)
+    right = None if answer.named is None else float(answer.named == record.target)
     overlap = 0.0 if box is None else iou(box, record.truth)
     return Score(record.task, overlap, box, answer.named, right, answer.rejection)
+
+
+def score_played(record: Record, trajectory: Trajectory) -> Score:
+    """Score a trajectory whose answer is a box, given to a record in JSON."""
+    played = replace(trajectory, true_boxes=(true_box(record, trajectory.original_sizes),))
+    box, named, turn = played.answer_box, played.answer_image, played.answer_turn
+    if box is not None:
+        width, height = played.original_sizes[box.image]
+        box = box.scaled(1 / width, 1 / height)
+    right = float(named == record.target) if len(record.images) > 1 else None
+    return Score(record.task, played.answer_iou, box, named, right, None if turn is None else turn.rejection)
+
+
+def true_box(record: Record, sizes: Sequence[Size]) -> Box:
+    """The true box in pixels of its image, given the (width, height) of the record's images."""
+    return record.truth.scaled(*sizes[record.target])
 
 
 def aggregate(scores: Iterable[Score]) -> dict[str, Any]:

@@ -1,0 +1,104 @@
+"""Which template plays what: the mode, the checkpoint and the kind of answer decide, and results say what it was."""
+
+from __future__ import annotations
+
+import sys
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from oracle import CONFIG, THOUSANDTHS
+
+from mgpo_core.episode_settings import EpisodeSettings
+from mgpo_core.errors import MGPOError
+from mgpo_eval.options import ModelOptions, OptionError, PlaySettings
+from mgpo_eval.provenance import Provenance, describe
+
+TRAINED = (None, "two_turn", "single_turn", "plain", "multi_image", "multi_image_two_turn")
+
+
+def settings(trained: str | None, config: Any = CONFIG, **model_args: Any) -> PlaySettings:
+    checkpoint = None if trained is None else EpisodeSettings(template=trained)
+    return ModelOptions.read({"pretrained": "o"} | model_args, "transformers").settings(checkpoint, config)
+
+
+def provenance(trained: str | None, **model_args: Any) -> Provenance:
+    options = ModelOptions.read({"pretrained": "o"} | model_args, "transformers")
+    return describe(options, settings(trained, **model_args), "weights", "cpu")
+
+
+@pytest.mark.parametrize("trained", TRAINED)
+def test_the_mode_says_whether_the_model_looks_and_the_task_how_it_answers(trained: str | None) -> None:
+    for mode, words, box in (
+        ("direct", "single_turn", "multi_image"),
+        ("two_turn", "two_turn", "multi_image_two_turn"),
+    ):
+        found = settings(trained, mode=mode)
+        assert (found.mode, found.templates.words.name, found.templates.box.name) == (mode, words, box)
+
+
+def test_only_a_checkpoint_that_learnt_to_answer_with_a_box_at_once_looks_once_unless_told() -> None:
+    modes = {trained: settings(trained).mode for trained in TRAINED}
+    assert modes == dict.fromkeys(TRAINED, "two_turn") | {"multi_image": "direct"}
+    for trained in TRAINED:
+        assert settings(trained).templates == settings(trained, mode=modes[trained]).templates
+
+
+def test_no_mode_and_no_checkpoint_asks_for_words_with_the_words_for_boxes() -> None:
+    for trained, mode, config in product(TRAINED, ("direct", "two_turn", None), (CONFIG, THOUSANDTHS)):
+        templates = settings(trained, config, mode=mode).templates
+        assert not templates.words.answers_with_box and templates.box.answers_with_box
+        assert templates.words.max_turns == templates.box.max_turns
+
+
+@pytest.mark.parametrize(
+    ("config", "trained", "format", "published"),
+    [
+        (CONFIG, None, "auto", False),
+        (CONFIG, "multi_image", "auto", False),
+        (CONFIG, None, "published", True),
+        (THOUSANDTHS, None, "auto", True),
+        (THOUSANDTHS, "two_turn", "auto", True),
+        (THOUSANDTHS, "multi_image", "auto", False),
+        (THOUSANDTHS, "multi_image_two_turn", "auto", False),
+        (THOUSANDTHS, None, "json", False),
+        (THOUSANDTHS, "multi_image", "published", True),
+    ],
+)
+@pytest.mark.parametrize("mode", ["direct", "two_turn"])
+def test_mig_bench_is_asked_in_json_of_models_that_write_pixels_or_learnt_it(
+    config: Any, trained: str | None, format: str, published: bool, mode: str
+) -> None:
+    templates = settings(trained, config, mode=mode, mig_format=format).templates
+    assert templates.mig_bench.name == ("plain" if published else templates.box.name)
+
+
+def test_what_a_run_depends_on_names_every_template_and_differs_with_each() -> None:
+    about = provenance("multi_image")
+    assert about.settings["mode"] == "direct"
+    assert about.settings["template"] == {
+        "words": "single_turn",
+        "box": "multi_image",
+        "mig_bench": "multi_image",
+    }
+    assert "words single_turn, box multi_image" in about.table()
+    others = [
+        provenance("multi_image", mode="direct"),
+        provenance("multi_image", mode="two_turn"),
+        provenance("multi_image", mig_format="published"),
+        provenance("two_turn"),
+    ]
+    assert [other.id == about.id for other in others] == [True, False, False, False]
+    assert provenance("two_turn").id == provenance("multi_image", mode="two_turn").id
+
+
+def test_names_that_do_not_exist_are_refused_with_those_that_do() -> None:
+    with pytest.raises(OptionError, match="mode='three_turn': use two_turn or direct"):
+        settings(None, mode="three_turn")
+    with pytest.raises(OptionError, match="mig_format='relative': use auto or published or json"):
+        settings(None, mig_format="relative")
+    with pytest.raises((MGPOError, ValueError), match="did you mean 'multi_image'"):
+        settings("multi_imag")
