@@ -32,25 +32,19 @@ def run_all(runs: Path, jobs: int) -> None:
     """Run every recipe and seed that has no summary yet; raises CalledProcessError when one fails."""
 
     def one(recipe: str, seed: int) -> None:
-        folder = runs / f"{recipe}-seed{seed}"
-        command = [
-            sys.executable,
-            "-m",
-            "mgpo_train",
-            recipe,
-            "--seed",
-            str(seed),
-            "--output_dir",
-            str(folder),
-            "--resume",
-        ]
-        threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "log.txt").open("a", encoding="utf-8") as log:
-            subprocess.run(command, check=True, stdout=log, stderr=log, env={**os.environ, **threads})
+        train(runs / f"{recipe}-seed{seed}", [recipe, "--seed", str(seed)], jobs)
 
     with ThreadPoolExecutor(jobs) as executor:
         list(executor.map(lambda pair: one(*pair), [(recipe, seed) for seed in SEEDS for recipe in RECIPES]))
+
+
+def train(folder: Path, arguments: list[str], jobs: int) -> None:
+    """Run `mgpo-train` with these arguments into a folder, one of `jobs` at a time; goes on with what is there."""
+    command = [sys.executable, "-m", "mgpo_train", *arguments, "--output_dir", str(folder), "--resume"]
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "log.txt").open("a", encoding="utf-8") as log:
+        subprocess.run(command, check=True, stdout=log, stderr=log, env={**os.environ, **threads})
 
 
 def load(runs: Path) -> dict[str, list[dict]]:

@@ -1,0 +1,137 @@
+"""Make the results of docs/mirg.md: both stages of MIRG-RL on haystack_multi, with each reward alone, three seeds.
+
+uv run tools/mirg_results.py                 run what is missing (an interrupted run goes on), then write
+uv run tools/mirg_results.py --table-only    write from the runs that are there
+uv run tools/mirg_results.py --jobs 2        two runs at a time, one thread each
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from between_marks import write_between_marks
+from results import ROOT, SEEDS, cell, train
+
+VARIANTS = {
+    "both": ("both rewards", ["object", "image", "format"], [1.0, 0.5, 0.1]),
+    "object": ("object reward only", ["object", "format"], [1.0, 0.1]),
+    "image": ("image reward only", ["image", "format"], [0.5, 0.1]),
+}
+"""Runs of the second stage: what the table calls them, rewards and weights. The format's belongs to all."""
+
+COLUMNS = {"image_accuracy": "right image", "accuracy": "IoU >= 0.5", "mean_iou": "mean IoU"}
+DECODING = {"": "T=1", "_greedy": "greedy"}
+
+Runs = dict[str, list[dict]]
+
+
+def run_all(runs: Path, jobs: int) -> None:
+    """Every first stage that is missing, then every second one; raises CalledProcessError when one fails."""
+
+    def first(seed: int) -> None:
+        train(runs / f"sft-seed{seed}", ["haystack-mirg-sft", "--seed", str(seed)], jobs)
+
+    def second(seed: int, name: str) -> None:
+        _, rewards, weights = VARIANTS[name]
+        model = runs / f"sft-seed{seed}" / "model"
+        arguments = ["haystack-mirg-rl", "--seed", str(seed), "--model", str(model)]
+        arguments += ["--rewards", *rewards, "--reward_weights", *map(str, weights)]
+        train(runs / f"{name}-seed{seed}", arguments, jobs)
+
+    with ThreadPoolExecutor(jobs) as executor:
+        list(executor.map(first, SEEDS))
+        list(executor.map(lambda pair: second(*pair), [(seed, name) for seed in SEEDS for name in VARIANTS]))
+
+
+def load(runs: Path) -> Runs:
+    """Summaries of the runs that are there, by stage and variant."""
+    found: Runs = {}
+    for name in ("sft", *VARIANTS):
+        paths = [runs / f"{name}-seed{seed}" / "summary.json" for seed in SEEDS]
+        found[name] = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+    return {name: summaries for name, summaries in found.items() if summaries}
+
+
+def table(found: Runs) -> str:
+    """A row for each model and decoding; mean over the seeds with their range."""
+    rows = [("base (`haystack:multi`)", "sft", "before"), ("after SFT", "sft", "after")]
+    rows += [(f"after SFT and RL, {label}", name, "after") for name, (label, *_) in VARIANTS.items()]
+    lines = [f"| model | decoding | {' | '.join(COLUMNS.values())} |", "|---|---|" + "---|" * len(COLUMNS)]
+    for suffix, decoding in DECODING.items():
+        for label, name, key in rows:
+            cells = " | ".join(cell(found.get(name, []), key + suffix, metric) for metric in COLUMNS)
+            lines.append(f"| {label} | {decoding} | {cells} |")
+    return "\n".join(lines)
+
+
+def verdicts(found: Runs) -> str:
+    """What the figures say, seed by seed, of the two claims: RL adds over SFT, and both rewards beat either alone."""
+    lines = []
+    for suffix, decoding in DECODING.items():
+        for metric, heading in COLUMNS.items():
+            values = {name: [run["after" + suffix][metric] for run in runs] for name, runs in found.items()}
+            if len({len(seeds) for seeds in values.values()}) != 1 or len(values) != 1 + len(VARIANTS):
+                continue
+            compared = [
+                f"over {label} {_gains(values['both'], values[name])}"
+                for name, label in (("sft", "SFT"), ("object", "the object reward alone"), ("image", "the image's"))
+            ]
+            lines.append(f"- {decoding}, {heading}: both rewards gain {', '.join(compared)}")
+    return "\n".join(lines)
+
+
+def _gains(high: list[float], low: list[float]) -> str:
+    gains = [a - b for a, b in zip(high, low, strict=True)]
+    return f"{sum(gains) / len(gains):+.3f} ({', '.join(f'{gain:+.3f}' for gain in gains)})"
+
+
+def text(found: Runs) -> str:
+    """The section of docs/mirg.md."""
+    first = found["sft"][0]
+    seeds = max(map(len, found.values()))
+    held_out = (
+        f"Held-out split, {first['before']['n']} samples of all five tasks, three images each (`diff` two); mean and "
+        f"range over {seeds} seeds, each from its own first stage. {first['steps']} steps of "
+        f"{first['prompts_per_step']} trajectories, then {found['both'][0]['steps']} steps of "
+        f"{found['both'][0]['prompts_per_step']} samples with {found['both'][0]['num_generations']} rollouts each."
+    )
+    spent = ", ".join(
+        f"{label} {sum(run['seconds'] for run in found[name]) / len(found[name]):.0f} s"
+        for name, label in (("sft", "SFT"), ("both", "RL"))
+    )
+    return "\n\n".join(
+        [
+            held_out,
+            table(found),
+            "The same, seed by seed (mean, then each seed):",
+            verdicts(found),
+            f"Seconds of training, evaluations aside: {spent}.",
+        ]
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run, then rewrite the section of docs/mirg.md."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=ROOT / "outputs" / "mirg-results", help="where the runs are kept")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--table-only", action="store_true")
+    options = parser.parse_args(arguments)
+    if not options.table_only:
+        run_all(options.runs, options.jobs)
+    found = load(options.runs)
+    if not {"sft", "both"} <= set(found):
+        print(f"no finished runs under {options.runs}: run without --table-only first", file=sys.stderr)
+        return 1
+    page = ROOT / "docs" / "mirg.md"
+    write_between_marks(page, "mirg", text(found))
+    print(f"wrote the results of {sum(map(len, found.values()))} runs to {page.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
