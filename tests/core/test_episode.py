@@ -235,6 +235,7 @@ class LookAgain:
 
     name: str = "look_again"
     max_turns: int = 3
+    answers_with_box: bool = False
 
     def wants_box(self, turn):
         return True

@@ -29,7 +29,8 @@ def test_shipped_checkpoints_carry_their_settings(name: str) -> None:
     settings = EpisodeSettings.read(resolve_model(f"haystack:{name}"))
     assert settings is not None
     assert settings.budget(28) == haystack.BUDGET
-    assert (settings.template, settings.coordinate_space, settings.max_new_tokens) == ("two_turn", "absolute", 64)
+    expected = ("multi_image", "absolute", 160) if name == "multi" else ("two_turn", "absolute", 64)
+    assert (settings.template, settings.coordinate_space, settings.max_new_tokens) == expected
 
 
 @pytest.mark.parametrize(

@@ -97,8 +97,8 @@ def test_same_arguments_same_sets_and_splits_share_none() -> None:
     drawn = [np.asarray(make_sets("val", 1, 3)[0].images[0]()) for _ in range(2)]
     assert (drawn[0] == drawn[1]).all()
     streams = [make_sets(split, 40, seed) for split in ("train", "val") for seed in (0, 1)]
-    boxes = [{item.box.as_tuple() for one in stream for item in one.objects} for stream in streams]
-    assert all(not (a & b) for i, a in enumerate(boxes) for b in boxes[:i])
+    places = [{repr(one.objects) for one in stream} for stream in streams]
+    assert all(not (a & b) for i, a in enumerate(places) for b in places[:i])
 
 
 def test_tasks_can_be_chosen() -> None:

@@ -43,7 +43,7 @@ def test_a_hit_contains_the_centre_of_the_true_box():
         "crop_area_fraction": pytest.approx(400 / 20_000),
         "answered_rate": 1.0,
     }
-    assert tuple(metrics) == METRICS
+    assert tuple(metrics) == tuple(name for name in METRICS if name != "image_accuracy")
 
 
 def test_a_box_beside_the_centre_overlaps_without_a_hit():

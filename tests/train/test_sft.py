@@ -11,7 +11,7 @@ from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_train.callbacks import attach
 from mgpo_train.config import MGPOConfig
 from mgpo_train.metrics import MetricsLog
-from mgpo_train.sft import AnswerCollator, answer_text, make_trainer
+from mgpo_train.sft import AnswerCollator, check_teachable, make_trainer
 
 
 def make_config(folder, **options) -> MGPOConfig:
@@ -35,7 +35,7 @@ def test_labels_cover_the_boxed_answer_and_the_end_of_turn_alone(tmp_path):
 
 def test_a_sample_without_an_answer_is_refused_by_name():
     with pytest.raises(SampleError, match="'s7'"):
-        answer_text(Sample(question="?", images=(), id="s7"))
+        check_teachable(Sample(question="?", images=(), id="s7"), with_box=False)
 
 
 def test_training_moves_the_loss_and_leaves_frozen_parts_alone(tmp_path):

@@ -182,7 +182,9 @@ def test_the_page_tells_every_reason_and_every_field(tmp_path, monkeypatch) -> N
     page = PAGE.read_text("utf-8")
     table = page[page.index("| Reason |") :]
     assert {reason.value for reason in Reason} <= set(re.findall(r"`(\w+)`", table))
-    [record] = [json.loads(block) for block in re.findall(r"```json\n(.*?)\n```", page, flags=re.DOTALL)]
+    [record] = [
+        json.loads(block) for block in re.findall(r"^```json\n(.*?)\n```", page, flags=re.DOTALL | re.MULTILINE)
+    ]
     assert set(record) == set(FIELDS)
     for name in record["images"]:
         Image.new("RGB", (60, 40)).save(tmp_path / name)

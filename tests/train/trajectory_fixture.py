@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -204,3 +206,31 @@ class Kitchen:
         """What is wrong with sentences that stand between the images and the object."""
         space = CoordinateSpace.RELATIVE_1000
         return reasons(check(self.annotated, self.response(*sentences), space=space, **options)) - COURSE
+
+
+@dataclass
+class Response:
+    """A right response in parts that can be made wrong."""
+
+    images: list[str]
+    rest: list[str]
+    entry: dict[str, Any]
+
+    @property
+    def reasoning(self) -> str:
+        return "\n".join([*self.images, *self.rest])
+
+    def text(self) -> str:
+        return f"<think>{self.reasoning}</think>\n```json\n{json.dumps([self.entry])}\n```"
+
+
+OPENS_IMAGE = re.compile(r"(?<=[.;]) (?=(?:In )?(?:[Ii]mage \d|[Tt]he (?:first|second|third|fourth|fifth) image))")
+
+
+def response(annotated: AnnotatedSet, wording: str, seed: int) -> Response:
+    text = text_of(annotated, wording, seed)
+    reasoning, answer = text.removeprefix("<think>").split("</think>")
+    lines, count = reasoning.split("\n"), len(annotated.images)
+    images, rest = (lines[:count], lines[count:]) if wording == "terse" else (OPENS_IMAGE.split(lines[0]), lines[1:])
+    assert len(images) == count, lines
+    return Response(images, rest, json.loads(answer.strip("`json\n "))[0])
