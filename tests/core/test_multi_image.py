@@ -12,6 +12,7 @@ from PIL import Image
 from mgpo_core import Box, CoordinateSpace, Episode, PixelBudget, Sample, SampleError, Trajectory, haystack, parse_boxes
 from mgpo_core.multi_image import MultiImage, MultiImageTwoTurn, after_reasoning, has_reasoning, solution_text
 from mgpo_core.regions import Solution, View
+from mgpo_core.render import write_report
 from mgpo_core.templates import message_images, message_text
 from mgpo_core.trajectory import aggregate
 
@@ -242,3 +243,11 @@ def test_copies_of_an_episode_ask_the_same():
     [asked] = haystack.make_multi("val", 1, tasks="region")
     first, second = Episode(asked, template=MultiImage(), budget=haystack.BUDGET).copies(2)
     assert first.messages == second.messages and first.view == second.view
+
+
+def test_a_report_shows_the_answered_box_and_every_metric(tmp_path):
+    played = episode()
+    played.observe("<think>There.</think>\n" + entry(2, [20, 40, 60, 120]))
+    page = write_report(tmp_path / "report.html", [played.trajectory]).read_text(encoding="utf-8")
+    for words in ("Right image", "Mean IoU", "image 2: [40, 80, 120, 240]", "box of turn 1 [40, 80, 120, 240]"):
+        assert words in page

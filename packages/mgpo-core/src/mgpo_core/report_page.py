@@ -34,6 +34,7 @@ _FILTERS = {
 }
 _METRIC_WORDS = {
     "accuracy": "Accuracy",
+    "image_accuracy": "Right image",
     "valid_box_rate": "Valid boxes",
     "hit_rate": "Box hits",
     "mean_iou": "Mean IoU",
