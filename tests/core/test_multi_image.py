@@ -248,6 +248,6 @@ def test_copies_of_an_episode_ask_the_same():
 def test_a_report_shows_the_answered_box_and_every_metric(tmp_path):
     played = episode()
     played.observe("<think>There.</think>\n" + entry(2, [20, 40, 60, 120]))
-    page = write_report(tmp_path / "report.html", [played.trajectory]).read_text(encoding="utf-8")
+    page = write_report(tmp_path / "report.html", [played.trajectory], "One").read_text(encoding="utf-8")
     for words in ("Right image", "Mean IoU", "image 2: [40, 80, 120, 240]", "box of turn 1 [40, 80, 120, 240]"):
         assert words in page
