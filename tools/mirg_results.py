@@ -7,14 +7,13 @@ uv run tools/mirg_results.py --jobs 2        two runs at a time, one thread each
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from between_marks import write_between_marks
-from results import ROOT, SEEDS, cell, train
+from results import ROOT, SEEDS, cell, read_options, train
 
 VARIANTS = {
     "both": ("both rewards", ["object", "image", "format"], [1.0, 0.5, 0.1]),
@@ -116,11 +115,7 @@ def text(found: Runs) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run, then rewrite the section of docs/mirg.md."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=ROOT / "outputs" / "mirg-results", help="where the runs are kept")
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--table-only", action="store_true")
-    options = parser.parse_args(arguments)
+    options = read_options(arguments, __doc__, "mirg-results")
     if not options.table_only:
         run_all(options.runs, options.jobs)
     found = load(options.runs)

@@ -159,13 +159,18 @@ def smooth(values: list[float], width: int = 5) -> list[float]:
     ]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run, then rewrite the section of the README and docs/images/emergence.png."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=ROOT / "outputs" / "results", help="where the runs are kept")
+def read_options(arguments: list[str] | None, description: str | None, runs: str) -> argparse.Namespace:
+    """The options `runs`, `jobs` and `table_only`; runs are kept in that folder of `outputs` unless told otherwise."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=ROOT / "outputs" / runs, help="where the runs are kept")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--table-only", action="store_true")
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run, then rewrite the section of the README and docs/images/emergence.png."""
+    options = read_options(arguments, __doc__, "results")
     if not options.table_only:
         run_all(options.runs, options.jobs)
     found = load(options.runs)

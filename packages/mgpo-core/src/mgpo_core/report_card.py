@@ -63,7 +63,7 @@ def card_html(card: Card, *, max_side: int = DISPLAY_SIDE, question: bool = True
 
 def card_flags(card: Card) -> dict[str, bool]:
     """What the filters of a report go by; a sample that nobody judged is neither right nor wrong."""
-    turn = card.trajectory.answer_turn or card.trajectory.box_turn
+    turn = card.trajectory.judged_turn
     refused = turn is not None and turn.rejection is not None
     return {
         "right": card.correct is True,
@@ -146,7 +146,7 @@ def _facts(card: Card) -> Iterator[str]:
         yield fact_html("truth", trajectory.truth)
     if trajectory.reward is not None:
         yield fact_html("reward", f"{trajectory.reward:.3g}")
-    turn, metrics = trajectory.answer_turn or trajectory.box_turn, trajectory.metrics()
+    turn, metrics = trajectory.judged_turn, trajectory.metrics()
     if turn is not None and turn.rejection is not None:
         yield fact_html("box refused", turn.rejection.replace("_", " "), "bad")
     elif card.hit is not None:

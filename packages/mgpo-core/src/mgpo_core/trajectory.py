@@ -164,6 +164,16 @@ class Trajectory:
         return turn.box.image if turn.box.image < len(self.original_sizes) else None
 
     @property
+    def answer_image_right(self) -> bool:
+        """Whether the answer names an image that a true box lies on."""
+        return self.answer_image in {true.image for true in self.true_boxes}
+
+    @property
+    def judged_turn(self) -> Turn | None:
+        """The turn whose box a report shows the fate of: the answer's where the answer is a box, else `box_turn`."""
+        return self.answer_turn or self.box_turn
+
+    @property
     def answer_turn(self) -> Turn | None:
         """The turn whose box is the answer; None where answers are words, and before the episode's end."""
         return self.turns[-1] if self.done and self.turns and self.turns[-1].answers else None
@@ -213,7 +223,7 @@ class Trajectory:
 
         The box is the answer where the answer is one, else where the model looked.
         """
-        if not self.true_boxes or (self.box_turn is None and self.answer_turn is None):
+        if not self.true_boxes or self.judged_turn is None:
             return None
         box = self.answer_box if self.answer_turn is not None else self.box_original
         if box is None:
@@ -232,8 +242,9 @@ class Trajectory:
     def metrics(self) -> dict[str, float]:
         """The metrics defined for this trajectory; a refused box counts as no hit and no overlap."""
         found: dict[str, float | None] = {"answered_rate": float(self.answer is not None)}
-        if self.correct is not None:
-            found["accuracy"] = float(self.correct)
+        correct = self.correct
+        if correct is not None:
+            found["accuracy"] = float(correct)
         read = [turn for turn in self.turns if turn.read_for_box]
         if read:
             found["valid_box_rate"] = sum(turn.rejection is None for turn in read) / len(read)
@@ -245,7 +256,7 @@ class Trajectory:
         if self.answers_with_box and self.true_boxes:
             found["mean_iou"] = self.answer_iou
             if len(self.original_sizes) > 1:
-                found["image_accuracy"] = float(self.answer_image in {true.image for true in self.true_boxes})
+                found["image_accuracy"] = float(self.answer_image_right)
         return {name: value for name in METRICS if (value := found.get(name)) is not None}
 
     def named_images(self, originals: Sequence[Image.Image] | None = None) -> dict[str, Image.Image]:

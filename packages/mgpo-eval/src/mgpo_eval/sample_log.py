@@ -169,7 +169,7 @@ def _sample(
         trajectory = envelope.trajectory()
     except DAMAGED as error:
         problem = error
-    turn = None if trajectory is None else trajectory.answer_turn or trajectory.box_turn
+    turn = None if trajectory is None else trajectory.judged_turn
     sample = SampleResult(
         doc_id=doc_id,
         target=str(line.get("target", "")),

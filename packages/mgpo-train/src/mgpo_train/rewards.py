@@ -46,7 +46,7 @@ def object_reward(trajectory: Trajectory, *, threshold: float | None = None) -> 
 
 def image_reward(trajectory: Trajectory) -> float:
     """1 if the answer names the image that a true box lies on, else 0."""
-    return float(trajectory.answer_image in {true.image for true in trajectory.true_boxes})
+    return float(trajectory.answer_image_right)
 
 
 REWARDS: dict[str, Reward] = {
@@ -68,7 +68,7 @@ def make_rewards(names: Sequence[str], *, threshold: float | None = None) -> dic
 
 def check_rewardable(trajectory: Trajectory) -> None:
     """Raise ValueError, naming the sample, when there is nothing to compare its answer with."""
-    if trajectory.correct is None:
+    if not trajectory.true_boxes if trajectory.answers_with_box else trajectory.truth is None:
         missing = "true box" if trajectory.answers_with_box else "answer"
         raise ValueError(f"sample {trajectory.sample_id!r} has no {missing}: it cannot be rewarded")
 

@@ -18,7 +18,7 @@ from mgpo_core.annotations import AnnotatedObject, AnnotatedSet, Relation
 from mgpo_core.errors import SampleError
 from mgpo_core.haystack.world import COLOURS, SHAPES, SPLITS, Difficulty, Scene, Shape, place_shapes
 
-__all__ = ["DIFFICULTY", "IMAGES", "TASKS", "by_colour", "make_sets"]
+__all__ = ["DIFFICULTY", "IMAGES", "TASKS", "annotated_object", "by_colour", "make_sets"]
 
 DIFFICULTY: dict[str, Difficulty] = {
     "train": Difficulty(canvas=672, objects=(2, 3), size=(96, 96), mark=56, twins=0.0, grid=32),
@@ -122,9 +122,9 @@ class _Maker:
 
         Of a relation of kind "differs" all images are meant, and the object is in the last.
         """
-        places = {(i, j): None for i, scene in enumerate(scenes) for j in by_colour(scene.shapes)}
+        places = [(i, j) for i, scene in enumerate(scenes) for j in by_colour(scene.shapes)]
         order = {key: number for number, key in enumerate(places)}
-        objects = tuple(_object(scenes[i].shapes[j], i) for i, j in places)
+        objects = tuple(annotated_object(scenes[i].shapes[j], i) for i, j in places)
         return AnnotatedSet(
             id=self.id,
             question=question,
@@ -150,7 +150,8 @@ def by_colour(shapes: Sequence[Shape]) -> list[int]:
     return sorted(range(len(shapes)), key=lambda place: list(COLOURS).index(shapes[place].colour))
 
 
-def _object(shape: Shape, image: int) -> AnnotatedObject:
+def annotated_object(shape: Shape, image: int) -> AnnotatedObject:
+    """A shape as the annotation of the image (from 0) that it is in."""
     return AnnotatedObject(shape.name, replace(shape.box, image=image), {"colour": shape.colour, "shape": shape.shape})
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,25 @@ def _encode(vision: Any, pixels: Pixels, pool: Pool) -> tuple[Tensor, Tensor]:
     return encode(pool.seen, "scenes"), crops.view(*pool.crops.shape[:2], *crops.shape[1:])
 
 
+def write_checkpoint(
+    folder: Path,
+    model: Any,
+    processor: Any,
+    played: EpisodeSettings,
+    settings: Mapping[str, int],
+    figures: Mapping[str, float],
+    started: float,
+) -> None:
+    """Write a made checkpoint with its `mgpo.json`, and `base.json`: how it was made, and in how many seconds."""
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    played.write(folder)
+    measured = {**figures, "seconds": time.perf_counter() - started}
+    record = {**settings, "figures": {name: round(value, 4) for name, value in measured.items()}}
+    (folder / "base.json").write_text(json.dumps(record, indent=2) + "\n")
+    print(json.dumps(record, indent=2))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of `mgpo-train haystack-base`."""
     parser = argparse.ArgumentParser(
@@ -122,14 +141,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         vision_steps=options.vision_steps,
         language_steps=options.language_steps,
     )
-    model.save_pretrained(options.output_dir)
-    processor.save_pretrained(options.output_dir)
-    SETTINGS.write(options.output_dir)
-    figures["seconds"] = time.perf_counter() - started
-    record = {"seed": options.seed, "scenes": options.scenes, "vision_steps": options.vision_steps}
-    record |= {"language_steps": options.language_steps, "figures": {k: round(v, 4) for k, v in figures.items()}}
-    (options.output_dir / "base.json").write_text(json.dumps(record, indent=2) + "\n")
-    print(json.dumps(record, indent=2))
+    names = ("seed", "scenes", "vision_steps", "language_steps")
+    settings = {name: getattr(options, name) for name in names}
+    write_checkpoint(options.output_dir, model, processor, SETTINGS, settings, figures, started)
     return 0
 
 

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 from tqdm.auto import trange
 from transformers import Qwen2_5_VLForConditionalGeneration
 
@@ -29,7 +30,7 @@ from mgpo_core.haystack import sample_of
 from mgpo_core.haystack.world import Scene
 from mgpo_core.templates import SingleTurn, TwoTurn
 from mgpo_train.haystack.pool import BOX_SIZES, BOX_STEP, CROPS, SEEN, Pool, seen_box, snapped_box
-from mgpo_train.haystack.vision_stage import CELL, CELLS, cell_overlap, cosine
+from mgpo_train.haystack.vision_stage import CELL, CELLS, cell_overlap, cosine, take_step
 
 CLEAN = 0.88
 """Share of the stage with clean boxes."""
@@ -179,11 +180,7 @@ def train_language(
     torch.manual_seed(seed)
     pointer = nn.Linear(model.config.text_config.hidden_size, CELLS * CELLS)
     captured: dict[str, Tensor] = {}
-    hook = model.model.language_model.layers[POINTER_LAYER].register_forward_hook(
-        lambda _module, _inputs, output: captured.__setitem__(
-            "hidden", output[0] if isinstance(output, tuple) else output
-        )
-    )
+    hook = capture(model, POINTER_LAYER, captured, "hidden")
     optimizer = make_optimizer([*model.model.language_model.named_parameters(), *pointer.named_parameters()], rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, steps, warmup=30, floor=0.1))
     recent: deque[dict[str, float]] = deque(maxlen=50)
@@ -194,16 +191,21 @@ def train_language(
             result = {f"clean/{k}": v for k, v in means(recent).items()}
             teacher.clean = False
         loss, figures = _step_loss(model, teacher, pointer, captured)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
-        optimizer.step()
-        schedule.step()
+        take_step(loss, optimizer, schedule)
         recent.append(figures)
         if step % 25 == 24:
             bar.set_postfix({k: f"{v:.3f}" for k, v in means(recent).items()})
     hook.remove()
     return result | {f"noisy/{k}": v for k, v in means(recent).items()}
+
+
+def capture(model: Any, layer: int, captured: dict[str, Tensor], name: str) -> RemovableHandle:
+    """Have the hidden states (B, T, D) after a layer put into `captured` at every forward pass."""
+
+    def keep(_module: Any, _inputs: Any, output: Any) -> None:
+        captured[name] = output[0] if isinstance(output, tuple) else output
+
+    return model.model.language_model.layers[layer].register_forward_hook(keep)
 
 
 def means(rows: deque[dict[str, float]]) -> dict[str, float]:
@@ -227,7 +229,7 @@ def _step_loss(
     figures = {"box": nll.sum().item() / len(boxes)}
     loss = WEIGHT["box"] * nll.mean()
     scores = pointer(captured["hidden"][range(len(boxes)), [lesson.start - 1 for lesson in boxes]])
-    cells = torch.stack([_target_cells(lesson.scene) for lesson in boxes])
+    cells = torch.stack([target_cells(seen_box(lesson.scene, 0)) for lesson in boxes])
     figures["pointer"] = cells.gather(1, scores.argmax(1, keepdim=True)).mean().item()
     if teacher.clean:
         weight = torch.tensor(4.0)
@@ -268,8 +270,7 @@ def supervised_nll(model: Any, tokens: TurnTokenizer, lessons: Sequence[Supervis
     return F.cross_entropy(logits, ids[row_index, column], reduction="none"), row_index
 
 
-def _target_cells(scene: Scene) -> Tensor:
-    """(36,) 1.0 on the image tokens that the target overlaps by over 100 square pixels."""
-    box = seen_box(scene, 0)
+def target_cells(box: Box) -> Tensor:
+    """(36,) 1.0 on the image tokens that a box (seen pixels) overlaps by over 100 square pixels."""
     y, x = np.mgrid[0:CELLS, 0:CELLS] * CELL
     return torch.from_numpy((cell_overlap(x, y, box.as_tuple()) > 100).astype(np.float32).ravel())

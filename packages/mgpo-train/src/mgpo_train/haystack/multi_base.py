@@ -8,7 +8,6 @@ nothing of haystack_multi's other tasks: the place that a pretrained model has i
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -35,9 +34,17 @@ from mgpo_core.haystack.world import COLOURS, SHAPES, Scene, make_scene
 from mgpo_core.multi_image import MultiImage
 from mgpo_core.templates import message_text
 from mgpo_train.haystack.architecture import build_model, build_processor, build_tokenizer, protocol_sentences
-from mgpo_train.haystack.language_stage import POINTER_LAYER, make_optimizer, means, supervised_nll
-from mgpo_train.haystack.multi_lessons import BATCH, MOST_IMAGES, SEEN, MultiLesson, MultiTeacher
-from mgpo_train.haystack.vision_stage import CELL, cell_overlap, cosine
+from mgpo_train.haystack.base import write_checkpoint
+from mgpo_train.haystack.language_stage import (
+    POINTER_LAYER,
+    capture,
+    make_optimizer,
+    means,
+    supervised_nll,
+    target_cells,
+)
+from mgpo_train.haystack.multi_lessons import BATCH, MOST_IMAGES, MultiLesson, MultiTeacher
+from mgpo_train.haystack.vision_stage import CELLS, cosine, take_step
 
 SETTINGS = EpisodeSettings(
     template="multi_image",
@@ -47,9 +54,6 @@ SETTINGS = EpisodeSettings(
     max_new_tokens=160,
 )
 """How the checkpoint is played: its `mgpo.json`."""
-
-CELLS = SEEN // CELL
-"""Image tokens in a row of a picture."""
 
 SCENES_SEED = 9_000
 """Seeds of the scenes lie apart from those of the training data."""
@@ -138,9 +142,7 @@ def _train(model: Any, teacher: MultiTeacher, *, steps: int, seed: int, rate: fl
     sizes = {"cells": CELLS * CELLS, "image": MOST_IMAGES, "number": MOST_IMAGES}
     heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in sizes.items()})
     captured: dict[str, Tensor] = {}
-    hooks = [
-        _capture(model, layer, captured, name) for layer, name in ((POINTER_LAYER, "end"), (NUMBER_LAYER, "early"))
-    ]
+    hooks = [capture(model, layer, captured, name) for layer, name in ((POINTER_LAYER, "end"), (NUMBER_LAYER, "early"))]
     optimizer = make_optimizer([*model.model.language_model.named_parameters(), *heads.named_parameters()], rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, steps, warmup=30, floor=0.02))
     recent: deque[dict[str, float]] = deque(maxlen=50)
@@ -148,26 +150,13 @@ def _train(model: Any, teacher: MultiTeacher, *, steps: int, seed: int, rate: fl
     for step in bar:
         teacher.advance(step / steps)
         loss, figures = _step_loss(model, teacher, heads, captured)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
-        optimizer.step()
-        schedule.step()
+        take_step(loss, optimizer, schedule)
         recent.append(figures)
         if step % 25 == 24:
             bar.set_postfix({name: f"{value:.3f}" for name, value in means(recent).items()})
     for hook in hooks:
         hook.remove()
     return means(recent)
-
-
-def _capture(model: Any, layer: int, captured: dict[str, Tensor], name: str) -> Any:
-    """Have the hidden states (B, T, D) after a layer put into `captured` at every forward pass."""
-
-    def keep(_module: Any, _inputs: Any, output: Any) -> None:
-        captured[name] = output[0] if isinstance(output, tuple) else output
-
-    return model.model.language_model.layers[layer].register_forward_hook(keep)
 
 
 def _step_loss(
@@ -213,16 +202,12 @@ def _number_loss(head: nn.Module, hidden: Tensor, lessons: list[MultiLesson], im
 
 
 def _targets(lessons: list[MultiLesson]) -> tuple[Tensor, Tensor]:
-    """(n, 36) 1.0 on the image tokens that the target overlaps by over 100 square pixels, and (n,) its image."""
-    y, x = np.mgrid[0:CELLS, 0:CELLS] * CELL
-    side = DIFFICULTY["train"].period
-    rows = []
-    for lesson in lessons:
-        assert lesson.target is not None  # these lessons ask for a box
-        box = lesson.target.box.scaled(1 / side, 1 / side)
-        rows.append((cell_overlap(x, y, box.as_tuple()) > 100).astype(np.float32).ravel())
-    images = [lesson.target.box.image for lesson in lessons if lesson.target is not None]
-    return torch.from_numpy(np.stack(rows)), torch.tensor(images)
+    """(n, 36) the cells of what each lesson's box is of (`target_cells`), and (n,) the image that it is in."""
+    scale = 1 / DIFFICULTY["train"].period
+    boxes = [lesson.target.box for lesson in lessons if lesson.target is not None]
+    return torch.stack([target_cells(box.scaled(scale, scale)) for box in boxes]), torch.tensor(
+        [b.image for b in boxes]
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -239,14 +224,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     started = time.perf_counter()
     model, processor, figures = make_multi_base(seed=options.seed, scenes=options.scenes, steps=options.steps)
-    model.save_pretrained(options.output_dir)
-    processor.save_pretrained(options.output_dir)
-    SETTINGS.write(options.output_dir)
-    figures["seconds"] = time.perf_counter() - started
-    record = {"seed": options.seed, "scenes": options.scenes, "steps": options.steps}
-    record["figures"] = {name: round(value, 4) for name, value in figures.items()}
-    (options.output_dir / "base.json").write_text(json.dumps(record, indent=2) + "\n")
-    print(json.dumps(record, indent=2))
+    settings = {"seed": options.seed, "scenes": options.scenes, "steps": options.steps}
+    write_checkpoint(options.output_dir, model, processor, SETTINGS, settings, figures, started)
     return 0
 
 

@@ -5,7 +5,7 @@ Nothing of the five tasks of haystack_multi, and no reasoning: those are the fir
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -14,14 +14,12 @@ from torch import Tensor
 from mgpo_core.annotations import AnnotatedObject
 from mgpo_core.boxes import CoordinateSpace
 from mgpo_core.engines.turn_tokens import TurnTokenizer
-from mgpo_core.haystack.multi import DIFFICULTY, by_colour
+from mgpo_core.haystack.multi import annotated_object, by_colour
 from mgpo_core.haystack.world import COLOURS, SHAPES, Scene
 from mgpo_core.multi_image import MultiImage, answer_text
 from mgpo_core.regions import View
 from mgpo_core.sample import Sample
-
-SEEN = DIFFICULTY["train"].seen
-"""Side of a picture that the model is shown, in pixels."""
+from mgpo_train.haystack.pool import SEEN
 
 MOST_IMAGES = 3
 """Most pictures of a lesson."""
@@ -68,12 +66,12 @@ class MultiTeacher:
 
     def find(self) -> MultiLesson:
         """An object by its name, which is in one of the pictures: image and box, as the protocol writes them."""
-        row = self._row()
-        names = [item.label for scene in row.objects for item in scene]
-        once = [item for scene in row.objects for item in scene if names.count(item.label) == 1]
-        target = once[int(self.rng.integers(len(once)))] if once else None
-        if target is None:
-            return self.find()
+        once: list[AnnotatedObject] = []
+        while not once:
+            row = self._row()
+            names = [item.label for scene in row.objects for item in scene]
+            once = [item for scene in row.objects for item in scene if names.count(item.label) == 1]
+        target = once[int(self.rng.integers(len(once)))]
         return self._lesson(row, FIND.format(target.label), "", target)
 
     def describe(self) -> MultiLesson:
@@ -150,9 +148,6 @@ class _Row:
         sizes = [(scene.difficulty.canvas,) * 2 for scene in scenes]
         self.view = View(CoordinateSpace.ABSOLUTE, [(SEEN, SEEN)] * len(scenes), sizes)
         self.objects = [
-            [
-                AnnotatedObject(shape.name, replace(shape.box, image=image))
-                for shape in (scene.shapes[place] for place in by_colour(scene.shapes))
-            ]
+            [annotated_object(scene.shapes[place], image) for place in by_colour(scene.shapes)]
             for image, scene in enumerate(scenes)
         ]

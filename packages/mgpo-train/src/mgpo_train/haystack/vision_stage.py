@@ -104,15 +104,20 @@ def train_vision(
         inputs, grid = pixels(torch.stack(pictures))
         features = vision(inputs, grid_thw=grid).pooler_output
         loss, figures = _losses(heads, features, [cell_facts(pool, i, k) for i, k in zip(chosen, kinds, strict=True)])
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
+        take_step(loss, optimizer, schedule)
         history.append(figures)
         if len(history) % 25 == 0:
             bar.set_postfix({k: f"{np.nanmean([h[k] for h in history[-25:]]):.3f}" for k in figures})
     return {k: float(np.nanmean([h[k] for h in history[-50:]])) for k in history[-1]}
+
+
+def take_step(loss: Tensor, optimizer: torch.optim.Optimizer, schedule: Any) -> None:
+    """Step the optimiser, gradients clipped to a norm of 1, and the schedule of its learning rate."""
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
+    optimizer.step()
+    schedule.step()
 
 
 def cosine(step: int, steps: int, *, warmup: int, floor: float) -> float:
