@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -157,6 +158,14 @@ def test_a_bad_line_is_named_with_its_field_and_the_remedy(folder, row, words) -
     assert "sets.jsonl, line 2" in str(caught.value)
     found = read(path, on_bad_record="skip")
     assert len(found.sets) == 1 and sum(found.left_out.values()) == 1 and found.messages == [str(caught.value)]
+
+
+def test_a_missing_picture_is_named_whole_however_long_its_path(tmp_path) -> None:
+    folder = tmp_path / ("deep" * 30)
+    folder.mkdir()
+    path = write(folder, GOOD)
+    with pytest.raises(SampleError, match=re.escape(f"'{folder / 'a.png'}': there is no such file")):
+        read(path)
 
 
 def test_bad_lines_are_counted_by_field(folder) -> None:

@@ -118,8 +118,11 @@ class _Record:
         return task
 
     def _bad(self, field: str, value: Any, remedy: str) -> BadRecordError:
-        shown = "missing" if value is None else repr(value)
-        return BadRecordError(self.name, field, f"is {shown if len(shown) <= 80 else shown[:77] + '...'}: {remedy}")
+        """The error that names the field, its value (cut short unless it is a path), and the remedy."""
+        shown = "missing" if value is None else repr(str(value) if isinstance(value, Path) else value)
+        if len(shown) > 80 and not isinstance(value, Path):
+            shown = shown[:77] + "..."
+        return BadRecordError(self.name, field, f"is {shown}: {remedy}")
 
     def _known(self, record: Mapping[str, Any], field: str, known: tuple[str, ...]) -> None:
         for key in record:
@@ -161,9 +164,9 @@ class _Record:
             return check_image(str(path))
         except FileNotFoundError as error:
             remedy = "there is no such file; give its path relative to the file, or to --images"
-            raise self._bad(field, str(path), remedy) from error
+            raise self._bad(field, path, remedy) from error
         except (ImageError, OSError, ValueError, SyntaxError) as error:
-            raise self._bad(field, str(path), f"it is not a readable picture ({error}); replace it") from error
+            raise self._bad(field, path, f"it is not a readable picture ({error}); replace it") from error
 
     def _image(self, field: str, value: Any) -> int:
         return self._whole(field, value, 1, len(self.record["images"])) - 1
