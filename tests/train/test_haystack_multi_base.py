@@ -16,7 +16,7 @@ from mgpo_core.episode import Episode
 from mgpo_core.episode_settings import EpisodeSettings
 from mgpo_core.haystack.multi import DIFFICULTY
 from mgpo_core.haystack.world import make_scene
-from mgpo_core.multi_image import MultiImage
+from mgpo_core.multi_image import MultiImage, has_reasoning
 from mgpo_train.haystack import multi_base
 from mgpo_train.haystack.architecture import build_tokenizer
 from mgpo_train.haystack.multi_lessons import BATCH, MOST_IMAGES, MultiTeacher
@@ -80,16 +80,18 @@ def _check(kind: str, question: str, said: str, scenes: list) -> None:
         return
     image = int(re.search(r"image (\d)\?", question)[1])
     here = {shape.name: shape for shape in scenes[image - 1].shapes}
-    line = words.rstrip().removeprefix(f"Image {image}: ").removesuffix(".")
+    assert has_reasoning(words) == (kind != "name")
+    line, _, where = words.strip().removeprefix("<think>").removesuffix("</think>").partition("\n")
+    line = line.removeprefix(f"Image {image}: ").removesuffix(".")
+    if answer is not None:
+        assert where == f"The {answer['label']} is in image {image}." and answer["image"] == image
     if kind == "describe":
-        line, _, where = line.partition(".\n")
-        assert sorted(line.split(", ")) == sorted(here)
-        assert where == f"The {answer['label']} is in image {image}" and answer["image"] == image
+        assert sorted(line.split(", ")) == sorted(here) and answer is not None
     elif kind == "look_for":
         asked = re.search(r"a (\w+ \w+) in image", question)[1]
         assert line == (asked if asked in here else f"no {asked}")
         assert (answer is not None) == (asked in here)
-        assert answer is None or (answer["image"], answer["label"]) == (image, asked)
+        assert answer is None or answer["label"] == asked
     else:
         box = Box(*json.loads(re.search(r"\[.*\]", question)[0]))
         assert iou(box, here[line].box.scaled(1 / 4, 1 / 4)) > 0.85

@@ -1,8 +1,9 @@
 """`mgpo-train haystack-multi-base`: make the checkpoint for several images, from `haystack:mgpo` and a seed.
 
 The vision tower is that checkpoint's, frozen; the language model goes on from its own with a vocabulary that holds the
-protocol of several images. What comes out finds a named object in a row of pictures, without reasoning, and knows
-nothing of haystack_multi's other tasks: the place that a pretrained model has in MIRG-RL. Same seed, same file.
+protocol of several images. What comes out finds a named object in a row of pictures and reasons about one picture at a
+time; it knows nothing of haystack_multi's other tasks: the place that a pretrained model has in MIRG-RL. Same seed,
+same file.
 """
 
 from __future__ import annotations
@@ -220,7 +221,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output_dir", "--output-dir", type=Path, default=Path("outputs/haystack-multi-base"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scenes", type=int, default=8000, help="scenes drawn")
-    parser.add_argument("--steps", type=int, default=1300)
+    parser.add_argument("--steps", type=int, default=3000)
     options = parser.parse_args(argv)
     started = time.perf_counter()
     model, processor, figures = make_multi_base(seed=options.seed, scenes=options.scenes, steps=options.steps)

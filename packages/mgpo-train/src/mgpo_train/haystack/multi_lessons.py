@@ -1,6 +1,7 @@
 """What the checkpoint for several images is taught: to find, name and miss objects in a row of pictures.
 
-Nothing of the five tasks of haystack_multi, and no reasoning: those are the first stage's to teach.
+Its reasoning block holds what it sees in one picture, which the question names. Nothing of the five tasks of
+haystack_multi, and no weighing of several pictures: those are the first stage's to teach.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from mgpo_core.boxes import CoordinateSpace
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.haystack.multi import annotated_object, by_colour
 from mgpo_core.haystack.world import COLOURS, SHAPES, Scene
-from mgpo_core.multi_image import MultiImage, answer_text
+from mgpo_core.multi_image import THINK, MultiImage, answer_text
 from mgpo_core.regions import View
 from mgpo_core.sample import Sample
 from mgpo_train.haystack.pool import SEEN
@@ -83,16 +84,16 @@ class MultiTeacher:
         here = row.objects[image]
         target = here[int(self.rng.integers(len(here)))]
         labels = ", ".join(item.label for item in here)
-        said = f"Image {image + 1}: {labels}.\nThe {target.label} is in image {image + 1}."
-        return self._lesson(row, DESCRIBE.format(image + 1), said, target)
+        return self._lesson(row, DESCRIBE.format(image + 1), _thought(image, labels, target), target)
 
     def look_for(self) -> MultiLesson:
         """Whether an object is in one of the pictures; it is, as often as not, and then its box follows."""
         row, image = self._row_and_image()
         here = {item.label: item for item in row.objects[image]}
         asked = str(self.rng.choice(list(here))) if self.rng.random() < 0.5 else self._other(list(here))
-        said = asked if asked in here else f"no {asked}"
-        return self._lesson(row, LOOK_FOR.format(asked, image + 1), f"Image {image + 1}: {said}.", here.get(asked))
+        target = here.get(asked)
+        said = _thought(image, asked if target else f"no {asked}", target)
+        return self._lesson(row, LOOK_FOR.format(asked, image + 1), said, target)
 
     def name(self) -> MultiLesson:
         """What is at a box of one of the pictures."""
@@ -138,6 +139,12 @@ class MultiTeacher:
             pictures = [Image.new("RGB", (SEEN, SEEN))] * count
             self._prompts[key] = self.tokens.opening(MultiImage().opening(Sample(question, tuple(pictures)), pictures))
         return self._prompts[key]
+
+
+def _thought(image: int, seen: str, target: AnnotatedObject | None) -> str:
+    """The reasoning block of one picture (from 0): what is seen in it, and what the box behind the block is of."""
+    found = "" if target is None else f"\nThe {target.label} is in image {image + 1}."
+    return f"{THINK[0]}Image {image + 1}: {seen}.{found}{THINK[1]}"
 
 
 class _Row:
