@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,7 +11,7 @@ from PIL import Image
 from mgpo_core import SampleError, haystack
 from mgpo_core.annotations import AnnotatedObject, AnnotatedSet, Relation
 from mgpo_core.boxes import Box
-from mgpo_core.haystack.multi import TASKS, make_sets
+from mgpo_core.haystack.multi import DIFFICULTY, TASKS, make_sets
 from mgpo_core.haystack.world import COLOURS
 
 MANY = [one for images in (2, 3, 5) for split in ("train", "val", "ood") for one in make_sets(split, 60, 4, images)]
@@ -70,6 +72,17 @@ def test_no_colour_is_twice_in_an_image() -> None:
         for image in range(len(one.images)):
             labels = [item.label for item in one.objects if item.box.image == image]
             assert len({label.split()[0] for label in labels}) == len(labels)
+
+
+def test_only_the_shapes_of_the_level_are_drawn() -> None:
+    labels = {label.split()[1] for one in MANY for image in range(len(one.images)) for label in one.labels(image)}
+    assert labels == set(DIFFICULTY["train"].shapes) == {"square", "diamond", "cross"}
+    level = replace(DIFFICULTY["val"], shapes=("circle", "square"))
+    sets = make_sets("val", 20, 4, difficulty=level)
+    assert {item.attributes["shape"] for one in sets for item in one.objects} == {"circle", "square"}
+    for shapes in (("square",), ("square", "square"), ("square", "star")):
+        with pytest.raises(ValueError, match="at least two of square, circle, diamond, cross"):
+            replace(level, shapes=shapes)
 
 
 def test_boxes_are_where_the_colours_are() -> None:

@@ -321,6 +321,13 @@ def test_haystack_is_made_with_as_many_images_as_asked_for() -> None:
     assert {s.id for s in load_samples("haystack:train?n=5&seed=1")}.isdisjoint(s.id for s in by_text)
 
 
+def test_haystack_is_made_of_the_shapes_asked_for() -> None:
+    by_text = load_samples("haystack:val?n=6&shapes=square,cross")
+    by_mapping = load_samples({"kind": "haystack", "split": "val", "n": 6, "shapes": ["square", "cross"]})
+    assert {s.metadata["shape"] for s in by_text} == {"square", "cross"}
+    assert [s.metadata for s in by_text] == [s.metadata for s in by_mapping]
+
+
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
@@ -328,6 +335,8 @@ def test_haystack_is_made_with_as_many_images_as_asked_for() -> None:
         ("haystack:val?canvs=3", "did you mean 'canvas'"),
         ("haystack:val?noise=abc", "noise='abc': give a number"),
         ("haystack:val?size=100", "size=.100, 100.: the mark"),
+        ("haystack:val?shapes=square,star", "shapes=.*: give at least two of square, circle"),
+        ("haystack:val?shapes=5", "shapes=5: give names with commas"),
         ("haystack:val?seen=84", "'seen' of 'haystack:val' is fixed"),
         ("haystack:val?seed=x", "seed='x'"),
         ("haystack:val?images=7", "images=7: give a whole number from 1 to 6"),

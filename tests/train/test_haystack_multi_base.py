@@ -80,7 +80,7 @@ def _check(kind: str, question: str, said: str, scenes: list) -> None:
         return
     image = int(re.search(r"image (\d)\?", question)[1])
     here = {shape.name: shape for shape in scenes[image - 1].shapes}
-    assert has_reasoning(words) == (kind != "name")
+    assert has_reasoning(words)
     line, _, where = words.strip().removeprefix("<think>").removesuffix("</think>").partition("\n")
     line = line.removeprefix(f"Image {image}: ").removesuffix(".")
     if answer is not None:

@@ -111,6 +111,11 @@ def _checked(name: str, value: Any) -> Any:
         if len(pair) != 2 or not all(type(side) is int for side in pair):
             raise ValueError(f"{name}={value!r}: give a whole number, or two: the least and the most")
         return pair
+    if name == "shapes":
+        names = value.split(",") if isinstance(value, str) else value
+        if not isinstance(names, list | tuple) or not all(isinstance(shape, str) for shape in names):
+            raise ValueError(f"shapes={value!r}: give names with commas between them, as in square,cross")
+        return tuple(shape.strip() for shape in names)
     if name in ("twins", "noise"):
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
             raise ValueError(f"{name}={value!r}: give a number, 0 or more")

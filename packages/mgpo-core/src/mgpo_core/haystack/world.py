@@ -62,8 +62,13 @@ class Difficulty:
     """Standard deviation of the grain on the shapes, in grey levels."""
     grid: int = 0
     """Centres of shapes are multiples of so many pixels; 0: anywhere."""
+    shapes: tuple[str, ...] = SHAPES
+    """Which shapes there are."""
 
     def __post_init__(self) -> None:
+        unknown = [shape for shape in self.shapes if shape not in SHAPES]
+        if unknown or len(set(self.shapes)) < 2:
+            raise ValueError(f"shapes={self.shapes}: give at least two of {', '.join(SHAPES)}")
         if self.canvas % self.seen or self.canvas // self.seen < 4:
             raise ValueError(f"canvas={self.canvas} must be a multiple of seen={self.seen}, at least four times it")
         if not 2 <= self.objects[0] <= self.objects[1] <= len(COLOURS):
@@ -164,19 +169,19 @@ def _scene(rng: np.random.Generator, difficulty: Difficulty) -> Scene:
     """The next scene of a stream of random numbers."""
     count = int(rng.integers(difficulty.objects[0], difficulty.objects[1] + 1))
     while True:
-        names = _names(rng, count, twin=rng.random() < difficulty.twins)
+        names = _names(rng, count, difficulty.shapes, twin=rng.random() < difficulty.twins)
         placed = place_shapes(rng, names, difficulty)
         if placed is not None:
             return Scene(tuple(placed), difficulty, grain=int(rng.integers(2**31)))
 
 
-def _names(rng: np.random.Generator, count: int, *, twin: bool) -> list[tuple[str, str]]:
+def _names(rng: np.random.Generator, count: int, known: Sequence[str], *, twin: bool) -> list[tuple[str, str]]:
     """Colour and shape of every object; colours are distinct but for the target's twin, which differs in shape."""
     colours = [str(c) for c in rng.permutation(list(COLOURS))[:count]]
-    shapes = [str(s) for s in rng.choice(SHAPES, size=count)]
+    shapes = [str(s) for s in rng.choice(known, size=count)]
     if twin:
         colours[1] = colours[0]
-        shapes[1] = str(rng.choice([s for s in SHAPES if s != shapes[0]]))
+        shapes[1] = str(rng.choice([s for s in known if s != shapes[0]]))
     return list(zip(colours, shapes, strict=True))
 
 

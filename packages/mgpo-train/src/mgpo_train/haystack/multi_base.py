@@ -30,7 +30,6 @@ from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.engines.vision import batched_vision_attention, patch_embed_as_matmul
 from mgpo_core.episode_settings import EpisodeSettings
 from mgpo_core.haystack import BUDGET, checkpoint, make_multi
-from mgpo_core.haystack.multi import DIFFICULTY
 from mgpo_core.haystack.world import COLOURS, SHAPES, Scene, make_scene
 from mgpo_core.multi_image import MultiImage
 from mgpo_core.templates import message_text
@@ -44,7 +43,7 @@ from mgpo_train.haystack.language_stage import (
     supervised_nll,
     target_cells,
 )
-from mgpo_train.haystack.multi_lessons import BATCH, MOST_IMAGES, MultiLesson, MultiTeacher
+from mgpo_train.haystack.multi_lessons import BATCH, LEVEL, MOST_IMAGES, MultiLesson, MultiTeacher
 from mgpo_train.haystack.vision_stage import CELLS, cosine, take_step
 
 SETTINGS = EpisodeSettings(
@@ -59,7 +58,7 @@ SETTINGS = EpisodeSettings(
 SCENES_SEED = 9_000
 """Seeds of the scenes lie apart from those of the training data."""
 
-WEIGHT = {"find": 5.0, "describe": 8.0, "look_for": 3.0, "name": 1.0, "cells": 2.0, "image": 0.5, "number": 1.0}
+WEIGHT = {"find": 5.0, "describe": 8.0, "look_for": 3.0, "name": 4.0, "cells": 2.0, "image": 0.5, "number": 1.0}
 
 NUMBER_LAYER = 1
 """After which layer of the language model an auxiliary head reads from every image token which image it is of."""
@@ -94,7 +93,7 @@ def make_multi_base(*, seed: int, scenes: int, steps: int) -> tuple[Any, Any, di
     _start_from_one_image(model, tokenizer)
     patch_embed_as_matmul(model)
     batched_vision_attention(model)
-    drawn = [make_scene("train", SCENES_SEED + seed, index, DIFFICULTY["train"]) for index in range(scenes)]
+    drawn = [make_scene("train", SCENES_SEED + seed, index, LEVEL) for index in range(scenes)]
     features = _encode(model, processor, drawn)
     model.model.visual.requires_grad_(False)
     teacher = MultiTeacher(drawn, features, tokens, np.random.default_rng((3, seed)))
@@ -204,7 +203,7 @@ def _number_loss(head: nn.Module, hidden: Tensor, lessons: list[MultiLesson], im
 
 def _targets(lessons: list[MultiLesson]) -> tuple[Tensor, Tensor]:
     """(n, 36) the cells of what each lesson's box is of (`target_cells`), and (n,) the image that it is in."""
-    scale = 1 / DIFFICULTY["train"].period
+    scale = 1 / LEVEL.period
     boxes = [lesson.target.box for lesson in lessons if lesson.target is not None]
     return torch.stack([target_cells(box.scaled(scale, scale)) for box in boxes]), torch.tensor(
         [b.image for b in boxes]

@@ -15,19 +15,21 @@ from torch import Tensor
 from mgpo_core.annotations import AnnotatedObject
 from mgpo_core.boxes import CoordinateSpace
 from mgpo_core.engines.turn_tokens import TurnTokenizer
-from mgpo_core.haystack.multi import annotated_object, by_colour
-from mgpo_core.haystack.world import COLOURS, SHAPES, Scene
+from mgpo_core.haystack.multi import DIFFICULTY, annotated_object, by_colour
+from mgpo_core.haystack.world import COLOURS, Scene
 from mgpo_core.multi_image import THINK, MultiImage, answer_text
 from mgpo_core.regions import View
 from mgpo_core.sample import Sample
 from mgpo_train.haystack.pool import SEEN
 
+LEVEL = DIFFICULTY["train"]
+"""What the lessons' scenes are like."""
 MOST_IMAGES = 3
 """Most pictures of a lesson."""
 ALONE, TOGETHER = 0.15, 0.35
 """Lessons are of one picture for the first share of the steps, of up to two until the second, and then of two or more:
 the model comes from the world of one."""
-BATCH = {"find": 12, "describe": 16, "look_for": 8, "name": 2}
+BATCH = {"find": 10, "describe": 16, "look_for": 8, "name": 8}
 """Sequences a step, by kind of lesson."""
 FIND, DESCRIBE, LOOK_FOR, NAME = (
     "Find the {}.",
@@ -100,7 +102,7 @@ class MultiTeacher:
         row, image = self._row_and_image()
         asked = row.objects[image][int(self.rng.integers(len(row.objects[image])))]
         question = NAME.format(row.view.numbers(asked.box), image + 1)
-        return self._lesson(row, question, f"Image {image + 1}: {asked.label}.")
+        return self._lesson(row, question, _thought(image, asked.label, None))
 
     def _other(self, here: list[str]) -> str:
         """The name of an object that is not there; half of the time it has a colour that is."""
@@ -108,7 +110,7 @@ class MultiTeacher:
             colour = str(self.rng.choice(list(COLOURS)))
             if self.rng.random() < 0.5:
                 colour = str(self.rng.choice(here)).split()[0]
-            label = f"{colour} {self.rng.choice(SHAPES)}"
+            label = f"{colour} {self.rng.choice(LEVEL.shapes)}"
             if label not in here:
                 return label
 
