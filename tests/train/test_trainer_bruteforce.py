@@ -60,8 +60,8 @@ def step(request, tmp_path_factory):
 
 
 def said_box(text: str) -> tuple[int, float, float, float, float] | None:
-    """Image (0 where it is not said), and the box in pixels of the original, of the first entry of a text."""
-    entry = re.search(r'(?:"image": (\d+), )?"bbox_2d": \[(\d+), (\d+), (\d+), (\d+)\]', text)
+    """Image (0 where it is not said), and the box in pixels of the original, of the first whole entry."""
+    entry = re.search(r'(?:"image": (\d+), )?"bbox_2d": \[(\d+), (\d+), (\d+), (\d+)\][^{}]*\}', text)
     if entry is None:
         return None
     x1, y1, x2, y2 = (4.0 * int(number) for number in entry.groups()[1:])
