@@ -102,6 +102,16 @@ def test_half_of_what_is_looked_for_is_not_there(teacher: MultiTeacher, tokens: 
     assert 0.4 < np.mean([": no " in text for text in said]) < 0.6
 
 
+def test_most_of_what_is_not_there_is_in_another_picture(teacher: MultiTeacher) -> None:
+    lessons = [lesson for _ in range(60) for lesson in teacher.lessons("look_for") if lesson.target is None]
+    found = []
+    for lesson in lessons:
+        asked = re.search(r": no (\w+ \w+)\.", teacher.tokens.decode(lesson.ids[lesson.start :]))[1]
+        scenes = [teacher.scenes[int(features[0, 0])] for features in lesson.features]
+        found.append(any(shape.name == asked for scene in scenes for shape in scene.shapes))
+    assert 0.6 < np.mean(found) < 0.9
+
+
 def test_lessons_are_of_one_picture_first(teacher: MultiTeacher) -> None:
     numbers = {}
     for share in (0.0, 0.2, 0.9):

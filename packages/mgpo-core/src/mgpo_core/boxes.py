@@ -79,6 +79,10 @@ class Box:
         """(x1, y1, x2, y2)."""
         return self.x1, self.y1, self.x2, self.y2
 
+    def in_words(self) -> str:
+        """Its image, from 1, and its corners in whole numbers: how an answer over several images is logged."""
+        return f"image {self.image + 1}: {[round(value) for value in self.as_tuple()]}"
+
 
 def iou(a: Box, b: Box) -> float:
     """Intersection over union, 0..1; 0 when the boxes lie on different images or one of them has no area."""

@@ -26,6 +26,7 @@ __all__ = [
     "after_reasoning",
     "answer_text",
     "has_reasoning",
+    "reasoning_block",
     "solution_text",
 ]
 
@@ -124,7 +125,12 @@ def answer_text(box: Box, label: str, view: View) -> str:
     return f"```json\n{json.dumps([entry], ensure_ascii=False)}\n```"
 
 
+def reasoning_block(reasoning: str) -> str:
+    """A reasoning in its block, as it is taught."""
+    return f"{THINK[0]}{reasoning}{THINK[1]}"
+
+
 def solution_text(solution: Solution, view: View) -> str:
     """A solution as the response that is taught: the reasoning in its block, then the answer."""
     reasoning = view.write_out(solution.reasoning, solution.regions).strip()
-    return f"{THINK[0]}{reasoning}{THINK[1]}\n{answer_text(solution.box, solution.label, view)}"
+    return f"{reasoning_block(reasoning)}\n{answer_text(solution.box, solution.label, view)}"

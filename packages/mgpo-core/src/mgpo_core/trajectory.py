@@ -141,7 +141,7 @@ class Trajectory:
         r"""Content of the last `\boxed{}` of the last response; None without one, or before the episode's end."""
         if self.answers_with_box:
             box = self.answer_box
-            return None if box is None else f"image {box.image + 1}: {[round(value) for value in box.as_tuple()]}"
+            return None if box is None else box.in_words()
         return extract_boxed(self.turns[-1].text) if self.done and self.turns else None
 
     @property

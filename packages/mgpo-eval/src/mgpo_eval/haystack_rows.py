@@ -80,9 +80,9 @@ def pictures_of_set(row: Row) -> list[ImageSource]:
 
 
 def answer_of_set(row: Row) -> str:
-    """The true box of a row of `haystack_multi_rows`, as answers are logged: its image, from 1, and whole pixels."""
+    """The true box of a row of `haystack_multi_rows`, as answers are logged."""
     [box] = boxes_in(row["boxes"])
-    return f"image {box.image + 1}: {[round(value) for value in box.as_tuple()]}"
+    return box.in_words()
 
 
 def boxes_in(values: Sequence[Sequence[float]]) -> tuple[Box, ...]:

@@ -20,7 +20,7 @@ from mgpo_train.rows import Columns, RowImage, image_cells, read_row
 NAMED_SCHEMAS = ("mme-realworld", "vstar")
 """Schemas that need no naming where they stand in a hub id or path, as in those of the paper's data sets."""
 SHOWN_ERRORS = 5
-MULTI_OPTIONS = ("images", "n", "seed", "solutions", "tasks")
+MULTI_OPTIONS = ("images", "tasks")
 SPLITS = ("train", "val", "valid", "validation", "dev", "test")
 """What parquet files of a folder may be called by the part of the data that they hold."""
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -142,8 +142,9 @@ def _haystack_multi(spec: DataSpec) -> SampleSet:
     if not isinstance(solved, bool):
         raise SampleError(f"data: solutions={solved!r}: write true or false")
     for name in options:
-        if name not in ("images", "tasks"):
-            raise SampleError(f"data: {name!r} is no option of {spec.path!r}: {nearest(name, MULTI_OPTIONS)}")
+        if name not in MULTI_OPTIONS:
+            known = ("n", "seed", "solutions", *MULTI_OPTIONS)
+            raise SampleError(f"data: {name!r} is no option of {spec.path!r}: {nearest(name, known)}")
     sets = make_sets(split, spec.n or 500, seed, **options)
     samples = [one.sample(solution=write_solution(one) if solved else None) for one in sets]
     return SampleSet(samples, f"{HAYSTACK_MULTI}{split} (seed {seed})")

@@ -58,7 +58,7 @@ SETTINGS = EpisodeSettings(
 SCENES_SEED = 9_000
 """Seeds of the scenes lie apart from those of the training data."""
 
-WEIGHT = {"find": 5.0, "describe": 8.0, "look_for": 3.0, "name": 4.0, "cells": 2.0, "image": 0.5, "number": 1.0}
+WEIGHT = {"find": 5.0, "describe": 8.0, "look_for": 5.0, "name": 4.0, "cells": 2.0, "image": 0.5, "number": 1.0}
 
 NUMBER_LAYER = 1
 """After which layer of the language model an auxiliary head reads from every image token which image it is of."""

@@ -17,10 +17,11 @@ from mgpo_core.boxes import CoordinateSpace
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.haystack.multi import DIFFICULTY, annotated_object, by_colour
 from mgpo_core.haystack.world import COLOURS, Scene
-from mgpo_core.multi_image import THINK, MultiImage, answer_text
+from mgpo_core.multi_image import MultiImage, answer_text, reasoning_block
 from mgpo_core.regions import View
 from mgpo_core.sample import Sample
 from mgpo_train.haystack.pool import SEEN
+from mgpo_train.trajectories.rule_writer import found_sentence, image_sentence
 
 LEVEL = DIFFICULTY["train"]
 """What the lessons' scenes are like."""
@@ -29,8 +30,10 @@ MOST_IMAGES = 3
 ALONE, TOGETHER = 0.15, 0.35
 """Lessons are of one picture for the first share of the steps, of up to two until the second, and then of two or more:
 the model comes from the world of one."""
-BATCH = {"find": 10, "describe": 16, "look_for": 8, "name": 8}
+BATCH = {"find": 8, "describe": 14, "look_for": 14, "name": 8}
 """Sequences a step, by kind of lesson."""
+ELSEWHERE = 0.7
+"""How often what is looked for and not there is in another picture of the row: it does not do that it is somewhere."""
 FIND, DESCRIBE, LOOK_FOR, NAME = (
     "Find the {}.",
     "What is in image {}?",
@@ -85,24 +88,30 @@ class MultiTeacher:
         row, image = self._row_and_image()
         here = row.objects[image]
         target = here[int(self.rng.integers(len(here)))]
-        labels = ", ".join(item.label for item in here)
-        return self._lesson(row, DESCRIBE.format(image + 1), _thought(image, labels, target), target)
+        seen = image_sentence(image, [item.label for item in here], target.label)
+        return self._lesson(row, DESCRIBE.format(image + 1), _thought(seen, target), target)
 
     def look_for(self) -> MultiLesson:
         """Whether an object is in one of the pictures; it is, as often as not, and then its box follows."""
         row, image = self._row_and_image()
         here = {item.label: item for item in row.objects[image]}
-        asked = str(self.rng.choice(list(here))) if self.rng.random() < 0.5 else self._other(list(here))
+        elsewhere = [item.label for scene in row.objects for item in scene if item.label not in here]
+        if self.rng.random() < 0.5:
+            asked = str(self.rng.choice(list(here)))
+        elif elsewhere and self.rng.random() < ELSEWHERE:
+            asked = str(self.rng.choice(elsewhere))
+        else:
+            asked = self._other(list(here))
         target = here.get(asked)
-        said = _thought(image, asked if target else f"no {asked}", target)
-        return self._lesson(row, LOOK_FOR.format(asked, image + 1), said, target)
+        seen = image_sentence(image, [asked] if target else [], asked)
+        return self._lesson(row, LOOK_FOR.format(asked, image + 1), _thought(seen, target), target)
 
     def name(self) -> MultiLesson:
         """What is at a box of one of the pictures."""
         row, image = self._row_and_image()
         asked = row.objects[image][int(self.rng.integers(len(row.objects[image])))]
         question = NAME.format(row.view.numbers(asked.box), image + 1)
-        return self._lesson(row, question, _thought(image, asked.label, None))
+        return self._lesson(row, question, _thought(image_sentence(image, [asked.label], asked.label)))
 
     def _other(self, here: list[str]) -> str:
         """The name of an object that is not there; half of the time it has a colour that is."""
@@ -143,10 +152,9 @@ class MultiTeacher:
         return self._prompts[key]
 
 
-def _thought(image: int, seen: str, target: AnnotatedObject | None) -> str:
-    """The reasoning block of one picture (from 0): what is seen in it, and what the box behind the block is of."""
-    found = "" if target is None else f"\nThe {target.label} is in image {image + 1}."
-    return f"{THINK[0]}Image {image + 1}: {seen}.{found}{THINK[1]}"
+def _thought(seen: str, target: AnnotatedObject | None = None) -> str:
+    """The reasoning block: what is seen in one picture, and what the box behind the block is of, if there is one."""
+    return reasoning_block(f"{seen}\n{found_sentence(target.label, target.box.image)}" if target else seen)
 
 
 class _Row:

@@ -5,13 +5,15 @@ Offline and deterministic: a solution is a function of the annotated set, the wo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mgpo_core.annotations import AnnotatedSet
 from mgpo_core.errors import SampleError
 from mgpo_core.regions import Solution
 from mgpo_train.options import nearest
 from mgpo_train.trajectories.varied_writer import write_varied
 
-__all__ = ["WORDING_STYLES", "write_solution"]
+__all__ = ["WORDING_STYLES", "found_sentence", "image_sentence", "write_solution"]
 
 WORDING_STYLES = ("terse", "varied")
 """In the fewest words, always the same; or in English sentences drawn from many."""
@@ -36,6 +38,16 @@ def _write_terse(annotated: AnnotatedSet) -> Solution:
         labels = annotated.labels(image)
         if not compared:
             labels = [asked.label] if asked.label in labels else []
-        lines.append(f"Image {image + 1}: {', '.join(labels) if labels else f'no {asked.label}'}.")
-    lines.append(f"The {asked.label} is in image {asked.box.image + 1}.")
+        lines.append(image_sentence(image, labels, asked.label))
+    lines.append(found_sentence(asked.label, asked.box.image))
     return Solution("\n".join(lines), asked.box, asked.label)
+
+
+def image_sentence(image: int, labels: Sequence[str], asked: str) -> str:
+    """The terse words for what an image (from 0) holds of what matters, or that what is asked for is not in it."""
+    return f"Image {image + 1}: {', '.join(labels) if labels else f'no {asked}'}."
+
+
+def found_sentence(label: str, image: int) -> str:
+    """The terse words for where the object is; images count from 0."""
+    return f"The {label} is in image {image + 1}."
