@@ -21,6 +21,8 @@ VARIANTS = {
     "image": ("image reward only", ["image", "format"], [0.5, 0.1]),
 }
 """Runs of the second stage: what the table calls them, rewards and weights. The format's belongs to all."""
+VERIFIED = "haystack_multi:train?n=14400&seed=1&images=3&solutions=true"
+"""The first stage's data without slips: what the verifier would have kept, as many."""
 
 COLUMNS = {"image_accuracy": "right image", "accuracy": "IoU >= 0.5", "mean_iou": "mean IoU"}
 DECODING = {"": "T=1", "_greedy": "greedy"}
@@ -31,25 +33,28 @@ Runs = dict[str, list[dict]]
 def run_all(runs: Path, jobs: int) -> None:
     """Every first stage that is missing, then every second one; raises CalledProcessError when one fails."""
 
-    def first(seed: int) -> None:
-        train(runs / f"sft-seed{seed}", ["haystack-mirg-sft", "--seed", str(seed)], jobs)
+    def first(seed: int, name: str) -> None:
+        data = ["--train_data", VERIFIED] if name == "verified" else []
+        train(runs / f"{name}-seed{seed}", ["haystack-mirg-sft", "--seed", str(seed), *data], jobs)
 
-    def second(seed: int, name: str) -> None:
+    def second(seed: int, name: str, start: str = "sft") -> None:
         _, rewards, weights = VARIANTS[name]
-        model = runs / f"sft-seed{seed}" / "model"
+        model = runs / f"{start}-seed{seed}" / "model"
         arguments = ["haystack-mirg-rl", "--seed", str(seed), "--model", str(model)]
         arguments += ["--rewards", *rewards, "--reward_weights", *map(str, weights)]
-        train(runs / f"{name}-seed{seed}", arguments, jobs)
+        train(runs / f"{name if start == 'sft' else 'verified-' + name}-seed{seed}", arguments, jobs)
 
     with ThreadPoolExecutor(jobs) as executor:
-        list(executor.map(first, SEEDS))
-        list(executor.map(lambda pair: second(*pair), [(seed, name) for seed in SEEDS for name in VARIANTS]))
+        list(executor.map(lambda pair: first(*pair), [(seed, name) for seed in SEEDS for name in ("sft", "verified")]))
+        todo = [(seed, name, "sft") for seed in SEEDS for name in VARIANTS]
+        todo += [(seed, "both", "verified") for seed in SEEDS]
+        list(executor.map(lambda run: second(*run), todo))
 
 
 def load(runs: Path) -> Runs:
     """Summaries of the runs that are there, by stage and variant."""
     found: Runs = {}
-    for name in ("sft", *VARIANTS):
+    for name in ("sft", *VARIANTS, "verified", "verified-both"):
         paths = [runs / f"{name}-seed{seed}" / "summary.json" for seed in SEEDS]
         found[name] = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
     return {name: summaries for name, summaries in found.items() if summaries}
@@ -59,6 +64,8 @@ def table(found: Runs) -> str:
     """A row for each model and decoding; mean over the seeds with their range."""
     rows = [("base (`haystack:multi`)", "sft", "before"), ("after SFT", "sft", "after")]
     rows += [(f"after SFT and RL, {label}", name, "after") for name, (label, *_) in VARIANTS.items()]
+    rows += [("after SFT on verified trajectories", "verified", "after")]
+    rows += [("the same and RL, both rewards", "verified-both", "after")]
     lines = [f"| model | decoding | {' | '.join(COLUMNS.values())} |", "|---|---|" + "---|" * len(COLUMNS)]
     for suffix, decoding in DECODING.items():
         for label, name, key in rows:
@@ -73,13 +80,15 @@ def verdicts(found: Runs) -> str:
     for suffix, decoding in DECODING.items():
         for metric, heading in COLUMNS.items():
             values = {name: [run["after" + suffix][metric] for run in runs] for name, runs in found.items()}
-            if len({len(seeds) for seeds in values.values()}) != 1 or len(values) != 1 + len(VARIANTS):
-                continue
             compared = [
                 f"over {label} {_gains(values['both'], values[name])}"
                 for name, label in (("sft", "SFT"), ("object", "the object reward alone"), ("image", "the image's"))
+                if name in values and len(values[name]) == len(values["both"])
             ]
             lines.append(f"- {decoding}, {heading}: both rewards gain {', '.join(compared)}")
+            if len(values.get("verified", ())) == len(values.get("verified-both", ())) > 0:
+                gains = _gains(values["verified-both"], values["verified"])
+                lines[-1] += f"; after verified trajectories {gains}"
     return "\n".join(lines)
 
 
@@ -95,7 +104,7 @@ def text(found: Runs) -> str:
     held_out = (
         f"Held-out split, {first['before']['n']} samples of all five tasks, three images each (`diff` two); mean and "
         f"range over {seeds} seeds, each from its own first stage. {first['steps']} steps of "
-        f"{first['prompts_per_step']} trajectories, then {found['both'][0]['steps']} steps of "
+        f"{first['prompts_per_step']} trajectories, of which 60% go wrong at the end (none of the verified), then {found['both'][0]['steps']} steps of "
         f"{found['both'][0]['prompts_per_step']} samples with {found['both'][0]['num_generations']} rollouts each."
     )
     spent = ", ".join(

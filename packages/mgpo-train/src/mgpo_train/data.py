@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mgpo_core import Sample
+from mgpo_core.annotations import AnnotatedSet
 from mgpo_core.errors import SampleError
+from mgpo_core.regions import Solution
 from mgpo_train.data_spec import HAYSTACK, HAYSTACK_MULTI, DataSpec
 from mgpo_train.options import nearest
 from mgpo_train.rows import Columns, RowImage, image_cells, read_row
@@ -133,21 +137,33 @@ def _haystack(spec: DataSpec) -> SampleSet:
 
 
 def _haystack_multi(spec: DataSpec) -> SampleSet:
-    """Samples over several images; with `solutions=true` each has the solution that the rule-based writer gives it."""
+    """Samples over several images; with `solutions=true` each has the solution that the rule-based writer gives it,
+    of which a share of `slips` goes wrong at the end (`with_slip`)."""
     from mgpo_core.haystack.multi import make_sets
-    from mgpo_train.trajectories.rule_writer import write_solution
 
     split, seed, options = spec.path.removeprefix(HAYSTACK_MULTI) or "train", spec.seed or 0, dict(spec.options)
-    solved = options.pop("solutions", False)
+    solved, slips = options.pop("solutions", False), options.pop("slips", 0)
     if not isinstance(solved, bool):
         raise SampleError(f"data: solutions={solved!r}: write true or false")
+    if isinstance(slips, bool) or not isinstance(slips, int | float) or not 0 <= slips <= 1 or (slips and not solved):
+        raise SampleError(f"data: slips={slips!r}: give a share from 0 to 1, with solutions=true")
     for name in options:
         if name not in MULTI_OPTIONS:
-            known = ("n", "seed", "solutions", *MULTI_OPTIONS)
+            known = ("n", "seed", "slips", "solutions", *MULTI_OPTIONS)
             raise SampleError(f"data: {name!r} is no option of {spec.path!r}: {nearest(name, known)}")
     sets = make_sets(split, spec.n or 500, seed, **options)
-    samples = [one.sample(solution=write_solution(one) if solved else None) for one in sets]
+    solutions = _solutions(sets, slips, seed) if solved else [None] * len(sets)
+    samples = [one.sample(solution=solution) for one, solution in zip(sets, solutions, strict=True)]
     return SampleSet(samples, f"{HAYSTACK_MULTI}{split} (seed {seed})")
+
+
+def _solutions(sets: Sequence[AnnotatedSet], slips: float, seed: int) -> list[Solution]:
+    from mgpo_train.trajectories.rule_writer import write_solution
+    from mgpo_train.trajectories.slips import with_slip
+
+    rng = np.random.default_rng((seed, len(sets)))
+    written = [(one, write_solution(one)) for one in sets]
+    return [with_slip(one, solution, rng) if rng.random() < slips else solution for one, solution in written]
 
 
 def _open(spec: DataSpec) -> _Table:

@@ -36,7 +36,7 @@ class DataSpec:
     name: str | None = None
     """Configuration of a hub data set."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """haystack only: difficulty, and the number of images; haystack_multi: images, tasks, solutions."""
+    """haystack only: difficulty, and the number of images; haystack_multi: images, tasks, solutions, slips."""
 
     @classmethod
     def parse(cls, value: str | Mapping[str, Any]) -> DataSpec:
