@@ -1,4 +1,4 @@
-"""The interactive demo of MGPO episodes: a skeleton that holds nothing yet.
+"""The demo: see a vision-language model look closer, and look for it. `mgpo-demo` starts it.
 
-Until it is filled, the `report.html` that `mgpo-train` writes shows the episodes of a run.
+Nothing here knows of training or evaluation; episodes, crops and trajectories are those of `mgpo_core`.
 """

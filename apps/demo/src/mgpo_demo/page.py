@@ -1,0 +1,263 @@
+"""The page: Gradio's components, and which action each event calls."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio_image_annotation import image_annotator
+
+from mgpo_core import Box
+from mgpo_demo import saved
+from mgpo_demo.actions import Actions, News, told
+from mgpo_demo.api import add_api
+from mgpo_demo.limits import DemoError
+from mgpo_demo.looks import Ask
+from mgpo_demo.runs_tab import add_runs_tab
+from mgpo_demo.visitors import Visitor, Visitors
+
+__all__ = ["build"]
+
+_INTRO = """# MGPO: look closer
+A vision-language model gets a large picture shrunk to its pixel budget. It names the region that matters, receives \
+that region **cut from the original** and enlarged, and answers. Choose an example or drop a picture, ask, press Run."""
+_BLUE = (47, 109, 246)
+
+
+def build(actions: Actions, visitors: Visitors, *, root: Path | None, at_once: int) -> gr.Blocks:
+    """The demo as Gradio's Blocks; `at_once` runs are played at a time, `root` is what the second tab may read."""
+    with gr.Blocks(title="MGPO: look closer", analytics_enabled=False, delete_cache=(600, 3600)) as demo:
+        with gr.Tabs():
+            with gr.Tab("Look"):
+                parts = _layout(actions)
+            add_runs_tab(root)
+        _Events(actions, visitors, parts, at_once).connect()
+        add_api(actions, at_once)
+        demo.unload(_leave(visitors))
+    return demo
+
+
+def _leave(visitors: Visitors) -> Callable[[gr.Request], None]:
+    def leave(request: gr.Request) -> None:
+        visitors.leave(request.session_hash)
+
+    return leave
+
+
+def _layout(actions: Actions) -> dict[str, Any]:
+    """The parts of the page by name."""
+    parts: dict[str, Any] = {}
+    gr.Markdown(_INTRO, elem_id="intro")
+    with gr.Row(elem_id="main"):
+        with gr.Column(scale=5, min_width=320):
+            parts["examples"] = gr.Gallery(
+                value=_thumbnails(actions), label="Examples (choose one)", columns=6, rows=1, height=132,
+                allow_preview=False, object_fit="cover", buttons=[], interactive=False, elem_id="examples",
+            )  # fmt: skip
+            parts["upload"] = gr.File(
+                label="Your picture (drop it here, or press Enter to choose a file)", file_count="single", height=96,
+                elem_id="upload",
+            )  # fmt: skip
+            parts["picture"] = image_annotator(
+                label="The picture at full size: draw, move or resize the box", single_box=True, sources=[],
+                disable_edit_boxes=True, boxes_alpha=0.12, box_thickness=3, box_selected_thickness=4, handle_size=10,
+                show_clear_button=False, show_remove_button=False, show_download_button=False,
+                show_share_button=False, enable_keyboard_shortcuts=False, label_list=["box"], label_colors=[_BLUE],
+                use_default_label=True, elem_id="picture",
+            )  # fmt: skip
+            parts["caption"] = gr.HTML(elem_id="caption")
+            parts["question"] = gr.Textbox(
+                label="Question", placeholder="What is written on the hull of the red boat?", lines=1, max_lines=4,
+                elem_id="question",
+            )  # fmt: skip
+            parts["choices"] = gr.Textbox(
+                label="Choices (one a line; leave empty for a free answer)", lines=2, max_lines=8, elem_id="choices",
+            )  # fmt: skip
+            with gr.Row():
+                parts["run"] = gr.Button("Run", variant="primary", elem_id="run", min_width=120)
+                parts["stop"] = gr.Button("Stop", variant="stop", elem_id="stop", min_width=90)
+            with gr.Row():
+                parts["from_box"] = gr.Button("Answer from this box", elem_id="from-box", min_width=150)
+                parts["closer"] = gr.Button("Look closer inside it", elem_id="closer", min_width=150)
+            with gr.Accordion("The box in numbers (for keyboards)", open=False):
+                parts["numbers"] = gr.Textbox(
+                    label="x1, y1, x2, y2 in pixels of the original", max_lines=1, elem_id="numbers"
+                )
+                parts["draw"] = gr.Button("Draw it", size="sm", elem_id="draw")
+        with gr.Column(scale=4, min_width=320, elem_id="talk"):
+            parts["status"] = gr.HTML(elem_id="status")
+            for name in ("answer", "turn1", "crop", "turn2", "direct", "others"):
+                parts[name] = gr.HTML(elem_id=name)
+    _history_layout(parts)
+    return parts
+
+
+def _history_layout(parts: dict[str, Any]) -> None:
+    parts["history"] = gr.HTML(elem_id="history")
+    with gr.Row(elem_id="steps"):
+        parts["undo"] = gr.Button("Undo the last step", size="sm", elem_id="undo", min_width=140)
+        parts["save_html"] = gr.Button("Save as HTML", size="sm", elem_id="save-html", min_width=120)
+        parts["save_json"] = gr.Button("Save as JSON", size="sm", elem_id="save-json", min_width=120)
+        parts["open"] = gr.UploadButton(
+            "Open a saved JSON", size="sm", file_types=[".json"], elem_id="open", min_width=140
+        )
+    for name in ("html", "json"):
+        parts[f"file_{name}"] = gr.DownloadButton("", elem_id=f"file-{name}", elem_classes="out-of-sight")
+    with gr.Accordion("Explain: tokens, mask, time, confidence", open=False, elem_id="explain-box"):
+        parts["explain"] = gr.HTML(elem_id="explain")
+
+
+def _thumbnails(actions: Actions) -> list[tuple[Any, str]]:
+    thumbnails = []
+    for sample in actions.examples:
+        image = sample.load().copy()
+        image.thumbnail((240, 240))
+        thumbnails.append((image, sample.question.removeprefix("Which stripes are on ").rstrip("?").capitalize()))
+    return thumbnails
+
+
+class _Events:
+    """Connects the parts with the actions."""
+
+    def __init__(self, actions: Actions, visitors: Visitors, parts: dict[str, Any], at_once: int) -> None:
+        self.actions, self.visitors, self.parts = actions, visitors, parts
+        self.queue: dict[str, Any] = {"concurrency_limit": at_once, "concurrency_id": "model"}
+        self._waiting: dict[str, tuple[str, Ask, Box | None]] = {}
+        self._lock = threading.Lock()
+
+    def connect(self) -> None:
+        """Every event of the first tab; none of them is an API, `add_api` makes those."""
+        parts = self.parts
+        private: dict[str, Any] = {"api_visibility": "private"}
+        shown = [part for name, part in parts.items() if name in _SHOWN]
+        light: dict[str, Any] = {"outputs": shown, "show_progress": "hidden", **private}
+        parts["examples"].select(self._choose, None, queue=False, **light)
+        parts["upload"].upload(self._upload, [parts["upload"]], concurrency_limit=2, **(light | {"outputs": [*shown, parts["upload"]]}))
+        parts["open"].upload(self._open, [parts["open"]], concurrency_limit=2, **light)
+        parts["undo"].click(self._undo, None, queue=False, **light)
+        gr.on([parts["draw"].click, parts["numbers"].submit], self._draw, [parts["numbers"]], queue=False, **light)
+        asked = [parts["question"], parts["choices"], parts["picture"]]
+        for wish, triggers in (
+            ("run", [parts["run"].click, parts["question"].submit]),
+            ("from_box", [parts["from_box"].click]),
+            ("closer", [parts["closer"].click]),
+        ):
+            begin = gr.on(triggers, self._begin(wish), asked, queue=False, trigger_mode="multiple", **light)
+            begin.then(self._play, None, trigger_mode="multiple", **light, **self.queue)
+        parts["stop"].click(self._stop, None, queue=False, **light)
+        for kind, write in (("html", saved.write_html), ("json", saved.write_json)):
+            file = parts[f"file_{kind}"]
+            parts[f"save_{kind}"].click(
+                self._save(write, file), None, [file, parts["status"]], show_progress="hidden", concurrency_limit=2,
+                **private,
+            ).success(None, js=f"() => document.querySelector('#file-{kind}').click()", **private)  # fmt: skip
+
+    def _show(self, news: News) -> dict[Any, Any]:
+        """News as updates of components."""
+        return {self.parts[name]: _annotated(*value) if name == "picture" else value for name, value in news.items()}
+
+    def _answer(self, request: gr.Request, act: Callable[[Visitor], News]) -> dict[Any, Any]:
+        """What an action tells, or the error that it raised as a sentence in the page."""
+        try:
+            return self._show(act(self.visitors.of(request.session_hash)))
+        except Exception as error:
+            return self._show({"status": told(error)})
+
+    def _choose(self, event: gr.SelectData, request: gr.Request) -> dict[Any, Any]:
+        return self._answer(request, lambda visitor: self.actions.choose_example(visitor, int(event.index)))
+
+    def _upload(self, file: str | None, request: gr.Request) -> dict[Any, Any]:
+        if file is None:
+            return self._show({})
+        path = Path(file)
+        news = self._answer(request, lambda visitor: self.actions.upload(visitor, path, path.name))
+        return {**news, self.parts["upload"]: None}
+
+    def _open(self, file: str | None, request: gr.Request) -> dict[Any, Any]:
+        return self._answer(request, lambda visitor: self.actions.open(visitor, Path(file or "")))
+
+    def _undo(self, request: gr.Request) -> dict[Any, Any]:
+        return self._answer(request, self.actions.undo)
+
+    def _draw(self, numbers: str, request: gr.Request) -> dict[Any, Any]:
+        return self._answer(request, lambda visitor: self.actions.draw(visitor, numbers))
+
+    def _stop(self, request: gr.Request) -> dict[Any, Any]:
+        def stop(visitor: Visitor) -> News:
+            visitor.stop.set()
+            return {}
+
+        return self._answer(request, stop)
+
+    def _begin(self, wish: str) -> Callable[..., dict[Any, Any]]:
+        """Checks a wish at once, however long the queue is, and puts it down for `_play`."""
+
+        def begin(question: str, choices: str, picture: dict | None, request: gr.Request) -> dict[Any, Any]:
+            def put_down(visitor: Visitor) -> News:
+                ask = self.actions.check(visitor, question, choices)
+                box = None if wish == "run" else _box_of(picture, visitor)
+                visitor.start()
+                with self._lock:
+                    self._waiting[str(request.session_hash)] = (wish, ask, box)
+                return {"status": "<p class='note' role='status'>Waiting for the model …</p>"}
+
+            return self._answer(request, put_down)
+
+        return begin
+
+    def _play(self, request: gr.Request) -> Iterator[dict[Any, Any]]:
+        with self._lock:
+            wish, ask, box = self._waiting.pop(str(request.session_hash), (None, None, None))
+        if wish is None or ask is None:
+            yield {self.parts["status"]: gr.skip()}
+            return
+        try:
+            visitor = self.visitors.of(request.session_hash)
+            visitor.stop.check()
+            if box is None:
+                steps = self.actions.run(visitor, ask)
+            else:
+                steps = (self.actions.from_box if wish == "from_box" else self.actions.closer)(visitor, ask, box)
+            for news in steps:
+                if news:
+                    yield self._show(news)
+        except Exception as error:
+            yield self._show({"status": told(error)})
+
+    def _save(self, write: Callable[[Visitor, Path], Path], file: Any) -> Callable[[gr.Request], Any]:
+        def save(request: gr.Request) -> dict[Any, Any]:
+            try:
+                visitor = self.visitors.of(request.session_hash)
+                return {file: str(write(visitor, visitor.folder)), self.parts["status"]: ""}
+            except DemoError as error:
+                raise gr.Error(str(error), print_exception=False) from error
+
+        return save
+
+
+_SHOWN = (
+    "picture", "caption", "question", "choices", "numbers", "status", "answer", "turn1", "crop", "turn2", "direct",
+    "others", "history", "explain",
+)  # fmt: skip
+"""Parts that actions have news for."""
+
+
+def _annotated(shown: Path, box: Box | None, label: str) -> dict[str, Any]:
+    """The annotator's value: the copy, and the box on it."""
+    boxes = []
+    if box is not None:
+        x1, y1, x2, y2 = (int(value) for value in box.as_tuple())
+        boxes.append({"xmin": x1, "ymin": y1, "xmax": x2, "ymax": y2, "label": "box", "color": _BLUE})
+    return {"image": str(shown), "boxes": boxes}
+
+
+def _box_of(value: dict | None, visitor: Visitor) -> Box:
+    """The box in the annotator, in pixels of the original; DemoError when none is drawn."""
+    boxes = (value or {}).get("boxes") or []
+    if not boxes or visitor.picture is None:
+        raise DemoError("There is no box yet: draw one on the picture, type its numbers, or press Run first.")
+    box = boxes[-1]
+    return visitor.picture.to_original(Box(box["xmin"], box["ymin"], box["xmax"], box["ymax"]))
