@@ -5,7 +5,7 @@ from mgpo_core.boxes import Box, CoordinateSpace, ParseResult, Rejection, iou, p
 from mgpo_core.budget import PixelBudget
 from mgpo_core.cropping import CropOutcome, CropRules, crop
 from mgpo_core.episode import Episode
-from mgpo_core.errors import EngineError, ImageError, MGPOError, SampleError, TokenAlignmentError
+from mgpo_core.errors import EngineError, ImageError, MGPOError, SampleError, Stopped, TokenAlignmentError
 from mgpo_core.sample import Sample, load_image
 from mgpo_core.templates import SingleTurn, TwoTurn
 from mgpo_core.trajectory import Trajectory
@@ -25,6 +25,7 @@ __all__ = [
     "Sample",
     "SampleError",
     "SingleTurn",
+    "Stopped",
     "TokenAlignmentError",
     "Trajectory",
     "TwoTurn",

@@ -19,3 +19,7 @@ class TokenAlignmentError(MGPOError, RuntimeError):
 
 class EngineError(MGPOError, RuntimeError):
     """An engine cannot be loaded or cannot run the given model."""
+
+
+class Stopped(MGPOError):  # noqa: N818 - nothing went wrong
+    """Somebody, or a time limit, stopped the generation: for a `watch` to raise, which ends the run of any engine."""

@@ -7,13 +7,14 @@ import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
+from mgpo_core.engines.watching import Watch
 from mgpo_core.errors import EngineError
 
 if TYPE_CHECKING:
     from mgpo_core.episode import Episode
     from mgpo_core.trajectory import Trajectory
 
-__all__ = ["Engine", "load_engine"]
+__all__ = ["Engine", "Watch", "load_engine"]
 
 _ENGINES = {
     # name: (module, class, extra of mgpo-core that brings what it needs)
@@ -28,8 +29,11 @@ _ENGINES = {
 class Engine(Protocol):
     """Anything that plays episodes to their end."""
 
-    def run(self, episodes: Sequence[Episode]) -> list[Trajectory]:
-        """Answer every turn of every episode; one trajectory per episode, in the order given."""
+    def run(self, episodes: Sequence[Episode], *, watch: Watch | None = None) -> list[Trajectory]:
+        """Answer every turn of every episode; one trajectory per episode, in the order given.
+
+        `watch` is called with the text of every response as it grows, and ends the run by raising: see `Watch`.
+        """
         ...
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from mgpo_core.engines.turn_tokens import FenceScanner, TurnTokenizer
+from mgpo_core.engines.watching import GrowingText, Watcher
 from mgpo_core.episode import Episode
 from mgpo_core.errors import TokenAlignmentError
 from mgpo_core.templates import message_images
@@ -26,6 +27,7 @@ class Response:
     logprobs: list[float] = field(default_factory=list)
     finish_reason: str = ""
     seconds: float = 0.0
+    watched: WatchedTokens | None = None
 
     def push(self, token: int, logprob: float, end_id: int) -> bool:
         """Take one sampled token; True when the response is over."""
@@ -37,11 +39,26 @@ class Response:
             self.finish_reason = "cut"
         elif len(self.ids) >= self.limit:
             self.finish_reason = "length"
+        if self.watched is not None:
+            self.watched.push(token, over=bool(self.finish_reason))
         return bool(self.finish_reason)
 
     def keep(self, count: int) -> None:
         """Leave out all but the first `count` tokens."""
         del self.ids[count:], self.logprobs[count:]
+
+
+class WatchedTokens:
+    """Tells the run's watcher what the sampled tokens of one response read, after every token."""
+
+    def __init__(self, watcher: Watcher, episode: Episode, tokenizer: TurnTokenizer) -> None:
+        self._text = GrowingText(watcher, episode)
+        self._tokenizer = tokenizer
+
+    def push(self, token: int, *, over: bool) -> None:
+        """Take one more sampled token; `over` with the response's last."""
+        ended = token == self._tokenizer.end_id
+        self._text.add(b"" if ended else self._tokenizer.token_bytes[token], last=over)
 
 
 @dataclass
@@ -56,6 +73,8 @@ class Dialogue:
     spans: list[tuple[int, int]] = field(default_factory=list)
     images: list[Image.Image] = field(default_factory=list)
     prompt_length: int = 0
+    watcher: Watcher | None = field(default=None, kw_only=True)
+    """Is told how every response grows."""
 
     def __post_init__(self) -> None:
         # of an episode that somebody else began, the responses so far are part of the prompt
@@ -70,7 +89,10 @@ class Dialogue:
 
     def response(self, limit: int) -> Response:
         """An empty response to this dialogue, that stops at the closed fence if the episode wants a box."""
-        return Response(self._scanner(), limit)
+        return Response(self._scanner(), limit, watched=self._watched())
+
+    def _watched(self) -> WatchedTokens | None:
+        return None if self.watcher is None else WatchedTokens(self.watcher, self.episode, self.tokenizer)
 
     def _scanner(self) -> FenceScanner | None:
         return self.tokenizer.scanner(strict=self.episode.strict) if self.episode.wants_box else None

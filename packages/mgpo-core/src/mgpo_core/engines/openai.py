@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 from mgpo_core.engines.data_urls import DataUrls
 from mgpo_core.engines.sampling_options import SamplingOptions
 from mgpo_core.engines.turn_tokens import FenceScanner
+from mgpo_core.engines.watching import GrowingText, Watch, Watcher, run_watched
 from mgpo_core.episode import Episode
 from mgpo_core.errors import EngineError, TokenAlignmentError
 from mgpo_core.templates import Message, message_images, message_text
@@ -112,38 +113,45 @@ class OpenAIEngine:
             )
         return served, owners[served] == "vllm"
 
-    def run(self, episodes: Sequence[Episode]) -> list[Trajectory]:
+    def run(self, episodes: Sequence[Episode], *, watch: Watch | None = None) -> list[Trajectory]:
         """Play every episode to its end; trajectories in the order given, without `tokens`.
 
-        Raises EngineError for a server that fails or refuses, TokenAlignmentError where it has shrunk the pictures; the
-        other episodes are then cancelled.
+        `watch` is called with every piece of text that comes, in another thread than the caller's; when it raises, the
+        streams are closed. Raises EngineError for a server that fails or refuses, TokenAlignmentError where it has
+        shrunk the pictures. The other episodes are then cancelled.
         """
+        run_watched(lambda watcher: self._run(episodes, watcher), watch)
+        return [episode.trajectory for episode in episodes]
+
+    def _run(self, episodes: Sequence[Episode], watcher: Watcher | None) -> None:
         # a loop in a thread of its own: the caller may be inside one (a notebook, a web app); Ctrl-C stops it
         with start_blocking_portal() as portal:
             try:
-                portal.call(self._play_all, episodes)
+                portal.call(self._play_all, episodes, watcher)
             except BaseExceptionGroup as group:
                 first = group.exceptions[0]  # the first to fail; the others were cancelled for it
                 raise first from first.__cause__
-        return [episode.trajectory for episode in episodes]
 
-    async def _play_all(self, episodes: Sequence[Episode]) -> None:
+    async def _play_all(self, episodes: Sequence[Episode], watcher: Watcher | None) -> None:
         pictures, places = DataUrls(), asyncio.Semaphore(self.concurrency)
         with tqdm(total=len(episodes), unit="episode", disable=not self.progress) as bar:
             async with openai.AsyncOpenAI(**self._client) as client, asyncio.TaskGroup() as tasks:
 
                 async def in_its_place(index: int, episode: Episode) -> None:
                     async with places:
-                        await self._play(client, pictures, index, episode)
+                        await self._play(client, pictures, index, episode, watcher)
                     bar.update()
 
                 for index, episode in enumerate(episodes):
                     tasks.create_task(in_its_place(index, episode))
 
-    async def _play(self, client: openai.AsyncOpenAI, pictures: DataUrls, index: int, episode: Episode) -> None:
+    async def _play(
+        self, client: openai.AsyncOpenAI, pictures: DataUrls, index: int, episode: Episode, watcher: Watcher | None
+    ) -> None:
         while not episode.done:
             messages = [await _chat_message(message, pictures) for message in episode.messages]
-            response = await self._respond(client, self._request(index, episode) | {"messages": messages}, episode)
+            request = self._request(index, episode) | {"messages": messages}
+            response = await self._respond(client, request, episode, watcher)
             episode.observe(
                 b"".join(response.pieces).decode(),
                 finish_reason=response.finish_reason,
@@ -173,7 +181,9 @@ class OpenAIEngine:
             request["seed"] = options.seeded(options.seed, index, episode.turn).seed
         return request
 
-    async def _respond(self, client: openai.AsyncOpenAI, request: dict[str, Any], episode: Episode) -> _Response:
+    async def _respond(
+        self, client: openai.AsyncOpenAI, request: dict[str, Any], episode: Episode, watcher: Watcher | None
+    ) -> _Response:
         """One response; the client retries a request that fails, and a stream that breaks is asked for again here."""
         for attempt in range(self.retries + 1):
             started = time.perf_counter()
@@ -182,7 +192,7 @@ class OpenAIEngine:
             except openai.OpenAIError as error:
                 raise self._failure(episode, error) from error
             try:
-                response = await self._read(stream, episode)
+                response = await self._read(stream, episode, watcher)
             except (openai.OpenAIError, json.JSONDecodeError) as error:
                 if attempt == self.retries:
                     raise self._failure(episode, error) from error
@@ -192,9 +202,9 @@ class OpenAIEngine:
                 return response
         raise AssertionError("unreachable")
 
-    async def _read(self, stream: openai.AsyncStream[Any], episode: Episode) -> _Response:
+    async def _read(self, stream: openai.AsyncStream[Any], episode: Episode, watcher: Watcher | None) -> _Response:
         """The response of a stream, which is closed where the fence closes: the server then stops generating."""
-        response = _Response.to(episode)
+        response = _Response.to(episode, watcher)
         async with stream:
             async for chunk in stream:
                 if chunk.usage:
@@ -237,6 +247,7 @@ class _Response:
 
     scanner: FenceScanner | None
     pieces: list[bytes]
+    watched: GrowingText | None = None
     closed: bool = False  # whether the fence of the wanted box has
     ended: str = ""  # the server's finish reason
     prompt_tokens: int = 0
@@ -244,16 +255,19 @@ class _Response:
     seconds: float = 0.0
 
     @classmethod
-    def to(cls, episode: Episode) -> _Response:
+    def to(cls, episode: Episode, watcher: Watcher | None) -> _Response:
         """An empty one, that looks for the closed fence if the episode wants a box."""
         pieces: list[bytes] = []  # the scanner looks bytes up by token; here by the piece's number
-        return cls(FenceScanner(cast(Any, pieces), strict=episode.strict) if episode.wants_box else None, pieces)
+        scanner = FenceScanner(cast(Any, pieces), strict=episode.strict) if episode.wants_box else None
+        return cls(scanner, pieces, None if watcher is None else GrowingText(watcher, episode))
 
     def take(self, choice: Any) -> None:
         """Read one choice of a chunk."""
         if choice.delta.content:
             self.pieces.append(choice.delta.content.encode(errors="replace"))
             self.closed = self.closed or (self.scanner is not None and self.scanner.push(len(self.pieces) - 1))
+            if self.watched is not None:
+                self.watched.add(self.pieces[-1])
         self.ended = choice.finish_reason or self.ended
 
     @property

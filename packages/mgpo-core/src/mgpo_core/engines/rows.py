@@ -81,7 +81,7 @@ class Row(Dialogue):
 
     def response(self, limit: int) -> CachedResponse:
         """As `Dialogue.response`, with room for the cache."""
-        return CachedResponse(self._scanner(), limit)
+        return CachedResponse(self._scanner(), limit, watched=self._watched())
 
     def _take(self, response: Response) -> None:
         super()._take(response)

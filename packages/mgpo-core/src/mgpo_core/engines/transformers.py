@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from mgpo_core.engines.attention import engine_attention
+from mgpo_core.engines.confidence import choice_probabilities
 from mgpo_core.engines.families import find_family, inner_model
 from mgpo_core.engines.kv_cache import BatchCache
 from mgpo_core.engines.loading import load_model, load_processor
@@ -26,6 +27,7 @@ from mgpo_core.engines.sampling import Sampler
 from mgpo_core.engines.sampling_options import SamplingOptions
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.engines.vision import ImageFeatures
+from mgpo_core.engines.watching import Watch, Watcher, run_watched
 from mgpo_core.episode import Episode
 from mgpo_core.errors import EngineError, TokenAlignmentError
 from mgpo_core.trajectory import Trajectory
@@ -79,33 +81,40 @@ class TransformersEngine:
     def _device(self) -> torch.device:
         return self.model.get_input_embeddings().weight.device
 
-    def run(self, episodes: Sequence[Episode]) -> list[Trajectory]:
-        """Play every episode to its end; trajectories in the order given, `tokens` filled."""
+    def run(self, episodes: Sequence[Episode], *, watch: Watch | None = None) -> list[Trajectory]:
+        """Play every episode to its end; trajectories in the order given, `tokens` filled.
+
+        `watch` is called after every sampled token, in this thread.
+        """
+        run_watched(lambda watcher: self._play_all(episodes, watcher), watch)
+        return [episode.trajectory for episode in episodes]
+
+    def _play_all(self, episodes: Sequence[Episode], watcher: Watcher | None) -> None:
+        from tqdm.auto import tqdm
+
         with _inference(self.model):
-            play = _Play(self)
-            with self._progress_bar(len(episodes)) as advance:
+            play = _Play(self, watcher)
+            with tqdm(total=len(episodes), unit="episode", disable=not self.progress) as bar:
                 for start in range(0, len(episodes), self.batch_size):
                     batch = episodes[start : start + self.batch_size]
                     play.batch(batch)
-                    advance(len(batch))
-        return [episode.trajectory for episode in episodes]
+                    bar.update(len(batch))
 
-    @contextlib.contextmanager
-    def _progress_bar(self, total: int) -> Iterator[Any]:
-        if not self.progress:
-            yield lambda count: None
-            return
-        from tqdm.auto import tqdm
+    def choice_probabilities(self, trajectory: Trajectory) -> dict[str, float]:
+        """How sure the model is of each choice (letter -> probability), for a trajectory that has ended.
 
-        with tqdm(total=total, unit="episode") as bar:
-            yield bar.update
+        confidence.py says how. Raises ValueError for one without tokens, or with fewer than two choices.
+        """
+        with _inference(self.model):
+            return choice_probabilities(self.model, self.tokenizer, trajectory)
 
 
 class _Play:
     """One call of `run`: the model's parts, the sampler, and the features of the images in hand."""
 
-    def __init__(self, engine: TransformersEngine) -> None:
+    def __init__(self, engine: TransformersEngine, watcher: Watcher | None = None) -> None:
         self.engine = engine
+        self.watcher = watcher
         self.model = engine.model
         self.tokenizer = engine.tokenizer
         self.core = inner_model(engine.model)
@@ -124,7 +133,11 @@ class _Play:
 
     def batch(self, episodes: Sequence[Episode]) -> None:
         """Play these episodes turn by turn until all are done."""
-        rows = [Row(episode, self.tokenizer, turn_positions=self.positions) for episode in episodes if not episode.done]
+        rows = [
+            Row(episode, self.tokenizer, turn_positions=self.positions, watcher=self.watcher)
+            for episode in episodes
+            if not episode.done
+        ]
         everyone = list(rows)
         while rows:
             for row, response in zip(rows, self._responses(rows), strict=True):

@@ -22,6 +22,7 @@ from mgpo_core.engines.dialogue import Dialogue, Response
 from mgpo_core.engines.sampling_options import SamplingOptions
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.engines.vllm_requests import ON_CPU, RolloutCounts, check_prompt, collapse_images, out_of_room
+from mgpo_core.engines.watching import Watch, Watcher, run_watched
 from mgpo_core.episode import Episode
 from mgpo_core.errors import EngineError
 from mgpo_core.trajectory import Trajectory
@@ -69,12 +70,20 @@ class VLLMEngine:
         self.progress = progress
         self.counts = RolloutCounts()
 
-    def run(self, episodes: Sequence[Episode]) -> list[Trajectory]:
-        """Play every episode to its end; trajectories in the order given, `tokens` filled."""
+    def run(self, episodes: Sequence[Episode], *, watch: Watch | None = None) -> list[Trajectory]:
+        """Play every episode to its end; trajectories in the order given, `tokens` filled.
+
+        `watch` is called in this thread, once for every token, when the step of vLLM that brought it has ended: tokens
+        come one a step, or several where vLLM was told to guess ahead. Meanwhile vLLM stands still.
+        """
+        run_watched(lambda watcher: self._play_all(episodes, watcher), watch)
+        return [episode.trajectory for episode in episodes]
+
+    def _play_all(self, episodes: Sequence[Episode], watcher: Watcher | None) -> None:
         from tqdm.auto import tqdm
 
         self.counts = RolloutCounts()
-        play = _Play(self)
+        play = _Play(self, watcher)
         with tqdm(total=len(episodes), unit="episode", disable=not self.progress) as bar:
             try:
                 waiting = iter(enumerate(episodes))
@@ -82,7 +91,6 @@ class VLLMEngine:
                     bar.update(play.step())
             finally:
                 play.abort()
-        return [episode.trajectory for episode in episodes]
 
 
 @dataclass
@@ -98,8 +106,9 @@ class _Flight:
 class _Play:
     """One call of `run`."""
 
-    def __init__(self, engine: VLLMEngine) -> None:
+    def __init__(self, engine: VLLMEngine, watcher: Watcher | None) -> None:
         self.owner = engine
+        self.watcher = watcher
         self.llm = engine.llm
         self.core = engine.llm.llm_engine
         self.tokenizer = engine.tokenizer
@@ -116,7 +125,7 @@ class _Play:
             if episode is None:
                 break
             if not episode.done:
-                self.begin(index, Dialogue(episode, self.tokenizer))
+                self.begin(index, Dialogue(episode, self.tokenizer, watcher=self.watcher))
         return bool(self.flights)
 
     def begin(self, index: int, dialogue: Dialogue) -> int:

@@ -21,6 +21,7 @@ from mgpo_core.engines.dialogue import Dialogue, Response
 from mgpo_core.engines.sampling_options import SamplingOptions
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.engines.vllm_requests import RolloutCounts, check_prompt, collapse_images, out_of_room
+from mgpo_core.engines.watching import Watch, Watcher, run_watched
 from mgpo_core.episode import Episode
 from mgpo_core.errors import EngineError
 from mgpo_core.trajectory import Trajectory
@@ -100,18 +101,25 @@ class VLLMServerEngine:
         self.room = int(served["max_model_len"])
         return str(served["id"])
 
-    def run(self, episodes: Sequence[Episode]) -> list[Trajectory]:
-        """Play every episode to its end; trajectories in the order given, `tokens` filled."""
+    def run(self, episodes: Sequence[Episode], *, watch: Watch | None = None) -> list[Trajectory]:
+        """Play every episode to its end; trajectories in the order given, `tokens` filled.
+
+        `watch` is called for every token as it comes, in another thread than the caller's; when it raises, the streams
+        are closed, and vLLM then stops generating.
+        """
+        run_watched(lambda watcher: self._run(episodes, watcher), watch)
+        return [episode.trajectory for episode in episodes]
+
+    def _run(self, episodes: Sequence[Episode], watcher: Watcher | None) -> None:
         self.counts = RolloutCounts()
         # a thread of its own: the caller may be inside an event loop (a notebook, a web app)
         with ThreadPoolExecutor(max_workers=1) as executor:
             try:
-                executor.submit(asyncio.run, self._play_all(episodes)).result()
+                executor.submit(asyncio.run, self._play_all(episodes, watcher)).result()
             except BaseExceptionGroup as group:
                 raise group.exceptions[0] from None  # the first to fail; the others were cancelled for it
-        return [episode.trajectory for episode in episodes]
 
-    async def _play_all(self, episodes: Sequence[Episode]) -> None:
+    async def _play_all(self, episodes: Sequence[Episode], watcher: Watcher | None) -> None:
         from tqdm.auto import tqdm
 
         limits = httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency)
@@ -123,7 +131,7 @@ class VLLMServerEngine:
                 asyncio.TaskGroup() as tasks,
             ):
                 for index, episode in enumerate(episodes):
-                    task = tasks.create_task(self._play(client, pictures, places, index, episode))
+                    task = tasks.create_task(self._play(client, pictures, places, index, episode, watcher))
                     task.add_done_callback(lambda _: bar.update())
 
     async def _play(
@@ -133,11 +141,12 @@ class VLLMServerEngine:
         places: asyncio.Semaphore,
         index: int,
         episode: Episode,
+        watcher: Watcher | None,
     ) -> None:
         async with places:
             if episode.done:
                 return
-            dialogue = Dialogue(episode, self.tokenizer)
+            dialogue = Dialogue(episode, self.tokenizer, watcher=watcher)
             while not episode.done:
                 full = len(dialogue.ids) >= self.room
                 response = out_of_room(dialogue) if full else await self._respond(client, pictures, index, dialogue)
