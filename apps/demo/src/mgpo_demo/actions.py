@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -152,7 +152,7 @@ class Actions:
         trajectory = episode.trajectory
         news = self._talk(trajectory, progress, area is None and "direct" not in progress.episodes)
         if trajectory.turns:
-            news |= self._picture(visitor, whole(trajectory.box_original, area), _label(visitor, area))
+            news |= self._picture(visitor, whole(trajectory.box_original, area), _label(area))
             news["crop"] = views.crop(trajectory)
         if "direct" in progress.episodes:
             direct = progress.episodes["direct"]
@@ -173,12 +173,12 @@ class Actions:
             return {}
         width, height = self.model.budget.smart_resize(*picture.size)
         ratio = max(picture.size) / max(width, height)
-        caption = f"{picture.name}: the model first sees {max(width, height):,} px, it is really {max(picture.size):,} px"
-        caption += f" ({ratio:.1f}× fewer a side)." if ratio > 1.05 else "."
+        caption = f"{picture.name}: seen at {max(width, height):,} px, really {max(picture.size):,} px"
+        caption += f" ({ratio:.1f}× as wide and as high)." if ratio > 1.05 else "."
         shown = None if box is None else picture.to_shown(box)
         return {
             "picture": (picture.shown, shown, label),
-            "caption": views.note(caption, "soft"),
+            "caption": views.proportions(picture.size) + views.note(caption, "soft"),
             "numbers": "" if box is None else _numbers(box).strip("[]"),
         }
 
@@ -189,7 +189,7 @@ class Actions:
             return {}
         trajectory, turns = look.trajectory, look.trajectory.turns
         first = visitor.looks[0]
-        return self._picture(visitor, look.box, _label(visitor, look.area)) | {
+        return self._picture(visitor, look.box, _label(look.area)) | {
             "turn1": views.said(1, turns[0].text, turns[0], "You" if look.by == "person" else "Model"),
             "crop": views.crop(trajectory),
             "turn2": views.said(2, turns[1].text, turns[1]) if len(turns) > 1 else "",
@@ -231,7 +231,7 @@ def _verdict(look: Look) -> str:
     return f"Done in {took:.1f} s. Move the box and answer from it, or look closer inside it."
 
 
-def _label(visitor: Visitor, area: Box | None) -> str:
+def _label(area: Box | None) -> str:
     return "the model looks here" if area is None else "the model looks closer here"
 
 

@@ -128,7 +128,9 @@ def serve(options: argparse.Namespace, auth: tuple[str, str] | None, started: fl
         print(f"ready: {loaded}, {time.monotonic() - started:.1f} s after the command", flush=True)
         demo.block_thread()
     except OSError as error:
-        raise DemoError(f"The page cannot be served at {options.host}:{options.port} ({error}); try --port 0.") from error
+        raise DemoError(
+            f"The page cannot be served at {options.host}:{options.port} ({error}); try --port 0."
+        ) from error
     finally:
         demo.close(verbose=False)
         visitors.close()

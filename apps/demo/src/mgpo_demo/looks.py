@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mgpo_core import Box, Episode, Sample
@@ -124,6 +123,6 @@ def box_text(box: Box, view: View) -> str:
 
 
 def _why(rejection: str, model: DemoModel, episode: Episode) -> str:
-    (shown, _), (real, _) = episode.trajectory.input_sizes[0], episode.trajectory.original_sizes[0]
-    side = round(model.settings.crop_min_side * real / shown)
+    [shown], [real] = episode.trajectory.input_sizes, episode.trajectory.original_sizes
+    side = round(model.settings.crop_min_side * max(real[0] / shown[0], real[1] / shown[1]))
     return _REFUSALS.get(Rejection(rejection), rejection.replace("_", " ")).format(side=side)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +13,6 @@ from mgpo_core.boxes import CoordinateSpace
 from mgpo_core.budget import PixelBudget
 from mgpo_core.engines import Engine, Watch, load_engine
 from mgpo_core.episode_settings import EpisodeSettings
-
 from mgpo_core.templates import Template
 from mgpo_core.trajectory import Trajectory
 from mgpo_demo.limits import DemoError

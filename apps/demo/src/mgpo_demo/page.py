@@ -53,46 +53,52 @@ def _layout(actions: Actions) -> dict[str, Any]:
     gr.Markdown(_INTRO, elem_id="intro")
     with gr.Row(elem_id="main"):
         with gr.Column(scale=5, min_width=320):
-            parts["examples"] = gr.Gallery(
-                value=_thumbnails(actions), label="Examples (choose one)", columns=6, rows=1, height=132,
-                allow_preview=False, object_fit="cover", buttons=[], interactive=False, elem_id="examples",
-            )  # fmt: skip
-            parts["upload"] = gr.File(
-                label="Your picture (drop it here, or press Enter to choose a file)", file_count="single", height=96,
-                elem_id="upload",
-            )  # fmt: skip
-            parts["picture"] = image_annotator(
-                label="The picture at full size: draw, move or resize the box", single_box=True, sources=[],
-                disable_edit_boxes=True, boxes_alpha=0.12, box_thickness=3, box_selected_thickness=4, handle_size=10,
-                show_clear_button=False, show_remove_button=False, show_download_button=False,
-                show_share_button=False, enable_keyboard_shortcuts=False, label_list=["box"], label_colors=[_BLUE],
-                use_default_label=True, elem_id="picture",
-            )  # fmt: skip
-            parts["caption"] = gr.HTML(elem_id="caption")
-            parts["question"] = gr.Textbox(
-                label="Question", placeholder="What is written on the hull of the red boat?", lines=1, max_lines=4,
-                elem_id="question",
-            )  # fmt: skip
-            parts["choices"] = gr.Textbox(
-                label="Choices (one a line; leave empty for a free answer)", lines=2, max_lines=8, elem_id="choices",
-            )  # fmt: skip
-            with gr.Row():
-                parts["run"] = gr.Button("Run", variant="primary", elem_id="run", min_width=120)
-                parts["stop"] = gr.Button("Stop", variant="stop", elem_id="stop", min_width=90)
-            with gr.Row():
-                parts["from_box"] = gr.Button("Answer from this box", elem_id="from-box", min_width=150)
-                parts["closer"] = gr.Button("Look closer inside it", elem_id="closer", min_width=150)
-            with gr.Accordion("The box in numbers (for keyboards)", open=False):
-                parts["numbers"] = gr.Textbox(
-                    label="x1, y1, x2, y2 in pixels of the original", max_lines=1, elem_id="numbers"
-                )
-                parts["draw"] = gr.Button("Draw it", size="sm", elem_id="draw")
+            _picture_layout(parts, actions)
         with gr.Column(scale=4, min_width=320, elem_id="talk"):
-            parts["status"] = gr.HTML(elem_id="status")
-            for name in ("answer", "turn1", "crop", "turn2", "direct", "others"):
+            _question_layout(parts)
+            for name in ("status", "answer", "turn1", "crop", "turn2", "direct", "others"):
                 parts[name] = gr.HTML(elem_id=name)
     _history_layout(parts)
     return parts
+
+
+def _picture_layout(parts: dict[str, Any], actions: Actions) -> None:
+    with gr.Row():
+        parts["examples"] = gr.Gallery(
+            value=_thumbnails(actions), label="Examples", columns=len(actions.examples), rows=1, height=128,
+            allow_preview=False, object_fit="cover", buttons=[], interactive=False, scale=3, min_width=300,
+            elem_id="examples",
+        )  # fmt: skip
+        parts["upload"] = gr.File(
+            label="Your picture", file_count="single", height=128, scale=1, min_width=150, elem_id="upload"
+        )
+    parts["picture"] = image_annotator(
+        label="The picture at full size: draw, move or resize the box", single_box=True, sources=[],
+        disable_edit_boxes=True, boxes_alpha=0.12, box_thickness=3, box_selected_thickness=4, handle_size=10,
+        show_clear_button=False, show_remove_button=False, show_download_button=False, show_share_button=False,
+        image_type="filepath", enable_keyboard_shortcuts=False, label_list=["box"], label_colors=[_BLUE], use_default_label=True,
+        elem_id="picture",
+    )  # fmt: skip
+    parts["caption"] = gr.HTML(elem_id="caption")
+    with gr.Row():
+        parts["from_box"] = gr.Button("Answer from this box", elem_id="from-box", min_width=150)
+        parts["closer"] = gr.Button("Look closer inside it", elem_id="closer", min_width=150)
+    with gr.Accordion("The box in numbers (without a mouse)", open=False):
+        parts["numbers"] = gr.Textbox(label="x1, y1, x2, y2 in pixels of the original", max_lines=1, elem_id="numbers")
+        parts["draw"] = gr.Button("Draw it", size="sm", elem_id="draw")
+
+
+def _question_layout(parts: dict[str, Any]) -> None:
+    parts["question"] = gr.Textbox(
+        label="Question", placeholder="What is written on the hull of the red boat?", lines=1, max_lines=4,
+        elem_id="question",
+    )  # fmt: skip
+    parts["choices"] = gr.Textbox(
+        label="Choices (one a line; leave empty for a free answer)", lines=2, max_lines=6, elem_id="choices"
+    )
+    with gr.Row():
+        parts["run"] = gr.Button("Run", variant="primary", elem_id="run", min_width=140, scale=3)
+        parts["stop"] = gr.Button("Stop", variant="secondary", elem_id="stop", min_width=90, scale=1)
 
 
 def _history_layout(parts: dict[str, Any]) -> None:
@@ -115,7 +121,7 @@ def _thumbnails(actions: Actions) -> list[tuple[Any, str]]:
     for sample in actions.examples:
         image = sample.load().copy()
         image.thumbnail((240, 240))
-        thumbnails.append((image, sample.question.removeprefix("Which stripes are on ").rstrip("?").capitalize()))
+        thumbnails.append((image, f"{sample.metadata['colour']} {sample.metadata['shape']}"))
     return thumbnails
 
 
@@ -135,7 +141,8 @@ class _Events:
         shown = [part for name, part in parts.items() if name in _SHOWN]
         light: dict[str, Any] = {"outputs": shown, "show_progress": "hidden", **private}
         parts["examples"].select(self._choose, None, queue=False, **light)
-        parts["upload"].upload(self._upload, [parts["upload"]], concurrency_limit=2, **(light | {"outputs": [*shown, parts["upload"]]}))
+        taken = light | {"outputs": [*shown, parts["upload"]]}
+        parts["upload"].upload(self._upload, [parts["upload"]], concurrency_limit=2, **taken)
         parts["open"].upload(self._open, [parts["open"]], concurrency_limit=2, **light)
         parts["undo"].click(self._undo, None, queue=False, **light)
         gr.on([parts["draw"].click, parts["numbers"].submit], self._draw, [parts["numbers"]], queue=False, **light)
@@ -250,7 +257,7 @@ def _annotated(shown: Path, box: Box | None, label: str) -> dict[str, Any]:
     boxes = []
     if box is not None:
         x1, y1, x2, y2 = (int(value) for value in box.as_tuple())
-        boxes.append({"xmin": x1, "ymin": y1, "xmax": x2, "ymax": y2, "label": "box", "color": _BLUE})
+        boxes.append({"xmin": x1, "ymin": y1, "xmax": x2, "ymax": y2, "label": label or "box", "color": _BLUE})
     return {"image": str(shown), "boxes": boxes}
 
 

@@ -102,8 +102,8 @@ def _look_data(look: Look) -> dict[str, Any]:
 
 def _trajectory_data(trajectory: Trajectory) -> dict[str, Any]:
     """The trajectory with the images it was shown; its original is the picture, or a part of it."""
-    images = {name: image for name, image in trajectory.named_images(originals=()).items()}
-    return {"trajectory": trajectory.to_dict(), "images": {name: _png(image) for name, image in images.items()}}
+    shown = trajectory.named_images(originals=())
+    return {"trajectory": trajectory.to_dict(), "images": {name: _png(image) for name, image in shown.items()}}
 
 
 def _png(image: Image.Image) -> str:

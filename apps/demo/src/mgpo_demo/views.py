@@ -14,7 +14,7 @@ from mgpo_core.token_view import escape, tokens_html
 from mgpo_core.trajectory import Trajectory, Turn
 from mgpo_demo.looks import Look
 
-__all__ = ["answer", "crop", "explanation", "history", "note", "one_look", "others", "said", "size"]
+__all__ = ["answer", "crop", "explanation", "history", "note", "one_look", "others", "proportions", "said", "size"]
 
 _CROP_SIDE = 640
 _BY = {"model": "the model", "person": "you", "closer": "the model, closer"}
@@ -32,6 +32,11 @@ def note(text: str, kind: str = "") -> str:
     return f'<p class="note {kind}" role="{role}">{escape(text)}</p>' if text else ""
 
 
+def proportions(pixels: tuple[int, int]) -> str:
+    """Tells the style sheet how wide a picture is for its height: the annotator alone would show a tall one in full."""
+    return f"<style>:root {{ --picture-ratio: {pixels[0] / pixels[1]:.4f}; }}</style>"
+
+
 def said(number: int, text: str, turn: Turn | None, by: str = "Model") -> str:
     """A response, as far as it is; `turn` once it is over."""
     if not text and turn is None:
@@ -45,8 +50,8 @@ def said(number: int, text: str, turn: Turn | None, by: str = "Model") -> str:
         facts += fact_html("seconds", f"{turn.seconds:.2g}") if turn.seconds else ""
     title = f"{escape(by)}, turn {number}"
     return (
-        f'<section class="mgpo said turn{(number - 1) % 2}"><h3>{title} {facts}</h3>'
-        f'<pre class="text">{escape(text)}{caret}</pre></section>'
+        f'<div class="mgpo"><section class="said turn{(number - 1) % 2}"><h3>{title} {facts}</h3>'
+        f'<pre class="text">{escape(text)}{caret}</pre></section></div>'
     )
 
 
@@ -65,7 +70,9 @@ def crop(trajectory: Trajectory) -> str:
     larger = turn.shown_size[0] / max(1.0, first.width)
     return (
         '<div class="mgpo pair">'
-        + _figure(before, "As first seen", f"{size(before.size)} pixels of the {size(seen)} that the model saw", "first")
+        + _figure(
+            before, "As first seen", f"{size(before.size)} pixels of the {size(seen)} that the model saw", "first"
+        )
         + _figure(
             shown[-1],
             f"Cut from the original, {larger:.1f}× larger",

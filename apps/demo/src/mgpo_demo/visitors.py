@@ -83,7 +83,7 @@ class Visitor:
     def check_room(self) -> None:
         """Raise DemoError when the history is full."""
         if len(self.looks) >= self.limits.looks:
-            raise DemoError(f"The history holds {len(self.looks)} steps, the most there may be; undo some, or run anew.")
+            raise DemoError(f"The history holds {len(self.looks)} steps, the most there may be; undo some.")
 
     def undo(self) -> None:
         """Take the latest look away; DemoError when there is none to go back to."""
