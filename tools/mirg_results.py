@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from between_marks import write_between_marks
-from results import ROOT, SEEDS, cell, read_options, train
+from results import ROOT, SEEDS, cell, read_options, train, wall_seconds
 
 VARIANTS = {
     "both": ("both rewards", ["object", "image", "format"], [1.0, 0.5, 0.1]),
@@ -97,7 +97,7 @@ def _gains(high: list[float], low: list[float]) -> str:
     return f"{sum(gains) / len(gains):+.3f} ({', '.join(f'{gain:+.3f}' for gain in gains)})"
 
 
-def text(found: Runs) -> str:
+def text(found: Runs, walls: dict[str, float]) -> str:
     """The section of docs/mirg.md."""
     first = found["sft"][0]
     seeds = max(map(len, found.values()))
@@ -118,8 +118,24 @@ def text(found: Runs) -> str:
             table(found),
             "The same, seed by seed (mean, then each seed):",
             verdicts(found),
-            f"Seconds of training, evaluations aside: {spent}.",
+            f"Seconds of training, evaluations aside: {spent}.{_wall_text(walls)}",
         ]
+    )
+
+
+def read_walls(runs: Path) -> dict[str, float]:
+    """Mean seconds of the whole command of each stage, of those runs that recorded them."""
+    found = {name: [wall_seconds(runs / f"{name}-seed{seed}") for seed in SEEDS] for name in ("sft", "both")}
+    known = {name: [wall for wall in walls if wall is not None] for name, walls in found.items()}
+    return {name: sum(walls) / len(walls) for name, walls in known.items() if walls}
+
+
+def _wall_text(walls: dict[str, float]) -> str:
+    if set(walls) != {"sft", "both"}:
+        return ""
+    return (
+        f" The two commands end to end, start-up and evaluations included: {walls['sft']:.0f} s and "
+        f"{walls['both']:.0f} s, together {sum(walls.values()) / 60:.0f} minutes, two runs sharing the two cores."
     )
 
 
@@ -133,7 +149,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"no finished runs under {options.runs}: run without --table-only first", file=sys.stderr)
         return 1
     page = ROOT / "docs" / "mirg.md"
-    write_between_marks(page, "mirg", text(found))
+    write_between_marks(page, "mirg", text(found, read_walls(options.runs)))
     print(f"wrote the results of {sum(map(len, found.values()))} runs to {page.name}")
     return 0
 

@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,6 +26,7 @@ RECIPES = {
     "haystack-mgpo-shuffled": "MGPO, rewards shuffled",
 }
 SEEDS = (0, 1, 2)
+WALL_FILE = "wall-seconds.txt"
 COLUMNS = {"accuracy": "accuracy", "hit_rate": "hit rate", "valid_box_rate": "valid boxes", "mean_iou": "mean IoU"}
 
 
@@ -43,8 +45,17 @@ def train(folder: Path, arguments: list[str], jobs: int) -> None:
     command = [sys.executable, "-m", "mgpo_train", *arguments, "--output_dir", str(folder), "--resume"]
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
     folder.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
     with (folder / "log.txt").open("a", encoding="utf-8") as log:
         subprocess.run(command, check=True, stdout=log, stderr=log, env={**os.environ, **threads})
+    if not (folder / WALL_FILE).exists():  # a finished run that is asked for again takes no time
+        (folder / WALL_FILE).write_text(f"{time.monotonic() - started:.0f}\n", encoding="utf-8")
+
+
+def wall_seconds(folder: Path) -> float | None:
+    """Seconds that the command of a run took, set-up and evaluations included; None where that was not recorded."""
+    path = folder / WALL_FILE
+    return float(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def load(runs: Path) -> dict[str, list[dict]]:
