@@ -45,10 +45,10 @@ def train(folder: Path, arguments: list[str], jobs: int) -> None:
     command = [sys.executable, "-m", "mgpo_train", *arguments, "--output_dir", str(folder), "--resume"]
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
     folder.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
+    fresh, started = not any(folder.glob("checkpoint-*")), time.monotonic()
     with (folder / "log.txt").open("a", encoding="utf-8") as log:
         subprocess.run(command, check=True, stdout=log, stderr=log, env={**os.environ, **threads})
-    if not (folder / WALL_FILE).exists():  # a finished run that is asked for again takes no time
+    if fresh:
         (folder / WALL_FILE).write_text(f"{time.monotonic() - started:.0f}\n", encoding="utf-8")
 
 
