@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -59,7 +59,10 @@ def main() -> None:
     options = parser.parse_args()
     model, processor = load_model(options.model), load_processor(options.model)
     engine = TransformersEngine(model, processor, max_new_tokens=MAX_NEW_TOKENS, temperature=1.0, batch_size=10_000)
-    rivals = {"generate, twice": lambda e: play_with_generate(model, processor, e), "our engine": engine.run}
+    rivals: dict[str, Callable[[list[Episode]], Any]] = {
+        "generate, twice": lambda e: play_with_generate(model, processor, e),
+        "our engine": engine.run,
+    }
     seconds: dict[str, list[float]] = {name: [] for name in rivals}
     for turn in range(options.rounds + 1):
         for name, play in rivals.items():

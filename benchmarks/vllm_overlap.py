@@ -79,8 +79,8 @@ def turn_by_turn(engine: Any) -> Any:
         return lambda played: _server_with_barrier(engine, played)
 
     class Halted(vllm._Play):
-        def __init__(self, owner: Any) -> None:
-            super().__init__(owner)
+        def __init__(self, *parts: Any) -> None:
+            super().__init__(*parts)
             self.held: list[Any] = []
 
         def begin(self, index: int, dialogue: Any) -> int:

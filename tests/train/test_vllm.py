@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -111,6 +112,17 @@ def test_finished_rollouts_do_not_wait_for_the_slowest_first_turn(found):
     assert order["lengths"][0] == 600 and max(order["lengths"][1:]) < 40
     slow_first_turn = order["ends"]["0.1"]
     assert all(order["ends"][f"{index}.2"] < slow_first_turn for index in range(1, 8))
+
+
+def test_a_watch_is_told_every_token_and_what_it_raises_leaves_vllm_as_it_was(found):
+    watched = found["watched"]
+    assert watched["told"].keys() == watched["turns"].keys() and len(watched["told"]) == 8
+    for name, (text, tokens) in watched["turns"].items():
+        told = watched["told"][name]
+        assert told[-1] == text and len(told) == tokens
+        assert all(after.startswith(before) for before, after in itertools.pairwise(told))
+    assert watched["stopped"] == [True, 10]
+    assert watched["ids_afterwards"] == watched["ids"]
 
 
 def test_a_picture_that_vllm_resizes_is_refused_by_name(engine):

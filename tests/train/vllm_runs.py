@@ -23,7 +23,7 @@ os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 
 import torch
 
-from mgpo_core import CoordinateSpace, Episode, TwoTurn, haystack
+from mgpo_core import CoordinateSpace, Episode, Stopped, TwoTurn, haystack
 from mgpo_core.engines import load_engine
 from mgpo_core.engines.loading import load_model, load_processor
 from mgpo_core.engines.turn_tokens import TurnTokenizer
@@ -120,7 +120,35 @@ def compare(engine: Any, name: str) -> dict[str, Any]:
     found["hot_other_seed"] = records(engine.run(episodes(16)))
     engine.options = plain
     found["order"] = finishing_order(engine)
+    found["watched"] = watching(engine)
     return found
+
+
+def watching(engine: Any) -> dict[str, Any]:
+    """What a watch is told of every turn, beside the turns' texts; then a run that a watch stops at its tenth call."""
+    told: dict[str, list[str]] = {}
+    played = engine.run(
+        episodes(4), watch=lambda episode, text: told.setdefault(f"{episode.sample.id}.{episode.turn}", []).append(text)
+    )
+    enough, calls = Stopped("enough"), []
+
+    def stop(episode: Episode, text: str) -> None:
+        calls.append(text)
+        if len(calls) == 10:
+            raise enough
+
+    raised = None
+    try:
+        engine.run(episodes(4), watch=stop)
+    except Stopped as error:
+        raised = error
+    return {
+        "told": told,
+        "turns": {f"{t.sample_id}.{at}": (turn.text, turn.tokens) for t in played for at, turn in enumerate(t.turns)},
+        "stopped": (raised is enough, len(calls)),
+        "ids": [t.tokens.ids for t in played],
+        "ids_afterwards": [t.tokens.ids for t in engine.run(episodes(4))],
+    }
 
 
 def run_engine(out: Path, model: str) -> None:
