@@ -66,11 +66,14 @@ def table(found: Runs) -> str:
     rows += [(f"after SFT and RL, {label}", name, "after") for name, (label, *_) in VARIANTS.items()]
     rows += [("after SFT on verified trajectories", "verified", "after")]
     rows += [("the same and RL, both rewards", "verified-both", "after")]
+    most = max(map(len, found.values()))
     lines = [f"| model | decoding | {' | '.join(COLUMNS.values())} |", "|---|---|" + "---|" * len(COLUMNS)]
     for suffix, decoding in DECODING.items():
-        for label, name, key in rows:
-            cells = " | ".join(cell(found.get(name, []), key + suffix, metric) for metric in COLUMNS)
-            lines.append(f"| {label} | {decoding} | {cells} |")
+        for label, name, key in (row for row in rows if row[1] in found):
+            cells = " | ".join(cell(found[name], key + suffix, metric) for metric in COLUMNS)
+            seeds = len(found[name])
+            fewer = "" if seeds == most else f" ({seeds} of {most} seeds)"
+            lines.append(f"| {label}{fewer} | {decoding} | {cells} |")
     return "\n".join(lines)
 
 
@@ -104,7 +107,7 @@ def text(found: Runs, walls: dict[str, float]) -> str:
     held_out = (
         f"Held-out split, {first['before']['n']} samples of all five tasks, three images each (`diff` two); mean and "
         f"range over {seeds} seeds, each from its own first stage. {first['steps']} steps of "
-        f"{first['prompts_per_step']} trajectories, of which 60% go wrong at the end (none of the verified), then "
+        f"{first['prompts_per_step']} trajectories, of which 60% go wrong at the end (of the verified ones none does), then "
         f"{found['both'][0]['steps']} steps of "
         f"{found['both'][0]['prompts_per_step']} samples with {found['both'][0]['num_generations']} rollouts each."
     )
