@@ -107,7 +107,7 @@ def text(found: Runs, walls: dict[str, float]) -> str:
     held_out = (
         f"Held-out split, {first['before']['n']} samples of all five tasks, three images each (`diff` two); mean and "
         f"range over {seeds} seeds, each from its own first stage. {first['steps']} steps of "
-        f"{first['prompts_per_step']} trajectories, of which 60% go wrong at the end (of the verified ones none does), then "
+        f"{first['prompts_per_step']} trajectories, of which 60% go wrong at the end (verified ones never), then "
         f"{found['both'][0]['steps']} steps of "
         f"{found['both'][0]['prompts_per_step']} samples with {found['both'][0]['num_generations']} rollouts each."
     )
