@@ -20,7 +20,16 @@ from mgpo_core.errors import MGPOError
 from mgpo_core.paths_below import path_below
 from mgpo_core.sample_log import TaskResult, read_task
 
-__all__ = ["FOLDER", "RUN_FILE", "ResultsError", "Run", "evaluation_files", "output_folder", "read_runs"]
+__all__ = [
+    "FOLDER",
+    "RUN_FILE",
+    "ResultsError",
+    "Run",
+    "evaluation_files",
+    "is_sample_log",
+    "output_folder",
+    "read_runs",
+]
 
 FOLDER, RUN_FILE = "mgpo", "run.json"
 """The folder below lmms-eval's output in which runs keep samples and pictures, and the file of a run's settings."""
@@ -124,6 +133,11 @@ def _nothing_read(folder: Path, logged: list[_Evaluation], runs: list[Run], want
     names = sorted({task for evaluation in logged for task in evaluation.logs})
     asked = f" of {', '.join(wanted)}" if wanted else ""
     return f"{folder} holds no sample{asked}: its logs are of {', '.join(names)}"
+
+
+def is_sample_log(name: str) -> bool:
+    """Whether a file of this name is a sample log of lmms-eval."""
+    return _SAMPLES.fullmatch(name) is not None
 
 
 def evaluation_files(folder: Path) -> list[Path]:

@@ -37,6 +37,8 @@ def sample_card(
     line does (`DAMAGED`), and OSError when the log is gone.
     """
     line, envelope = read_sample(sample)
+    if line["doc_id"] != sample.doc_id:
+        raise ValueError(f"the line is of {line['doc_id']!r}")
     trajectory, problem = envelope.trajectory_as_kept(root)
     if trajectory is None:
         trajectory = Trajectory(question=str(line.get("input", "")))
