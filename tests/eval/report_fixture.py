@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mgpo_core import Episode, PixelBudget, Sample, SingleTurn, Trajectory, TwoTurn
+from mgpo_core.envelope import Envelope, seal
 from mgpo_core.report_card import small_picture
-from mgpo_eval.envelope import Envelope, seal
 
 BUDGET = PixelBudget(min_pixels=4 * 28 * 28, max_pixels=168 * 168)
 CHOICES = ("red", "green", "blue", "yellow")

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mgpo_core.boxes import Box
+from mgpo_core.envelope import Envelope, open_envelope
 from mgpo_core.trajectory import Trajectory
-from mgpo_eval.envelope import Envelope, open_envelope
 
 SCRIPTS = Path(sys.executable).parent
 

@@ -117,7 +117,7 @@ def test_greedy_boxes_and_answers_on_64_samples_are_those_of_the_transformers_en
 
 
 def test_lmms_evals_models_on_a_chat_server_and_on_vllm_give_the_same(server, reference, tmp_path):
-    from mgpo_eval.envelope import open_envelope
+    from mgpo_core.envelope import open_envelope
     from mgpo_eval.models import MGPOOpenAI
 
     model = MGPOOpenAI(pretrained="haystack:mgpo", url=server[0])

@@ -16,10 +16,10 @@ from oracle import CONFIG, Oracle
 from requests_fixture import TAGS, haystack_table, play, table
 
 from mgpo_core import haystack
+from mgpo_core.envelope import open_envelope
 from mgpo_core.errors import EngineError, ImageError, SampleError
 from mgpo_core.trajectory import Trajectory
 from mgpo_eval import scoring
-from mgpo_eval.envelope import open_envelope
 from mgpo_eval.models import MGPO, MGPOOpenAI
 from mgpo_eval.options import OptionError
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from mgpo_core import Box, haystack
+from mgpo_core.envelope import Envelope, seal
 from mgpo_core.errors import SampleError
 from mgpo_eval import scoring
-from mgpo_eval.envelope import Envelope, seal
 from mgpo_eval.haystack_rows import haystack_rows
 from mgpo_eval.readers import READERS, find_reader
 

@@ -27,7 +27,7 @@ from report_fixture import (
 from report_reader import FIRST, SECOND, mixed, one_task, report
 
 from mgpo_core.averages import mean_interval, wilson_interval
-from mgpo_eval.results import read_runs
+from mgpo_core.evaluation_runs import read_runs
 
 HOSTILE = "</pre><script>alert('x')</script><img src=https://evil.example/a.png onerror=alert(1)>\"' &lt;"
 

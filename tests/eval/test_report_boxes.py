@@ -15,14 +15,14 @@ from report_fixture import Evaluation, Logged, envelope_text, picture_names, run
 from report_reader import FIRST, report
 
 from mgpo_core import Box, Episode, haystack
+from mgpo_core.envelope import Envelope, seal
+from mgpo_core.evaluation_runs import read_runs
 from mgpo_core.multi_image import MultiImageTwoTurn
 from mgpo_core.templates import PlainTurn, Template
 from mgpo_core.trajectory import Trajectory
 from mgpo_eval import haystack_multi_scoring, mig_scoring
-from mgpo_eval.envelope import Envelope, seal
 from mgpo_eval.haystack_rows import haystack_multi_rows
 from mgpo_eval.player import answer_of
-from mgpo_eval.results import read_runs
 
 SAMPLES = haystack.make_multi("val", 5, 7, 3)
 ROWS = haystack_multi_rows("val", 5, 7, 3)

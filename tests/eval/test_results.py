@@ -13,10 +13,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from report_fixture import Evaluation, hrbench, mme_realworld, vstar
 from report_reader import FIRST, SECOND, Page, mixed, one_task, report
 
-from mgpo_eval.logged_scores import main_score, read_categories, read_scores, repeated_scores
+from mgpo_core.evaluation_runs import ResultsError, read_runs
+from mgpo_core.logged_scores import main_score, read_categories, read_scores, repeated_scores
 from mgpo_eval.report import write_results_report
 from mgpo_eval.report_command import main
-from mgpo_eval.results import ResultsError, lettered, read_runs
+from mgpo_eval.results import lettered
 
 
 def test_stock_tasks_are_read_by_their_own_rules(tmp_path):

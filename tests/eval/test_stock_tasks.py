@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import hub_fixture
 from oracle import CONFIG, Oracle
 
-from mgpo_eval.envelope import open_envelope
+from mgpo_core.envelope import open_envelope
 
 pytestmark = pytest.mark.slow
 

@@ -104,7 +104,7 @@ def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def _size(size: tuple[int, int]) -> str:
-    return f"{size[0]}×{size[1]}"
+    return escape(f"{size[0]}×{size[1]}")  # numbers, unless the trajectory's file was edited
 
 
 def _heading(card: Card, question: bool) -> str:

@@ -24,7 +24,7 @@ from mgpo_core.report_card import (
 from mgpo_core.token_view import escape
 from mgpo_core.trajectory import METRICS, Trajectory, aggregate
 
-_FILTERS = {
+FILTERS = {
     "all": "All",
     "wrong": "Wrong",
     "right": "Right",
@@ -32,6 +32,9 @@ _FILTERS = {
     "missed": "Box missed",
     "changed": "Changed",
 }
+"""What cards and rows are filtered by, with the words for it."""
+
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _METRIC_WORDS = {
     "accuracy": "Accuracy",
     "image_accuracy": "Right image",
@@ -113,20 +116,13 @@ def _write_page(
 ) -> Path:
     script = _data("report.js") if items else ""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    policy = (
-        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
-        f"script-src 'sha256-{digest}'"
-    )
+    policy = f"{_POLICY}; script-src 'sha256-{digest}'"
     wide = any(isinstance(item, Row) for item in items)
     side = _picture_side(sum(len(item.cards) if isinstance(item, Row) else 1 for item in items))
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", errors="replace", newline="\n") as page:
         page.write(
-            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-            f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f"<title>{escape(title)}</title>\n<style>\n{report_style()}</style>\n</head>\n"
-            f'<body class="mgpo{" wide" if wide else ""}">\n<header class="page"><h1>{escape(title)}</h1>\n'
+            f'{_head(title, policy)}<body class="mgpo{" wide" if wide else ""}">\n<header class="page"><h1>{escape(title)}</h1>\n'
             f"{header_html}</header>\n{_bar(items, runs or {}) if items else ''}\n<main>\n"
         )
         for item in items:
@@ -134,6 +130,25 @@ def _write_page(
         nothing = '<p class="nothing" id="nothing" hidden>Nothing fits.</p>' if items else ""
         page.write(f"</main>\n{nothing}\n<script>{script}</script>\n</body>\n</html>\n")
     return path
+
+
+def cards_page(bodies: Sequence[str]) -> str:
+    """Cards (of `card_html`) as a whole page to be put into an `<iframe>`: nothing around them, and no script.
+
+    The frame keeps the style sheet in and that of the page around it out, and may be as high as its content. The page
+    forbids itself every network access and every script.
+    """
+    main = "\n".join(bodies) or '<p class="nothing">Nothing fits.</p>'
+    return f'{_head("Trajectories", _POLICY)}<body class="mgpo framed">\n<main>\n{main}</main>\n</body>\n</html>\n'
+
+
+def _head(title: str, policy: str) -> str:
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>\n{report_style()}</style>\n</head>\n"
+    )
 
 
 def _row_html(row: Row, side: int) -> str:
@@ -180,11 +195,11 @@ def _tile(name: str, summary: dict[str, Any]) -> str:
 def _bar(items: Sequence[Card | Row], runs: Mapping[str, str]) -> str:
     """Filters and switches; they work with a keyboard, and without a script every trajectory is simply shown."""
     flags = [row_flags(item) if isinstance(item, Row) else card_flags(item) for item in items]
-    names = [name for name in _FILTERS if name == "all" or any(name in of_item for of_item in flags)]
+    names = [name for name in FILTERS if name == "all" or any(name in of_item for of_item in flags)]
     counts = {name: sum(name == "all" or of_item.get(name, False) for of_item in flags) for name in names}
     buttons = "".join(
         f'<button type="button" data-filter="{name}" aria-pressed="{"true" if name == "all" else "false"}" '
-        f'title="key {key}">{_FILTERS[name]} <b>{counts[name]}</b></button>'
+        f'title="key {key}">{FILTERS[name]} <b>{counts[name]}</b></button>'
         for key, name in enumerate(names, start=1)
     )
     options = "".join(

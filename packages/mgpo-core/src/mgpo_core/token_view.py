@@ -83,4 +83,4 @@ def _sampled(run: _Run) -> str:
         hint += f", log-prob {mean:.3f}"
         rare = " rare" if mean < math.log(0.1) else ""
     turn = run.turn or 0
-    return f'<span class="tok turn{turn % 2}{rare}" title="turn {turn + 1}, {hint}">{_label(run)}</span>'
+    return f'<span class="tok turn{turn % 2}{rare}" title="{escape(f"turn {turn + 1}, {hint}")}">{_label(run)}</span>'

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mgpo_eval.results import Run
-from mgpo_eval.sample_log import SampleResult, TaskResult
+from mgpo_core.evaluation_runs import Run
+from mgpo_core.sample_log import SampleResult, TaskResult
 from mgpo_eval.significance import PairedDifference, compare_paired
 
 __all__ = ["Matching", "TaskComparison", "compare_runs", "fairness", "flat_provenance"]

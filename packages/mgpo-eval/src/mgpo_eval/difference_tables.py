@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from mgpo_core.evaluation_runs import Run
 from mgpo_core.token_view import escape
 from mgpo_eval.comparison import TaskComparison, compare_runs, fairness
 from mgpo_eval.report_html import MOST_CATEGORIES, category_html, folded, run_html, table_html
-from mgpo_eval.results import Run
 from mgpo_eval.significance import PairedDifference
 
 __all__ = ["comparison_section"]

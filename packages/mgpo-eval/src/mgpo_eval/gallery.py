@@ -1,29 +1,22 @@
-"""Which trajectories a report shows, and what stands on their cards: the scorer's verdict beside what the model did."""
+"""Which trajectories a report shows, and which of their cards stand beside each other."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from mgpo_core.boxes import Box
+from mgpo_core.evaluation_runs import Run
 from mgpo_core.report_card import Card
 from mgpo_core.report_page import Row
-from mgpo_core.trajectory import Trajectory
-from mgpo_eval.envelope import Envelope, image_names, kept_picture
-from mgpo_eval.logged_scores import TRUE_BOXES
-from mgpo_eval.results import Run
-from mgpo_eval.sample_log import DAMAGED, SampleResult, TaskResult, read_sample
+from mgpo_core.sample_card import category_facts, has_card, sample_card
+from mgpo_core.sample_log import SampleResult, TaskResult
 
 __all__ = ["KINDS", "Exhibit", "choose_exhibits", "exhibits_of", "gallery_items"]
 
 KINDS = ("changed", "wrong", "refused", "missed", "right")
 "What a page filters by, in the order in which samples are chosen for it."
-
-Fact = tuple[str, str, str]
-"Name, value and kind, as on a card."
 
 
 @dataclass(frozen=True)
@@ -65,11 +58,6 @@ class Exhibit:
     def pictured(self) -> bool:
         """Whether pictures were kept for every card."""
         return all(sample.pictured for _, _, sample in self.entries if sample.played)
-
-
-def has_card(sample: SampleResult) -> bool:
-    """Whether there is something to show of a sample: its trajectory, or why it was skipped."""
-    return sample.played or sample.skipped is not None
 
 
 def exhibits_of(runs: Mapping[str, Run]) -> list[Exhibit]:
@@ -123,62 +111,16 @@ def gallery_items(exhibits: Sequence[Exhibit], *, several: bool) -> list[Card | 
             cards=tuple(_card(exhibit, *entry, several=True) for entry in exhibit.entries if has_card(entry[2])),
             title=f"{exhibit.task}/{exhibit.doc_id}",
             verdicts=exhibit.verdicts,
-            facts=_category_facts(exhibit.entries[0][2]),
+            facts=category_facts(exhibit.entries[0][2]),
         )
         for exhibit in exhibits
     ]
 
 
 def _card(exhibit: Exhibit, short: str, run: Run, sample: SampleResult, *, several: bool) -> Card:
-    line, envelope = read_sample(sample)
-    trajectory, problem = _trajectory(envelope, run.root)
-    if trajectory is None:
-        trajectory = Trajectory(question=str(line.get("input", "")))
-    facts = [] if several else list(_category_facts(sample))
-    if sample.skipped is not None:
-        facts.append(("skipped", sample.skipped, "bad"))
-    if problem:
-        facts.append(("pictures", problem, "bad"))
-    if envelope.answer != (trajectory.answer or "").strip():
-        facts.append(("scored", envelope.answer, ""))
+    """One card; of several runs, the row above it names the sample and its categories."""
     task = run.tasks[exhibit.task]
-    right = task.right(sample)
-    if right is None and task.main is not None and task.main in sample.scores:
-        facts.append((task.main, f"{sample.scores[task.main]:.3g}", ""))
-    name = "" if several else f"{exhibit.task}/{exhibit.doc_id}"
-    boxes = tuple(Box(x1, y1, x2, y2, int(image)) for x1, y1, x2, y2, image in line.get(TRUE_BOXES) or ())
-    trajectory = dataclasses.replace(trajectory, truth=sample.target or None, true_boxes=boxes, sample_id=name)
-    facts += _scored_facts(sample, trajectory.metrics())
-    return Card(trajectory, right, sample.hit, short if several else "", tuple(facts))
-
-
-def _scored_facts(sample: SampleResult, told: Mapping[str, float]) -> Iterator[Fact]:
-    """What the scorer says of the box that the card, by the trajectory's own metrics, does not."""
-    scores = {} if sample.skipped is not None else {n: v for n, v in sample.scores.items() if n not in told}
-    if "image_accuracy" in scores:
-        right = scores["image_accuracy"] == 1.0
-        yield "image", "right" if right else "wrong", "good" if right else "bad"
-    if "mean_iou" in scores:
-        yield "IoU", f"{scores['mean_iou']:.2f}", ""
-
-
-def _category_facts(sample: SampleResult) -> tuple[Fact, ...]:
-    return tuple((kind.replace("_", " "), category, "") for kind, category in sample.categories)
-
-
-def _trajectory(envelope: Envelope, root: Path) -> tuple[Trajectory | None, str]:
-    """The trajectory with its pictures, grey where they are not to be had, and why some are not."""
-    record = envelope.record or {}
-    data = record.get("trajectory")
-    if data is None:
-        return None, ""
-    kept = dict(record.get("pictures") or {})
-    wanted = image_names(data)
-    missing = [name for name in wanted if name not in kept or kept_picture(root, kept[name]) is None]
-    try:
-        trajectory = envelope.trajectory(root)
-    except DAMAGED as error:
-        return envelope.trajectory(), f"cannot be read: {error}"
-    if not missing:
-        return trajectory, ""
-    return trajectory, "not kept" if not kept else f"{len(missing)} of {len(wanted)} not found"
+    if several:
+        return sample_card(task, sample, run.root, run=short)
+    name = f"{exhibit.task}/{exhibit.doc_id}"
+    return sample_card(task, sample, run.root, name=name, facts=category_facts(sample))

@@ -16,11 +16,9 @@ from threading import Lock
 from typing import Any
 
 from mgpo_core.errors import EngineError
+from mgpo_core.evaluation_runs import RUN_FILE
 
-__all__ = ["FOLDER", "RUN_FILE", "Finished", "Journal", "fingerprint", "weights_identity"]
-
-FOLDER, RUN_FILE = "mgpo", "run.json"
-"""The folder below lmms-eval's output in which runs keep samples and pictures, and the file of a run's settings."""
+__all__ = ["Finished", "Journal", "fingerprint", "weights_identity"]
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from typing import Any
 
 from PIL import Image
 
+from mgpo_core.envelope import open_envelope
+from mgpo_core.logged_scores import TRUE_BOXES
 from mgpo_core.sample import load_image
 from mgpo_core.trajectory import Trajectory
 from mgpo_eval import mig_bench
-from mgpo_eval.envelope import open_envelope
-from mgpo_eval.logged_scores import TRUE_BOXES
 
 __all__ = ["macro_high", "macro_low", "macro_mean", "pictures", "prompt", "score", "target"]
 

@@ -24,9 +24,10 @@ from lmms_eval.models.model_utils.gen_metrics import log_metrics
 from loguru import logger
 
 from mgpo_core.engines import Engine, load_engine
+from mgpo_core.envelope import open_envelope
 from mgpo_core.episode_settings import EpisodeSettings
-from mgpo_eval.envelope import open_envelope
-from mgpo_eval.journal import FOLDER, Finished, Journal, weights_identity
+from mgpo_core.evaluation_runs import FOLDER
+from mgpo_eval.journal import Finished, Journal, weights_identity
 from mgpo_eval.options import ModelOptions, OptionError, local_folder
 from mgpo_eval.player import Player
 from mgpo_eval.provenance import Provenance, describe

@@ -11,12 +11,13 @@ from mgpo_core import Sample
 from mgpo_core.answers import choice_letter, extract_boxed, resolve_choice
 from mgpo_core.engines import Engine
 from mgpo_core.engines.packing import packed
+from mgpo_core.envelope import Envelope, seal
 from mgpo_core.episode import Episode
+from mgpo_core.evaluation_runs import FOLDER
 from mgpo_core.sample import load_image
 from mgpo_core.templates import PlainTurn, SingleTurn, message_text
 from mgpo_core.trajectory import Trajectory
-from mgpo_eval.envelope import Envelope, seal
-from mgpo_eval.journal import FOLDER, Finished, Journal
+from mgpo_eval.journal import Finished, Journal
 from mgpo_eval.options import ModelOptions, PlaySettings
 from mgpo_eval.pictures import keep_pictures
 from mgpo_eval.requests import Job, reading_error

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from mgpo_core.evaluation_runs import ResultsError, Run, read_runs
 from mgpo_core.report_page import write_gallery
 from mgpo_core.token_view import escape
 from mgpo_eval.comparison import compare_runs
 from mgpo_eval.difference_tables import comparison_section
 from mgpo_eval.gallery import choose_exhibits, exhibits_of, gallery_items
 from mgpo_eval.report_tables import gallery_note, notes_section, settings_section
-from mgpo_eval.results import ResultsError, Run, choose_runs, lettered, read_runs
+from mgpo_eval.results import choose_runs, lettered
 from mgpo_eval.score_tables import score_section
 
 __all__ = ["write_results_report"]

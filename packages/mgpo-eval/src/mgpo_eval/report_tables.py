@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from mgpo_core.evaluation_runs import Run
 from mgpo_core.token_view import escape
 from mgpo_eval.comparison import flat_provenance
 from mgpo_eval.gallery import KINDS, Exhibit
 from mgpo_eval.report_html import run_html, table_html
-from mgpo_eval.results import Run
 
 __all__ = ["gallery_note", "notes_section", "settings_section"]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from mgpo_core.evaluation_runs import Run
+from mgpo_core.logged_scores import score_interval
+from mgpo_core.sample_log import TaskResult, in_order
 from mgpo_core.token_view import escape
-from mgpo_eval.logged_scores import score_interval
 from mgpo_eval.report_html import MOST_CATEGORIES, category_html, folded, run_html, table_html
-from mgpo_eval.results import Run
-from mgpo_eval.sample_log import TaskResult, in_order
 
 __all__ = ["disagreement", "score_section"]
 

@@ -15,10 +15,10 @@ from PIL import Image
 
 from mgpo_core.answers import choice_letter, extract_boxed, resolve_choice
 from mgpo_core.averages import interval
+from mgpo_core.envelope import Envelope, open_envelope
 from mgpo_core.errors import SampleError
+from mgpo_core.logged_scores import TRUE_BOXES
 from mgpo_core.sample import load_image
-from mgpo_eval.envelope import Envelope, open_envelope
-from mgpo_eval.logged_scores import TRUE_BOXES
 from mgpo_eval.readers import Reader, find_reader
 
 __all__ = ["high", "low", "mean", "pictures", "prompt", "score", "target", "total"]

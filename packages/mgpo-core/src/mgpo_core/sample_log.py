@@ -8,21 +8,18 @@ save_results_samples).
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mgpo_core.errors import MGPOError
+from mgpo_core.envelope import Envelope, open_envelope
+from mgpo_core.json_lines import DAMAGED, json_at, numbered_lines, reason
+from mgpo_core.logged_scores import GROUNDING, main_score, read_categories, read_scores, repeated_scores, verdict
 from mgpo_core.trajectory import Trajectory
-from mgpo_eval.envelope import Envelope, open_envelope
-from mgpo_eval.logged_scores import GROUNDING, main_score, read_categories, read_scores, repeated_scores, verdict
 
-__all__ = ["DAMAGED", "SampleResult", "TaskResult", "in_order", "read_sample", "read_task"]
-
-DAMAGED = (MGPOError, AttributeError, IndexError, KeyError, TypeError, ValueError)
-"What a damaged line or record raises on its way to a trajectory."
+__all__ = ["SampleResult", "TaskResult", "in_order", "read_sample", "read_task"]
 
 
 @dataclass(frozen=True)
@@ -118,15 +115,15 @@ def read_task(name: str, path: Path, report: Mapping[str, Any]) -> TaskResult:
     higher = (report.get("higher_is_better") or {}).get(name) or {}
     lower = frozenset(metric for metric, better in higher.items() if better is False)
     task = TaskResult(name, path, reported=(report.get("results") or {}).get(name) or {}, lower_is_better=lower)
-    for number, offset, raw in _lines(path):
+    for number, offset, raw in numbered_lines(path):
         try:
             line = json.loads(raw)
             sample, problem = _sample(line, path, offset, higher)
         except DAMAGED as error:
-            task.broken.append(f"{path.name}, line {number}: {_reason(error)}; left out")
+            task.broken.append(f"{path.name}, line {number}: {reason(error)}; left out")
             continue
         if problem is not None:
-            task.broken.append(f"{path.name}, line {number}: {_reason(problem)}; scored, its trajectory is not shown")
+            task.broken.append(f"{path.name}, line {number}: {reason(problem)}; scored, its trajectory is not shown")
         if sample.doc_id in task.samples:
             task.repeated += 1
         else:
@@ -140,20 +137,8 @@ def read_task(name: str, path: Path, report: Mapping[str, Any]) -> TaskResult:
 
 def read_sample(sample: SampleResult) -> tuple[dict[str, Any], Envelope]:
     """The sample's line and its envelope, read from its file again."""
-    with sample.file.open("rb") as lines:
-        lines.seek(sample.offset)
-        line = json.loads(lines.readline())
+    line = json_at(sample.file, sample.offset)
     return line, open_envelope(_responses(line)[0])
-
-
-def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """(line number from 1, offset in bytes, line) of every line that is not blank."""
-    offset = 0
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield number, offset, line
-            offset += len(line)
 
 
 def _sample(
@@ -177,7 +162,7 @@ def _sample(
         categories=read_categories(line),
         file=path,
         offset=offset,
-        run_id=None if envelope.record is None else envelope.record.get("run"),
+        run_id=_run_id(envelope),
         played=trajectory is not None,
         pictured=envelope.record is not None and bool(envelope.record.get("pictures")),
         refused=turn is not None and turn.rejection is not None,
@@ -185,6 +170,11 @@ def _sample(
         responses=len(responses),
     )
     return sample, problem
+
+
+def _run_id(envelope: Envelope) -> str | None:
+    named = None if envelope.record is None else envelope.record.get("run")
+    return named if isinstance(named, str) else None
 
 
 def _grounding(trajectory: Trajectory | None) -> dict[str, float]:
@@ -200,9 +190,3 @@ def _responses(line: Mapping[str, Any]) -> list[str]:
         found = found[0]
     texts = found if isinstance(found, list) else [found]
     return [text if isinstance(text, str) else json.dumps(text) for text in texts] or [""]
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, KeyError):
-        return f"{error} is missing"
-    return str(error) or type(error).__name__

@@ -1,8 +1,9 @@
-"""What a model returns to lmms-eval for one sample: the answer, and behind it the whole trajectory in a <think> block.
+"""One sample as it was played, in one line of text: the record of its trajectory, and the envelope that carries it.
 
-lmms-eval's default `--reasoning_tags` takes the block away before a stock task scores the answer; `--log_samples`, its
-response cache and its gathering over processes keep the text as it is. Our own tasks set `reasoning_tags: none` and
-open the envelope themselves.
+A line of a training run's trajectories.jsonl is the record alone (trajectory_log.py). To lmms-eval a model returns the
+answer, and behind it the record in a <think> block. lmms-eval's default `--reasoning_tags` takes the block away before
+a stock task scores the answer; `--log_samples`, its response cache and its gathering over processes keep the text as
+it is. Our own tasks set `reasoning_tags: none` and open the envelope themselves.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any
 from PIL import Image
 
 from mgpo_core.errors import SampleError
+from mgpo_core.json_lines import DAMAGED
+from mgpo_core.paths_below import path_below
 from mgpo_core.sample import ImageSource
 from mgpo_core.trajectory import Trajectory
 
@@ -30,7 +33,7 @@ class Envelope:
 
     answer: str
     record: Mapping[str, Any] | None = None
-    """{"run": id of weights and settings, "trajectory": Trajectory.to_dict() without tokens,
+    """{"run": id of weights and settings, "trajectory": Trajectory.to_dict(), in an envelope without tokens,
     "pictures": {image name in the trajectory: file relative to the output folder}}; with "skipped": the reason, where
     the sample could not be played (then "trajectory" is None)."""
 
@@ -40,6 +43,22 @@ class Envelope:
             return None
         data = self.record["trajectory"]
         return Trajectory.from_dict(data, _pictures(data, self.record.get("pictures") or {}, folder))
+
+    def trajectory_as_kept(self, folder: Path) -> tuple[Trajectory | None, str]:
+        """The trajectory with its pictures, grey where they are not to be had, and why some are not."""
+        data = None if self.record is None else self.record.get("trajectory")
+        if self.record is None or data is None:
+            return None, ""
+        kept = dict(self.record.get("pictures") or {})
+        wanted = image_names(data)
+        missing = [name for name in wanted if name not in kept or kept_picture(folder, kept[name]) is None]
+        try:
+            trajectory = self.trajectory(folder)
+        except DAMAGED as error:
+            return self.trajectory(), f"cannot be read: {error}"
+        if not missing:
+            return trajectory, ""
+        return trajectory, "not kept" if not kept else f"{len(missing)} of {len(wanted)} not found"
 
     @property
     def skipped(self) -> str | None:
@@ -86,9 +105,12 @@ def image_names(data: Mapping[str, Any]) -> set[str]:
 
 
 def kept_picture(folder: Path, name: str) -> Path | None:
-    """The file of a kept picture; None where it is gone, or not below `folder`: a log must not pull other files in."""
-    file = folder / name
-    return file if file.is_file() and file.resolve().is_relative_to(folder.resolve()) else None
+    """The file of a kept picture; None where it is gone, or not below `folder` without a symbolic link on the way.
+
+    A log must not pull other files in.
+    """
+    file = path_below(folder, name)
+    return file if file is not None and file.is_file() else None
 
 
 def _blank() -> Image.Image:

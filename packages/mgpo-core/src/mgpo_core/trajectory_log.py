@@ -1,0 +1,101 @@
+"""`trajectories.jsonl`: the trajectories that a training run shows, one a line, their pictures beside it.
+
+A line is {"part": "after, temperature 1", "trajectory": Trajectory.to_dict(), "pictures": {name: file}}: the record of
+`Envelope`, with the part of the run in front. Files are relative to the run's folder and named by their content, so
+that equal pictures are stored once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from mgpo_core.errors import ImageError
+from mgpo_core.report_card import DISPLAY_SIDE, small_picture
+from mgpo_core.trajectory import Trajectory
+
+__all__ = ["PICTURES_FOLDER", "TRAJECTORIES_FILE", "remove_trajectories", "write_trajectories"]
+
+TRAJECTORIES_FILE, PICTURES_FOLDER = "trajectories.jsonl", "pictures"
+
+_OURS = re.compile(r"[0-9a-f]{16}\.(png|jpeg|tmp)")
+"Names of pictures that were written here; others are somebody's own."
+
+
+def write_trajectories(folder: Path, parts: Mapping[str, Sequence[Trajectory]]) -> Path | None:
+    """Write the trajectories of each part ("after, temperature 1") into a run's folder, in place of earlier ones.
+
+    Aside and renamed, so that a reader never meets half a file; pictures that no line names any more are removed. None,
+    and nothing is written, when there is no trajectory. Pictures are small copies (`DISPLAY_SIDE`); one whose source is
+    gone is left out of its line, and the card says so.
+    """
+    if not any(parts.values()):
+        return None
+    folder = Path(folder)
+    (folder / PICTURES_FOLDER).mkdir(parents=True, exist_ok=True)
+    named: set[str] = set()
+    path = folder / TRAJECTORIES_FILE
+    aside = path.with_suffix(".jsonl.tmp")
+    with aside.open("w", encoding="utf-8") as lines:
+        for part, trajectories in parts.items():
+            for trajectory in trajectories:
+                pictures = {name: _keep(image, folder) for name, image in _images(trajectory)}
+                named.update(pictures.values())
+                record = {"part": part, "trajectory": trajectory.to_dict(), "pictures": pictures}
+                lines.write(json.dumps(record, default=_plain) + "\n")
+    aside.replace(path)
+    for file in _kept(folder):
+        if f"{PICTURES_FOLDER}/{file.name}" not in named:
+            file.unlink(missing_ok=True)
+    return path
+
+
+def remove_trajectories(folder: Path) -> None:
+    """Remove what `write_trajectories` wrote, and nothing else."""
+    for name in (TRAJECTORIES_FILE, f"{TRAJECTORIES_FILE}.tmp"):
+        (folder / name).unlink(missing_ok=True)
+    for file in _kept(folder):
+        file.unlink(missing_ok=True)
+    pictures = folder / PICTURES_FOLDER
+    if pictures.is_dir() and not pictures.is_symlink() and not any(pictures.iterdir()):
+        pictures.rmdir()
+
+
+def _images(trajectory: Trajectory) -> Iterator[tuple[str, Image.Image]]:
+    """Every image by its name in `Trajectory.to_dict`, without originals that cannot be read any more."""
+    for index in range(len(trajectory.sources)):
+        try:
+            yield f"original-{index}.png", trajectory.original(index)
+        except ImageError:  # a file that was moved since must not cost the run its trajectories
+            continue
+    yield from trajectory.named_images(originals=()).items()
+
+
+def _keep(image: Image.Image, folder: Path) -> str:
+    """Store a small copy of the image unless it is there; its file relative to the folder."""
+    kind, data = small_picture(image, DISPLAY_SIDE)
+    name = f"{PICTURES_FOLDER}/{hashlib.sha256(data).hexdigest()[:16]}.{kind}"
+    file = folder / name
+    if not file.is_file():
+        aside = file.with_suffix(".tmp")
+        aside.write_bytes(data)
+        aside.replace(file)
+    return name
+
+
+def _kept(folder: Path) -> list[Path]:
+    pictures = folder / PICTURES_FOLDER
+    if not pictures.is_dir():
+        return []
+    return [file for file in pictures.iterdir() if _OURS.fullmatch(file.name)]
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no form for, such as a number of numpy's in the metadata: its words are enough to look at."""
+    return value.item() if hasattr(value, "item") and getattr(value, "size", 1) == 1 else str(value)
