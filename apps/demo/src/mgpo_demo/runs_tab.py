@@ -1,1 +1,164 @@
-def add_runs_tab(root): ...
+"""The second tab: the runs below a folder, their trajectories page by page, and how each went."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from mgpo_core.errors import MGPOError
+from mgpo_core.run_folder import RunFolder
+from mgpo_demo import views
+from mgpo_demo.browse import FILTERS, counts, find_runs, open_below, page
+
+__all__ = ["add_runs_tab"]
+
+_NO_ROOT = (
+    "Start the demo with `--root FOLDER` to open what `mgpo-train` and `mgpo-eval` left below that folder: their "
+    "trajectories with boxes and crops, filtered by right, wrong, refused and missed, and the curves of the training."
+)
+_ALL_PARTS = "all parts"
+
+
+def add_runs_tab(root: Path | None) -> None:
+    """Add the tab to the `gr.Tabs` that are being built; it reads what lies below `root`, and nothing else."""
+    with gr.Tab("Runs", elem_id="runs-tab") as tab:
+        if root is None:
+            gr.Markdown(_NO_ROOT)
+            return
+        _Browser(root.resolve()).connect(tab)
+
+
+class _Browser:
+    """The tab's components and events; what is open stands in the components, nothing is kept of a visitor."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        with gr.Row(equal_height=True):
+            self.run = gr.Dropdown([], label="Run", scale=4, elem_id="run-name")
+            self.part = gr.Dropdown([_ALL_PARTS], value=_ALL_PARTS, label="Part", scale=3, elem_id="run-part")
+            self.refresh = gr.Button("Look for runs again", scale=1, min_width=150, elem_id="run-refresh")
+        self.status = gr.HTML(elem_id="run-status")
+        with gr.Row():
+            self.rewards = gr.LinePlot(x="step", y="value", title="Reward", height=220, visible=False)
+            self.rates = gr.LinePlot(
+                x="step", y="value", color="metric", title="Hit rate, accuracy, valid boxes", height=220, visible=False,
+                y_lim=[0, 1],
+            )  # fmt: skip
+        with gr.Row(equal_height=True):
+            self.filter = gr.Radio(list(_words({})), value="all", label="Show", scale=4, elem_id="run-filter")
+            self.number = gr.Number(1, label="Page", precision=0, minimum=1, scale=1, min_width=90, elem_id="run-page")
+            self.back = gr.Button("Previous", scale=1, min_width=100, elem_id="run-back")
+            self.on = gr.Button("Next", scale=1, min_width=100, elem_id="run-next")
+        self.cards = gr.HTML(elem_id="run-cards")
+
+    def connect(self, tab: Any) -> None:
+        """Every event of the tab; none is an API."""
+        chosen = [self.run, self.part, self.filter, self.number]
+        shown = [self.filter, self.number, self.cards]
+        rest = [self.part, self.status, self.rewards, self.rates]
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": 4}
+        gr.on([tab.select, self.refresh.click], self._list, [self.run], [self.run, self.status], **quiet)
+        self.run.change(self._open, [self.run], [*rest, *shown], **quiet)
+        for event, turn in (
+            (self.part.input, _first),
+            (self.filter.input, _first),
+            (self.number.submit, _same),
+            (self.back.click, _before),
+            (self.on.click, _after),
+        ):
+            event(self._turn(turn), chosen, [self.status, *shown], **quiet)
+
+    def _list(self, current: str | None) -> tuple[Any, str]:
+        """The runs there are now; the one that is open stays, if it is still there."""
+        found = find_runs(self.root)
+        if not found:
+            return gr.Dropdown([], value=None), views.note("No run lies below the folder yet.", "soft")
+        return gr.Dropdown(found, value=current if current in found else found[0]), ""
+
+    def _open(self, name: str | None) -> list[Any]:
+        """The first page of a run, its parts, its curves and its problems."""
+        try:
+            run = self._run(name)
+        except MGPOError as error:
+            hidden = [gr.LinePlot(visible=False)] * 2
+            return [gr.Dropdown([_ALL_PARTS], value=_ALL_PARTS), _told(error), *hidden, gr.skip(), 1, ""]
+        parts = gr.Dropdown([_ALL_PARTS, *run.parts], value=_ALL_PARTS)
+        return [parts, _about(run), *_plots(run), *_page(run, None, "all", 1)]
+
+    def _turn(self, turn: Callable[[int], int]) -> Callable[..., list[Any]]:
+        def show(name: str | None, part: str, filter: str, number: float | None) -> list[Any]:
+            try:
+                run = self._run(name)
+                only = None if part == _ALL_PARTS else part
+                return [_about(run), *_page(run, only, filter, turn(int(number or 1)))]
+            except MGPOError as error:
+                return [_told(error), gr.skip(), gr.skip(), ""]
+
+        return show
+
+    def _run(self, name: str | None) -> RunFolder:
+        return open_below(self.root, name or "")
+
+
+def _first(number: int) -> int:
+    return 1
+
+
+def _same(number: int) -> int:
+    return number
+
+
+def _before(number: int) -> int:
+    return number - 1
+
+
+def _after(number: int) -> int:
+    return number + 1
+
+
+def _told(error: MGPOError) -> str:
+    return views.note(str(error), "bad")
+
+
+def _about(run: RunFolder) -> str:
+    problems = "".join(f"<li>{html.escape(text)}</li>" for text in run.problems[:20])
+    more = f"<li>and {len(run.problems) - 20} more</li>" if len(run.problems) > 20 else ""
+    listed = f'<ul class="note bad">{problems}{more}</ul>' if problems else ""
+    return views.note(f"{run.kind.capitalize()}: {run.title}. {len(run.entries)} trajectories.", "soft") + listed
+
+
+def _words(found: dict[str, int]) -> list[tuple[str, str]]:
+    """(what the filter is called, its name), with how many pass it."""
+    return [(f"{words} ({found[name]})" if found else words, name) for name, words in FILTERS.items()]
+
+
+def _page(run: RunFolder, part: str | None, filter: str, number: int) -> list[Any]:
+    """The filter with its counts, the number of the page, and its cards in a frame that keeps their style in."""
+    text, _, pages = page(run, filter, number, part=part)
+    number = min(max(1, number), pages)
+    # allow-same-origin: the page around may measure the frame; no script runs in it
+    frame = (
+        f'<iframe title="Trajectories, page {number} of {pages}" sandbox="allow-same-origin" class="cards" '
+        f'srcdoc="{html.escape(text)}" '
+        "onload=\"this.style.height = this.contentDocument.documentElement.scrollHeight + 'px'\"></iframe>"
+    )
+    chosen = gr.Radio(_words(counts(run, part)), value=filter)
+    return [chosen, gr.Number(number, label=f"Page of {pages}", maximum=pages), frame]
+
+
+def _plots(run: RunFolder) -> list[Any]:
+    import pandas
+
+    plots = []
+    for names in (("reward",), ("hit_rate", "accuracy", "valid_box_rate")):
+        rows = [
+            {"step": step, "value": value, "metric": name.replace("_", " ")}
+            for name in names
+            for step, value in run.curves.get(name, ())
+        ]
+        plots.append(gr.LinePlot(pandas.DataFrame(rows) if rows else None, visible=bool(rows)))
+    return plots

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mgpo_core.trajectory_log import remove_trajectories
 from mgpo_train.best_checkpoint import FOLDERS as BEST_FOLDERS
 from mgpo_train.checkpoint_layout import check_layout, checkpoint_step, is_whole
 from mgpo_train.config import MGPOConfig
@@ -218,3 +219,4 @@ def _clear(out: Path) -> None:
             shutil.rmtree(folder)
     for name in (METRICS_FILE, SUMMARY_FILE, BEFORE_FILE, CONFIG_FILE, "curves.png", "report.html"):
         (out / name).unlink(missing_ok=True)
+    remove_trajectories(out)

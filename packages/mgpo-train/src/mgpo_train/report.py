@@ -1,4 +1,7 @@
-"""`report.html`: the run's table and some of its trajectories, with boxes, crops and tokens coloured by mask."""
+"""`report.html`: the run's table and some of its trajectories, with boxes, crops and tokens coloured by mask.
+
+The same trajectories are left in `trajectories.jsonl`, for the demo to browse.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import Any
 
 from mgpo_core.render import write_report
 from mgpo_core.trajectory import Trajectory
+from mgpo_core.trajectory_log import write_trajectories
 from mgpo_train.summary import table_rows
 
 
@@ -22,7 +26,7 @@ def write_run_report(
     summary: Mapping[str, Any] | None = None,
     curves: str | Path | None = None,
 ) -> Path | None:
-    """Write the report of a run: `parts` maps a heading ("after, temperature 1") to its trajectories.
+    """Write the report of a run, and beside it its trajectories: `parts` maps a heading ("after") to them.
 
     Written aside and renamed, so that a reader never meets half a page; None when there is no trajectory to show.
     """
@@ -35,6 +39,7 @@ def write_run_report(
     aside = path.with_suffix(".tmp.html")
     write_report(aside, shown, title, header, tiles=one_part)  # no average over before and after
     aside.replace(path)
+    write_trajectories(path.parent, parts)
     return path
 
 
