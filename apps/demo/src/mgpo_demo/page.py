@@ -223,7 +223,10 @@ class _Events:
         visitor = self.visitors.of(request.session_hash)
         if visitor.picture is None or not (picture or {}).get("boxes"):
             return gr.skip()
-        return self.actions.drawn(visitor, _box_of(picture, visitor), numbers).get("numbers", gr.skip())
+        box = _box_of(picture, visitor)
+        if min(box.width, box.height) <= 0:  # the mouse has only just been pressed
+            return gr.skip()
+        return self.actions.drawn(visitor, box, numbers).get("numbers", gr.skip())
 
     def _open(self, file: str | None, request: gr.Request) -> dict[Any, Any]:
         return self._answer(request, lambda visitor: self.actions.open(visitor, Path(file or "")))
