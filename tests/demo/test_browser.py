@@ -99,7 +99,7 @@ def numbers(page: Page) -> list[float]:
 
 
 def draw(page: Page, x1: float, y1: float, x2: float, y2: float) -> None:
-    """Draw a box with the mouse, in parts of the picture's width and height."""
+    """Press the mouse at (x1, y1) and let go at (x2, y2), in parts of the picture's width and height."""
     before = drawn = numbers(page)
     canvas = page.locator("#picture canvas")
     page.locator("#picture .annotator-container").focus()  # it scrolls the page: measure after it
@@ -150,6 +150,22 @@ def test_a_box_of_the_mouse_changes_the_answer_and_undo_takes_it_back(page: Page
     expect(page.locator("#status")).to_have_text("There is nothing to undo: this is the first step.")
     run(page, 2, "#closer")
     expect(rows(page).nth(1)).to_contain_text("the model, closer inside [832, 192, 1152, 512]")
+
+
+def test_a_box_is_drawn_moved_and_resized_without_choosing_a_tool(page: Page) -> None:
+    choose(page)
+    run(page)
+    for mouse, wanted in (
+        ((0.1, 0.5, 0.3, 0.7), (0.1, 0.5, 0.3, 0.7)),  # drawn, outside the model's box
+        ((0.2, 0.6, 0.4, 0.65), (0.3, 0.55, 0.5, 0.75)),  # moved, held in the middle
+        ((0.5, 0.75, 0.8, 0.9), (0.3, 0.55, 0.8, 0.9)),  # resized, held at its corner
+        ((0.6, 0.1, 0.9, 0.3), (0.6, 0.1, 0.9, 0.3)),  # another one
+    ):
+        draw(page, *mouse)
+        assert numbers(page) == pytest.approx([1344 * part for part in wanted], abs=8)
+    page.click("#picture button[aria-label='Create box']")
+    draw(page, 0.7, 0.15, 0.8, 0.25)  # by the tool, inside the other
+    assert numbers(page) == pytest.approx([1344 * part for part in (0.7, 0.15, 0.8, 0.25)], abs=8)
 
 
 @pytest.mark.parametrize("size", [(3840, 2160), (2160, 3840)], ids=["landscape", "portrait"])

@@ -1,6 +1,7 @@
 (limit) => {
   // What Gradio has no option for: a sentence for a file that is too large (the server would refuse it before any code of
-  // ours is asked), pictures dropped anywhere on the page, and names for parts that have none.
+  // ours is asked), pictures dropped anywhere on the page, a box that is drawn, moved and resized without choosing between
+  // two tools first, and names for parts that have none.
   const input = () => document.querySelector("#upload input[type=file]");
 
   const refused = (files) => {
@@ -28,6 +29,22 @@
       input().dispatchEvent(new Event("change", { bubbles: true }));
     }
   }, true);
+
+  let chosen = false; // a tool chosen by hand holds for one box
+  const tool = (event) => {
+    if (event.target.closest(".canvas-control")) chosen = event.isTrusted;
+    if (event.target.tagName !== "CANVAS") return;
+    const place = event.target.getBoundingClientRect();
+    const width = Number(getComputedStyle(document.documentElement).getPropertyValue("--picture-width"));
+    const [x1, y1, x2, y2] = document.querySelector("#numbers :is(input, textarea)").value.split(",")
+      .map((value) => (parseFloat(value) / width) * place.width);
+    const [x, y, near] = [event.clientX - place.left, event.clientY - place.top, 10];
+    const held = x > x1 - near && x < x2 + near && y > y1 - near && y < y2 + near; // false where there is no box
+    const button = document.querySelectorAll("#picture .canvas-control button")[held ? 1 : 0];
+    if (!chosen && !button.classList.contains("selected")) button.click();
+    chosen = false;
+  };
+  document.querySelector("#picture").addEventListener("pointerdown", tool, true);
 
   const name = () => {
     const place = document.querySelector("#picture .annotator-container");

@@ -43,8 +43,8 @@ def note(text: str, kind: str = "") -> str:
 
 
 def proportions(pixels: tuple[int, int]) -> str:
-    """Tells the style sheet how wide a picture is for its height: the annotator alone would show a tall one in full."""
-    return f"<style>:root {{ --picture-ratio: {pixels[0] / pixels[1]:.4f}; }}</style>"
+    """Tells the style sheet and the script the shape of a picture: the annotator would show a tall one in full."""
+    return f"<style>:root {{ --picture-ratio: {pixels[0] / pixels[1]:.4f}; --picture-width: {pixels[0]}; }}</style>"
 
 
 def said(number: int, text: str, turn: Turn | None, by: str = "Model") -> str:
@@ -123,7 +123,7 @@ def _answer(trajectory: Trajectory) -> str:
     """The answer with its letter and its choice, as far as there are any."""
     given = trajectory.answer
     if given is None:
-        return "no answer in \\boxed{}"
+        return "no answer"
     index = resolve_choice(given, trajectory.choices) if trajectory.choices else None
     return given if index is None else f"{choice_letter(index)} · {trajectory.choices[index]}"
 
