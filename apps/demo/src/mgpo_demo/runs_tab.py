@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from mgpo_core.errors import MGPOError
-from mgpo_core.run_folder import RunFolder
+from mgpo_core.run_folder import RunFolder, RunFolderError
 from mgpo_demo import views
 from mgpo_demo.browse import FILTERS, counts, find_runs, open_below, page
 
@@ -101,7 +101,9 @@ class _Browser:
         return show
 
     def _run(self, name: str | None) -> RunFolder:
-        return open_below(self.root, name or "")
+        if not name:
+            raise RunFolderError("Choose a run first.")
+        return open_below(self.root, name)
 
 
 def _first(number: int) -> int:
