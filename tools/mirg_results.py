@@ -112,7 +112,7 @@ def text(found: Runs, walls: dict[str, float]) -> str:
         f"{found['both'][0]['prompts_per_step']} samples with {found['both'][0]['num_generations']} rollouts each."
     )
     spent = ", ".join(
-        f"{label} {sum(run['seconds'] for run in found[name]) / len(found[name]):.0f} s"
+        f"{label} {min(run['seconds'] for run in found[name]):.0f} s"
         for name, label in (("sft", "SFT"), ("both", "RL"))
     )
     return "\n\n".join(
@@ -121,16 +121,17 @@ def text(found: Runs, walls: dict[str, float]) -> str:
             table(found),
             "The same, seed by seed (mean, then each seed):",
             verdicts(found),
-            f"Seconds of training, evaluations aside: {spent}.{_wall_text(walls)}",
+            "Seconds of the fastest run (whatever else the machine does slows the others), evaluations aside: "
+            f"{spent}.{_wall_text(walls)}",
         ]
     )
 
 
 def read_walls(runs: Path) -> dict[str, float]:
-    """Mean seconds of the whole command of each stage, of those runs that recorded them."""
+    """Seconds of the fastest whole command of each stage, of those runs that recorded them."""
     found = {name: [wall_seconds(runs / f"{name}-seed{seed}") for seed in SEEDS] for name in ("sft", "both")}
     known = {name: [wall for wall in walls if wall is not None] for name, walls in found.items()}
-    return {name: sum(walls) / len(walls) for name, walls in known.items() if walls}
+    return {name: min(walls) for name, walls in known.items() if walls}
 
 
 def _wall_text(walls: dict[str, float]) -> str:
