@@ -12,7 +12,7 @@ import gradio as gr
 from mgpo_core.errors import MGPOError
 from mgpo_core.run_folder import RunFolder
 from mgpo_demo import views
-from mgpo_demo.browse import FILTERS, counts, find_runs, open_below, page
+from mgpo_demo.browse import FILTERS, OpenRuns, counts, find_runs, page
 
 __all__ = ["add_runs_tab"]
 
@@ -21,6 +21,10 @@ _NO_ROOT = (
     "trajectories with boxes and crops, filtered by right, wrong, refused and missed, and the curves of the training."
 )
 _ALL_PARTS = "all parts"
+_FIT = (  # as high as its content, also when that folds out
+    "new ResizeObserver(() => { this.style.height = this.contentDocument.body.scrollHeight + 'px' })"
+    ".observe(this.contentDocument.body)"
+)
 
 
 def add_runs_tab(root: Path | None) -> None:
@@ -37,6 +41,7 @@ class _Browser:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.runs = OpenRuns(root)
         with gr.Row(equal_height=True):
             self.run = gr.Dropdown([], label="Run", scale=4, elem_id="run-name")
             self.part = gr.Dropdown([_ALL_PARTS], value=_ALL_PARTS, label="Part", scale=3, elem_id="run-part")
@@ -101,7 +106,7 @@ class _Browser:
         return show
 
     def _run(self, name: str | None) -> RunFolder:
-        return open_below(self.root, name or "")
+        return self.runs.open(name or "")
 
 
 def _first(number: int) -> int:
@@ -144,7 +149,7 @@ def _page(run: RunFolder, part: str | None, filter: str, number: int) -> list[An
     frame = (
         f'<iframe title="Trajectories, page {number} of {pages}" sandbox="allow-same-origin" class="cards" '
         f'srcdoc="{html.escape(text)}" '
-        "onload=\"this.style.height = this.contentDocument.documentElement.scrollHeight + 'px'\"></iframe>"
+        f'onload="{_FIT}"></iframe>'
     )
     chosen = gr.Radio(_words(counts(run, part)), value=filter)
     return [chosen, gr.Number(number, label=f"Page of {pages}", maximum=pages), frame]
