@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from mgpo_core import Box, Episode, Sample
-from mgpo_core.errors import MGPOError, Stopped
+from mgpo_core.errors import ImageError, MGPOError, Stopped
 from mgpo_core.trajectory import Trajectory
 from mgpo_demo import views
 from mgpo_demo.limits import DemoError, Limits
 from mgpo_demo.looks import Ask, Look, answer_from_box, closer_look, first_look, whole
 from mgpo_demo.model import DemoModel
-from mgpo_demo.picture import keep_image, keep_upload
+from mgpo_demo.picture import Picture, keep_image, keep_upload
 from mgpo_demo.saved import open_saved
 from mgpo_demo.stream import Progress, stream
 from mgpo_demo.visitors import Visitor
@@ -29,7 +29,8 @@ _LOG = logging.getLogger(__name__)
 News = dict[str, Any]
 """Name of a part of the page -> what it shows now; parts that are not named stay as they are."""
 
-_RUN_PARTS = ("turn1", "crop", "turn2", "answer", "direct", "others")
+_RUN_PARTS = ("turn1", "crop", "turn2", "answer", "direct", "others", "history", "explain")
+_BUSY = views.note("Looking …", "busy")
 
 
 @dataclass
@@ -52,15 +53,17 @@ class Actions:
         example = Ask(sample.question, tuple(sample.choices), sample.answer, tuple(sample.boxes))
         visitor.show(partial(keep_image, sample.images[0], f"example {index + 1}"), example)
         asked = {"question": sample.question, "choices": "\n".join(sample.choices)}
-        return self._picture(visitor) | asked | {"status": views.note("Press Run, and watch where the model looks.")}
+        return self._fresh(visitor) | asked | {"status": views.note("Press Run, and watch where the model looks.")}
 
     def upload(self, visitor: Visitor, file: Path, name: str) -> News:
         """Show an uploaded picture; the upload itself is deleted, whatever it was."""
         try:
             visitor.show(lambda folder: keep_upload(file, name, folder, self.limits))
+        except ImageError as error:
+            raise DemoError(_for_visitors(error, file, self.limits)) from error
         finally:
             file.unlink(missing_ok=True)
-        return self._picture(visitor) | {"status": views.note("Ask something about it, then press Run.")}
+        return self._fresh(visitor) | {"status": views.note("Ask something about it, then press Run.")}
 
     def open(self, visitor: Visitor, file: Path) -> News:
         """Open looks that were saved."""
@@ -70,7 +73,7 @@ class Actions:
             file.unlink(missing_ok=True)
         assert visitor.ask is not None
         asked = {"question": visitor.ask.question, "choices": "\n".join(visitor.ask.choices)}
-        return self._picture(visitor) | asked | self._look(visitor) | {"status": views.note("Opened.")}
+        return self._fresh(visitor) | asked | self._look(visitor) | {"status": views.note("Opened.")}
 
     def check(self, visitor: Visitor, question: str, choices: str) -> Ask:
         """What is to be asked; DemoError where something is missing or too long."""
@@ -83,23 +86,28 @@ class Actions:
         picture = visitor.picture
         assert picture is not None
         visitor.ask, visitor.looks = ask, []
-        yield dict.fromkeys(_RUN_PARTS, "") | self._picture(visitor) | {"status": views.note("Looking …")}
+        stop = visitor.stop
+        yield self._fresh(visitor) | {"status": _BUSY, "answer": views.waiting("model")}
         episodes = first_look(self.model, picture, ask)
         news = _Changes()
-        for progress in stream(self.model, episodes, visitor.stop):
+        for progress in stream(self.model, episodes, stop):
             yield news(self._progress(visitor, progress, episodes["look"], None))
         look = self._finished("model", episodes["look"], None)
         look = replace(look, direct=episodes["direct"].trajectory)
         for model in self.models()[1:]:
-            yield {"status": views.note(f"Now {model.name} …")}
+            yield {
+                "status": views.note(f"Now {model.name} …", "busy"),
+                "answer": views.answer(look.trajectory, look.by),
+            }
             compared = first_look(model, picture, ask)
-            for _ in stream(model, compared, visitor.stop):
+            for _ in stream(model, compared, stop):
                 pass
             named = {model.name: "look", f"{model.name}, one look": "direct"}
             look = replace(
                 look, others=look.others + tuple((name, compared[key].trajectory) for name, key in named.items())
             )
             yield {"others": views.others(look.others)}
+        stop.check()  # the visitor may have another picture by now
         visitor.add(look)
         yield self._look(visitor) | {"status": views.note(_verdict(look))}
 
@@ -120,27 +128,46 @@ class Actions:
     def _step(self, visitor: Visitor, ask: Ask, by: str, episode: Episode, area: Box | None) -> Iterator[News]:
         if ask != visitor.ask:
             visitor.ask, visitor.looks = ask, []
-        yield dict.fromkeys(("turn1", "crop", "turn2", "answer"), "") | {"status": views.note("Looking …")}
+        stop = visitor.stop
+        yield dict.fromkeys(("turn1", "crop", "turn2"), "") | {"status": _BUSY, "answer": views.waiting(by)}
         news = _Changes()
-        for progress in stream(self.model, {"look": episode}, visitor.stop):
+        for progress in stream(self.model, {"look": episode}, stop):
             yield news(self._progress(visitor, progress, episode, area))
         look = self._finished(by, episode, area)
+        stop.check()  # the visitor may have another picture by now
         visitor.add(look)
         yield self._look(visitor) | {"status": views.note(_verdict(look))}
+
+    def broken_off(self, visitor: Visitor, picture: Picture | None, error: Exception) -> News:
+        """What the page shows after a run on `picture` that failed or was stopped: the step before, if there is one."""
+        if visitor.picture is not picture:
+            return self._fresh(visitor)
+        if visitor.looks:
+            return self._look(visitor) | {"status": told(error)}
+        return {"answer": "", "direct": "", "status": told(error)}
 
     def undo(self, visitor: Visitor) -> News:
         """Go back to the look before."""
         visitor.undo()
         return self._look(visitor) | {"status": views.note("Back to the step before.")}
 
+    def drawn(self, visitor: Visitor, box: Box, numbers: str) -> News:
+        """The numbers of a box that was drawn with the mouse; those at hand stay if they are the same on the copy."""
+        picture = visitor.picture
+        assert picture is not None
+        typed = _box(numbers)
+        if typed is not None and picture.to_shown(typed) == picture.to_shown(box):
+            return {}
+        return {"numbers": _numbers(box).strip("[]")}
+
     def draw(self, visitor: Visitor, numbers: str) -> News:
         """Draw the box that was typed, `x1, y1, x2, y2` in pixels of the original."""
         if visitor.picture is None:
             raise DemoError("There is no picture yet: choose an example, or drop one of your own.")
-        found = [float(text) for text in re.findall(r"-?\d+(?:\.\d+)?", numbers or "")]
-        if len(found) != 4:
+        typed = _box(numbers)
+        if typed is None:
             raise DemoError("Give four numbers, x1, y1, x2, y2, in pixels of the original.")
-        box = visitor.picture.to_original(visitor.picture.to_shown(Box(*found)))
+        box = visitor.picture.to_original(visitor.picture.to_shown(typed))
         return self._picture(visitor, box, "your box") | {"status": views.note(f"Drawn: {_numbers(box)}.")}
 
     def _finished(self, by: str, episode: Episode, area: Box | None) -> Look:
@@ -182,6 +209,10 @@ class Actions:
             "numbers": "" if box is None else _numbers(box).strip("[]"),
         }
 
+    def _fresh(self, visitor: Visitor) -> News:
+        """The picture alone, nothing looked at yet."""
+        return dict.fromkeys(_RUN_PARTS, "") | self._picture(visitor)
+
     def _look(self, visitor: Visitor) -> News:
         """The whole page for the latest look."""
         look = visitor.look
@@ -193,7 +224,7 @@ class Actions:
             "turn1": views.said(1, turns[0].text, turns[0], "You" if look.by == "person" else "Model"),
             "crop": views.crop(trajectory),
             "turn2": views.said(2, turns[1].text, turns[1]) if len(turns) > 1 else "",
-            "answer": views.answer(trajectory),
+            "answer": views.answer(trajectory, look.by),
             "direct": "" if first.direct is None else views.one_look(first.direct.turns[-1].text, first.direct),
             "others": views.others(first.others),
             "history": views.history(visitor.looks),
@@ -227,8 +258,20 @@ def told(error: Exception) -> str:
 
 
 def _verdict(look: Look) -> str:
-    took = sum(turn.seconds for turn in look.trajectory.turns)
-    return f"Done in {took:.1f} s. Move the box and answer from it, or look closer inside it."
+    took = views.took(sum(turn.seconds for turn in look.trajectory.turns))
+    return f"Done in {took}. Move the box and answer from it, or look closer inside it."
+
+
+def _for_visitors(error: ImageError, file: Path, limits: Limits) -> str:
+    """Core's sentence without the server's path and the advice for data sets; advice for a file instead."""
+    what = str(error).replace(f" ({str(file)!r})", "").rpartition(";")[0]
+    what = re.sub(r" \(\w+: .*\)$", "", what, flags=re.DOTALL)  # what Pillow said
+    return f"{what}. Save it again as PNG or JPEG, of at most {limits.megapixels:,} megapixels, and drop that."
+
+
+def _box(numbers: str | None) -> Box | None:
+    found = [float(text) for text in re.findall(r"-?\d+(?:\.\d+)?", numbers or "")]
+    return Box(found[0], found[1], found[2], found[3]) if len(found) == 4 else None
 
 
 def _label(area: Box | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import gradio as gr
 from gradio_image_annotation import image_annotator
 
 from mgpo_core import Box
-from mgpo_demo import saved
+from mgpo_demo import saved, views
 from mgpo_demo.actions import Actions, News, told
 from mgpo_demo.api import add_api
 from mgpo_demo.limits import DemoError
@@ -21,21 +22,26 @@ from mgpo_demo.visitors import Visitor, Visitors
 
 __all__ = ["build"]
 
-_INTRO = """# MGPO: look closer
-A vision-language model gets a large picture shrunk to its pixel budget. It names the region that matters, receives \
-that region **cut from the original** and enlarged, and answers. Choose an example or drop a picture, ask, press Run."""
+_INTRO = """A vision-language model gets a large picture shrunk to its pixel budget. It names the region that matters, \
+receives that region **cut from the original** and enlarged, and answers. Choose an example or drop a picture, ask, \
+press Run."""
+_SCRIPT = resources.files("mgpo_demo").joinpath("page.js").read_text(encoding="utf-8")
 _BLUE = (47, 109, 246)
 
 
 def build(actions: Actions, visitors: Visitors, *, root: Path | None, at_once: int) -> gr.Blocks:
     """The demo as Gradio's Blocks; `at_once` runs are played at a time, `root` is what the second tab may read."""
-    with gr.Blocks(title="MGPO: look closer", analytics_enabled=False, delete_cache=(600, 3600)) as demo:
+    with gr.Blocks(
+        title="MGPO: look closer", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True
+    ) as demo:
+        gr.Markdown("# MGPO: look closer", elem_id="title")
         with gr.Tabs():
             with gr.Tab("Look"):
                 parts = _layout(actions)
             add_runs_tab(root)
         _Events(actions, visitors, parts, at_once).connect()
         add_api(actions, at_once)
+        demo.load(None, js=f"() => ({_SCRIPT})({actions.limits.upload_bytes})", api_visibility="private")
         demo.unload(_leave(visitors))
     return demo
 
@@ -56,36 +62,47 @@ def _layout(actions: Actions) -> dict[str, Any]:
             _picture_layout(parts, actions)
         with gr.Column(scale=4, min_width=320, elem_id="talk"):
             _question_layout(parts)
-            for name in ("status", "answer", "turn1", "crop", "turn2", "direct", "others"):
-                parts[name] = gr.HTML(elem_id=name)
+            parts["status"] = _html("status")
+            with gr.Row(elem_id="answers"):
+                for name in ("answer", "direct"):
+                    parts[name] = _html(name, min_width=150)
+            for name in ("turn1", "crop", "turn2", "others"):
+                parts[name] = _html(name)
     _history_layout(parts)
     return parts
 
 
+def _html(name: str, **options: Any) -> Any:
+    return gr.HTML(elem_id=name, **options)
+
+
 def _picture_layout(parts: dict[str, Any], actions: Actions) -> None:
-    with gr.Row():
+    with gr.Row(elem_id="sources"):
         parts["examples"] = gr.Gallery(
-            value=_thumbnails(actions), label="Examples", columns=len(actions.examples), rows=1, height=128,
-            allow_preview=False, object_fit="cover", buttons=[], interactive=False, scale=3, min_width=300,
+            value=_thumbnails(actions), label="Examples", columns=len(actions.examples), rows=1, height="auto",
+            allow_preview=False, object_fit="cover", buttons=[], interactive=False, scale=4, min_width=300,
             elem_id="examples",
         )  # fmt: skip
         parts["upload"] = gr.File(
-            label="Your picture", file_count="single", height=128, scale=1, min_width=150, elem_id="upload"
+            label="Your picture", file_count="single", height=110, scale=1, min_width=150, elem_id="upload"
         )
     parts["picture"] = image_annotator(
-        label="The picture at full size: draw, move or resize the box", single_box=True, sources=[],
+        label="The picture: draw, move or resize the box", single_box=True, sources=[],
         disable_edit_boxes=True, boxes_alpha=0.12, box_thickness=3, box_selected_thickness=4, handle_size=10,
         show_clear_button=False, show_remove_button=False, show_download_button=False, show_share_button=False,
-        image_type="filepath", enable_keyboard_shortcuts=False, label_list=["box"], label_colors=[_BLUE], use_default_label=True,
-        elem_id="picture",
+        image_type="filepath", enable_keyboard_shortcuts=False, label_list=["box"], label_colors=[_BLUE],
+        use_default_label=True, elem_id="picture",
     )  # fmt: skip
-    parts["caption"] = gr.HTML(elem_id="caption")
+    parts["caption"] = _html("caption")
+    with gr.Row(elem_id="box"):
+        parts["numbers"] = gr.Textbox(
+            label="The box: x1, y1, x2, y2 in pixels of the original", max_lines=1, elem_id="numbers", scale=3,
+            placeholder="draw it on the picture, or type it here",
+        )  # fmt: skip
+        parts["draw"] = gr.Button("Draw it", size="md", elem_id="draw", scale=1, min_width=110)
     with gr.Row():
-        parts["from_box"] = gr.Button("Answer from this box", elem_id="from-box", min_width=150)
-        parts["closer"] = gr.Button("Look closer inside it", elem_id="closer", min_width=150)
-    with gr.Accordion("The box in numbers (without a mouse)", open=False):
-        parts["numbers"] = gr.Textbox(label="x1, y1, x2, y2 in pixels of the original", max_lines=1, elem_id="numbers")
-        parts["draw"] = gr.Button("Draw it", size="sm", elem_id="draw")
+        parts["from_box"] = gr.Button("Answer from this box", size="md", elem_id="from-box", min_width=150)
+        parts["closer"] = gr.Button("Look closer inside it", size="md", elem_id="closer", min_width=150)
 
 
 def _question_layout(parts: dict[str, Any]) -> None:
@@ -102,7 +119,7 @@ def _question_layout(parts: dict[str, Any]) -> None:
 
 
 def _history_layout(parts: dict[str, Any]) -> None:
-    parts["history"] = gr.HTML(elem_id="history")
+    parts["history"] = _html("history")
     with gr.Row(elem_id="steps"):
         parts["undo"] = gr.Button("Undo the last step", size="sm", elem_id="undo", min_width=140)
         parts["save_html"] = gr.Button("Save as HTML", size="sm", elem_id="save-html", min_width=120)
@@ -111,9 +128,11 @@ def _history_layout(parts: dict[str, Any]) -> None:
             "Open a saved JSON", size="sm", file_types=[".json"], elem_id="open", min_width=140
         )
     for name in ("html", "json"):
-        parts[f"file_{name}"] = gr.DownloadButton("", elem_id=f"file-{name}", elem_classes="out-of-sight")
+        parts[f"file_{name}"] = gr.DownloadButton(name, elem_id=f"file-{name}", elem_classes="unseen")
+    parts["too_large"] = gr.Button("too large", elem_id="too-large", elem_classes="unseen")
+    parts["refused"] = gr.JSON(visible=False)
     with gr.Accordion("Explain: tokens, mask, time, confidence", open=False, elem_id="explain-box"):
-        parts["explain"] = gr.HTML(elem_id="explain")
+        parts["explain"] = _html("explain")
 
 
 def _thumbnails(actions: Actions) -> list[tuple[Any, str]]:
@@ -144,6 +163,13 @@ class _Events:
         taken = light | {"outputs": [*shown, parts["upload"]]}
         parts["upload"].upload(self._upload, [parts["upload"]], concurrency_limit=2, **taken)
         parts["open"].upload(self._open, [parts["open"]], concurrency_limit=2, **light)
+        parts["too_large"].click(
+            self._too_large, [parts["refused"]], js="() => [window.mgpoRefused]", queue=False, **light
+        )
+        parts["picture"].change(
+            self._drawn, [parts["picture"], parts["numbers"]], parts["numbers"], queue=False, show_progress="hidden",
+            trigger_mode="always_last", **private,
+        )  # fmt: skip
         parts["undo"].click(self._undo, None, queue=False, **light)
         gr.on([parts["draw"].click, parts["numbers"].submit], self._draw, [parts["numbers"]], queue=False, **light)
         asked = [parts["question"], parts["choices"], parts["picture"]]
@@ -160,11 +186,14 @@ class _Events:
             parts[f"save_{kind}"].click(
                 self._save(write, file), None, [file, parts["status"]], show_progress="hidden", concurrency_limit=2,
                 **private,
-            ).success(None, js=f"() => document.querySelector('#file-{kind}').click()", **private)  # fmt: skip
+            ).then(
+                None, [file], js=f"(file) => {{ if (file) document.querySelector('#file-{kind}').click(); }}", **private
+            )  # fmt: skip
 
     def _show(self, news: News) -> dict[Any, Any]:
-        """News as updates of components."""
-        return {self.parts[name]: _annotated(*value) if name == "picture" else value for name, value in news.items()}
+        """News as updates of components; Gradio wants at least one."""
+        shown = {self.parts[name]: _annotated(*value) if name == "picture" else value for name, value in news.items()}
+        return shown or {self.parts["status"]: gr.skip()}
 
     def _answer(self, request: gr.Request, act: Callable[[Visitor], News]) -> dict[Any, Any]:
         """What an action tells, or the error that it raised as a sentence in the page."""
@@ -182,6 +211,22 @@ class _Events:
         path = Path(file)
         news = self._answer(request, lambda visitor: self.actions.upload(visitor, path, path.name))
         return {**news, self.parts["upload"]: None}
+
+    def _too_large(self, refused: dict[str, Any], request: gr.Request) -> dict[Any, Any]:
+        def refuse(_: Visitor) -> News:
+            self.actions.limits.check_upload(int(refused["size"]), repr(str(refused["name"])[:80]))
+            return {}
+
+        return self._answer(request, refuse)
+
+    def _drawn(self, picture: dict | None, numbers: str, request: gr.Request) -> Any:
+        visitor = self.visitors.of(request.session_hash)
+        if visitor.picture is None or not (picture or {}).get("boxes"):
+            return gr.skip()
+        box = _box_of(picture, visitor)
+        if min(box.width, box.height) <= 0:  # the mouse has only just been pressed
+            return gr.skip()
+        return self.actions.drawn(visitor, box, numbers).get("numbers", gr.skip())
 
     def _open(self, file: str | None, request: gr.Request) -> dict[Any, Any]:
         return self._answer(request, lambda visitor: self.actions.open(visitor, Path(file or "")))
@@ -209,7 +254,7 @@ class _Events:
                 visitor.start()
                 with self._lock:
                     self._waiting[str(request.session_hash)] = (wish, ask, box)
-                return {"status": "<p class='note' role='status'>Waiting for the model …</p>"}
+                return {"status": views.note("Waiting for the model …", "busy")}
 
             return self._answer(request, put_down)
 
@@ -221,9 +266,10 @@ class _Events:
         if wish is None or ask is None:
             yield {self.parts["status"]: gr.skip()}
             return
+        visitor = self.visitors.of(request.session_hash)
+        stop, picture = visitor.stop, visitor.picture
         try:
-            visitor = self.visitors.of(request.session_hash)
-            visitor.stop.check()
+            stop.check()
             if box is None:
                 steps = self.actions.run(visitor, ask)
             else:
@@ -232,15 +278,16 @@ class _Events:
                 if news:
                     yield self._show(news)
         except Exception as error:
-            yield self._show({"status": told(error)})
+            if visitor.stop is stop:  # else the page is the next run's by now
+                yield self._show(self.actions.broken_off(visitor, picture, error))
 
     def _save(self, write: Callable[[Visitor, Path], Path], file: Any) -> Callable[[gr.Request], Any]:
         def save(request: gr.Request) -> dict[Any, Any]:
             try:
                 visitor = self.visitors.of(request.session_hash)
-                return {file: str(write(visitor, visitor.folder)), self.parts["status"]: ""}
-            except DemoError as error:
-                raise gr.Error(str(error), print_exception=False) from error
+                return {file: str(write(visitor, visitor.folder)), self.parts["status"]: views.note("Saved.")}
+            except Exception as error:
+                return {file: None, self.parts["status"]: told(error)}
 
         return save
 

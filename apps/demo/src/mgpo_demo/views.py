@@ -14,10 +14,15 @@ from mgpo_core.token_view import escape, tokens_html
 from mgpo_core.trajectory import Trajectory, Turn
 from mgpo_demo.looks import Look
 
-__all__ = ["answer", "crop", "explanation", "history", "note", "one_look", "others", "proportions", "said", "size"]
+__all__ = [
+    "answer", "crop", "explanation", "history", "note", "one_look", "others", "proportions", "said", "size", "took",
+    "waiting",
+]  # fmt: skip
 
 _CROP_SIDE = 640
 _BY = {"model": "the model", "person": "you", "closer": "the model, closer"}
+_TITLES = {"model": "After looking closer", "person": "From your box", "closer": "After looking closer inside"}
+_ONE_LOOK = "From one look, without a crop"
 _ENDS = {"length": ("ran out of length", "bad"), "cut": ("box closed", ""), "stop": ("", "")}
 
 
@@ -26,15 +31,20 @@ def size(pixels: Sequence[float]) -> str:
     return f"{round(pixels[0]):,}×{round(pixels[1]):,}"
 
 
+def took(seconds: float) -> str:
+    """Seconds as a person reads them."""
+    return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
+
+
 def note(text: str, kind: str = "") -> str:
-    """A sentence for the visitor; kind "bad" is read out at once, others when there is time."""
+    """A sentence for the visitor: "bad" is read out at once, others when there is time; "busy" while a run goes on."""
     role = "alert" if kind == "bad" else "status"
     return f'<p class="note {kind}" role="{role}">{escape(text)}</p>' if text else ""
 
 
 def proportions(pixels: tuple[int, int]) -> str:
-    """Tells the style sheet how wide a picture is for its height: the annotator alone would show a tall one in full."""
-    return f"<style>:root {{ --picture-ratio: {pixels[0] / pixels[1]:.4f}; }}</style>"
+    """Tells the style sheet and the script the shape of a picture: the annotator would show a tall one in full."""
+    return f"<style>:root {{ --picture-ratio: {pixels[0] / pixels[1]:.4f}; --picture-width: {pixels[0]}; }}</style>"
 
 
 def said(number: int, text: str, turn: Turn | None, by: str = "Model") -> str:
@@ -47,7 +57,7 @@ def said(number: int, text: str, turn: Turn | None, by: str = "Model") -> str:
         facts = fact_html("", word, kind) if word else ""
         facts += fact_html("refused", turn.rejection.replace("_", " "), "bad") if turn.rejection else ""
         facts += fact_html("tokens", str(turn.tokens)) if turn.tokens else ""
-        facts += fact_html("seconds", f"{turn.seconds:.2g}") if turn.seconds else ""
+        facts += fact_html("", took(turn.seconds)) if turn.seconds else ""
     title = f"{escape(by)}, turn {number}"
     return (
         f'<div class="mgpo"><section class="said turn{(number - 1) % 2}"><h3>{title} {facts}</h3>'
@@ -90,12 +100,19 @@ def _figure(image: Image.Image, title: str, words: str, kind: str) -> str:
     )
 
 
-def answer(trajectory: Trajectory, by: str = "") -> str:
-    """The answer in large letters, with the verdict where the truth is known."""
-    return (
-        f'<div class="mgpo answer"><small>Answer{escape(by)}</small>'
-        f"<strong>{escape(_answer(trajectory))}</strong>{_verdict(trajectory)}</div>"
-    )
+def answer(trajectory: Trajectory, by: str) -> str:
+    """The answer in large letters, with the verdict where the truth is known; `by` as in `Look.by`."""
+    return _answered(_TITLES[by], trajectory)
+
+
+def waiting(by: str) -> str:
+    """The place of the answer while the model is not there yet."""
+    return f'<div class="mgpo answer"><h2>{_TITLES[by]}</h2><strong class="pending">…</strong></div>'
+
+
+def _answered(title: str, trajectory: Trajectory, below: str = "") -> str:
+    given = f"<strong>{escape(_answer(trajectory))}</strong>{_verdict(trajectory)}"
+    return f'<div class="mgpo answer"><h2>{escape(title)}</h2>{given}{below}</div>'
 
 
 def _verdict(trajectory: Trajectory) -> str:
@@ -106,7 +123,7 @@ def _answer(trajectory: Trajectory) -> str:
     """The answer with its letter and its choice, as far as there are any."""
     given = trajectory.answer
     if given is None:
-        return "no answer in \\boxed{}"
+        return "no answer"
     index = resolve_choice(given, trajectory.choices) if trajectory.choices else None
     return given if index is None else f"{choice_letter(index)} · {trajectory.choices[index]}"
 
@@ -115,9 +132,10 @@ def one_look(text: str, trajectory: Trajectory | None) -> str:
     """What the same model says without looking closer; `trajectory` once it is over."""
     if not text and trajectory is None:
         return ""
-    inner = f'<pre class="text">{escape(text)}</pre>'
-    head = "" if trajectory is None else f"<strong>{escape(_answer(trajectory))}</strong>{_verdict(trajectory)}"
-    return f'<div class="mgpo direct"><small>From one look, without a crop</small>{head}{inner}</div>'
+    below = f'<pre class="text">{escape(text)}</pre>'
+    if trajectory is not None:
+        return _answered(_ONE_LOOK, trajectory, below)
+    return f'<div class="mgpo answer"><h2>{_ONE_LOOK}</h2><strong class="pending">…</strong>{below}</div>'
 
 
 def others(named: Iterable[tuple[str, Trajectory]]) -> str:
@@ -128,7 +146,7 @@ def others(named: Iterable[tuple[str, Trajectory]]) -> str:
         looked = crop(trajectory) if trajectory.turns and box is not None else ""
         text = trajectory.turns[-1].text if trajectory.turns else ""
         parts.append(
-            f'<section class="compared"><h3>{escape(name)}</h3>{looked}{answer(trajectory)}'
+            f'<section class="compared">{_answered(name, trajectory)}{looked}'
             f'<pre class="text">{escape(text)}</pre></section>'
         )
     return f'<div class="mgpo">{"".join(parts)}</div>' if parts else ""
@@ -146,13 +164,13 @@ def history(looks: Sequence[Look]) -> str:
         inside = f"inside {_numbers(look.area)}" if look.area is not None else ""
         current = ' aria-current="step"' if step == len(looks) else ""
         rows.append(
-            f"<tr{current}><td>{step}</td><td>{_BY[look.by]} {inside}</td><td>{where}</td><td>{share}</td>"
+            f"<tr{current}><td>{step}</td><td>{_BY[look.by]} {inside}</td><td>{where}</td>"
+            f'<td class="number">{share}</td>'
             f"<td>{escape(_answer(look.trajectory))} {_verdict(look.trajectory)}</td></tr>"
         )
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("step", "who looked", "box", "of its picture", "answer"))
+    heads = ("", "who looked", "box, in pixels of the original", "of its picture", "answer")
     return (
-        '<div class="mgpo scroll"><table class="steps"><caption>Steps, the latest last; boxes in pixels of the '
-        f"original</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f'<div class="mgpo"><h2>Steps</h2><div class="scroll">{_table("", heads, "".join(rows), "steps")}</div></div>'
     )
 
 
@@ -169,8 +187,9 @@ def explanation(look: Look, factor: int) -> str:
         else tokens_html(trajectory.tokens)
     )
     return (
-        f'<div class="mgpo explain"><div class="tables">{_pictures(trajectory, factor)}{_turns(look)}'
-        f"{_confidence(look)}</div><h3>The conversation, as the training loss sees it</h3>{tokens}</div>"
+        '<div class="mgpo explain"><h2>What it took</h2><div class="tables">'
+        f"{_pictures(trajectory, factor)}{_turns(look)}{_confidence(look)}</div>"
+        f"<h2>The conversation, as the training loss sees it</h2>{tokens}</div>"
     )
 
 
@@ -178,7 +197,8 @@ def _pictures(trajectory: Trajectory, factor: int) -> str:
     images = message_images(trajectory.messages)
     names = ["picture", *(["crop"] if trajectory.box_original is not None else ["picture again"])]
     rows = "".join(
-        f"<tr><td>{name}</td><td>{size(image.size)}</td><td>{image.width * image.height // factor**2}</td></tr>"
+        f"<tr><td>{name}</td><td>{size(image.size)}</td>"
+        f'<td class="number">{image.width * image.height // factor**2}</td></tr>'
         for name, image in zip(names, images, strict=False)
     )
     return _table("Pictures", ("", "pixels shown", "tokens"), rows)
@@ -190,11 +210,12 @@ def _turns(look: Look) -> str:
         for number, turn in enumerate(trajectory.turns, start=1):
             speed = f"{turn.tokens / turn.seconds:.0f}" if turn.tokens and turn.seconds else "–"
             said_by = f"{name}, turn {number}" if len(trajectory.turns) > 1 else name
-            took = f"{turn.seconds:.2f}" if turn.seconds else "–"
+            spent = f"{turn.seconds:.2f}" if turn.seconds else "–"
             read = turn.prompt_tokens or "–"
             rows += (
-                f"<tr><td>{escape(said_by)}</td><td>{read}</td><td>{turn.tokens or '–'}</td><td>{took}</td>"
-                f"<td>{speed}</td></tr>"
+                f"<tr><td>{escape(said_by)}</td>"
+                + "".join(f'<td class="number">{cell}</td>' for cell in (read, turn.tokens or "–", spent, speed))
+                + "</tr>"
             )
     return _table("Turns", ("", "tokens read", "tokens said", "seconds", "tokens/s"), rows)
 
@@ -205,12 +226,14 @@ def _confidence(look: Look) -> str:
     choices = look.trajectory.choices
     rows = "".join(
         f'<tr><td>{letter} · {escape(choice)}</td><td class="bar"><i style="width:{100 * share:.1f}%"></i></td>'
-        f"<td>{100 * share:.1f}%</td></tr>"
+        f'<td class="number">{100 * share:.1f}%</td></tr>'
         for choice, (letter, share) in zip(choices, look.confidence.items(), strict=False)
     )
     return _table("Confidence in each choice", ("", "", ""), rows)
 
 
-def _table(title: str, heads: Sequence[str], rows: str) -> str:
-    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
-    return f"<table><caption>{title}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+def _table(title: str, heads: Sequence[str], rows: str, kind: str = "") -> str:
+    caption = f"<caption>{title}</caption>" if title else ""
+    head = "".join(f'<th scope="col">{name}</th>' if name else "<td></td>" for name in heads)
+    thead = f"<thead><tr>{head}</tr></thead>" if any(heads) else ""
+    return f'<table class="{kind}">{caption}{thead}<tbody>{rows}</tbody></table>'

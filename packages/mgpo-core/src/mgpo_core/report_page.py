@@ -122,9 +122,8 @@ def _write_page(
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", errors="replace", newline="\n") as page:
         page.write(
-            f'{_head(title, policy)}<body class="mgpo{" wide" if wide else ""}">\n'
-            f'<header class="page"><h1>{escape(title)}</h1>\n{header_html}</header>\n'
-            f"{_bar(items, runs or {}) if items else ''}\n<main>\n"
+            f'{_head(title, policy)}<body class="mgpo{" wide" if wide else ""}">\n<header class="page">'
+            f"<h1>{escape(title)}</h1>\n{header_html}</header>\n{_bar(items, runs or {}) if items else ''}\n<main>\n"
         )
         for item in items:
             page.write(_row_html(item, side) if isinstance(item, Row) else card_html(item, max_side=side))

@@ -199,10 +199,15 @@ def _training_title(folder: Path) -> str:
     try:
         options = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))["same_on_resume"]
         control = options.get("reward_control", "none")
-        words = [*(str(options[name]) for name in _TITLE), f"seed {options['seed']}"]
+        words = [*(_short(str(options[name])) for name in _TITLE), f"seed {options['seed']}"]
         return ", ".join(words + ([] if control == "none" else [f"rewards: {control}"]))
     except (*DAMAGED, OSError):
         return folder.resolve().name
+
+
+def _short(name: str) -> str:
+    """A model's name, of a folder the end of its path: where it lay is nobody's business but its owner's."""
+    return "/".join(Path(name).parts[-2:]) if Path(name).is_absolute() else name
 
 
 def _curves(path: Path, problems: list[str]) -> dict[str, list[tuple[int, float]]]:

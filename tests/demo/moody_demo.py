@@ -1,0 +1,49 @@
+"""`mgpo-demo` with a model that dawdles, or breaks, where it is asked to: else it would be done at once."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import mgpo_demo.model
+from mgpo_core import Episode
+from mgpo_core.trajectory import Trajectory
+from mgpo_demo.cli import main
+
+SECONDS_A_TOKEN = 0.25
+
+
+class Moody:
+    """An engine in front of the real one."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def run(self, episodes: Sequence[Episode], *, watch: Any = None) -> list[Trajectory]:
+        """Play; "slowly" among the choices makes every token take its time, "break" in the question raises."""
+        trajectory = episodes[0].trajectory
+        if "break" in trajectory.question:
+            raise RuntimeError("the model broke, as the test wished")
+
+        def slow_watch(episode: Episode, text: str) -> None:
+            time.sleep(SECONDS_A_TOKEN)
+            watch(episode, text)
+
+        return self._engine.run(episodes, watch=slow_watch if "slowly" in trajectory.choices else watch)
+
+
+def load_moody(name: str, **options: Any) -> Any:
+    model = load_local(name, **options)
+    model.engine = Moody(model.engine)
+    return model
+
+
+if __name__ == "__main__":
+    load_local = mgpo_demo.model.load_local
+    mgpo_demo.model.load_local = load_moody
+    sys.exit(main())
