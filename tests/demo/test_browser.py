@@ -110,8 +110,8 @@ def draw(page: Page, x1: float, y1: float, x2: float, y2: float) -> None:
     page.mouse.move(place["x"] + (x1 + x2) / 2 * place["width"], place["y"] + (y1 + y2) / 2 * place["height"])
     page.mouse.move(place["x"] + x2 * place["width"], place["y"] + y2 * place["height"])
     page.mouse.up()
-    for _ in range(40):  # until the numbers have followed the mouse and stand still
-        page.wait_for_timeout(250)
+    for _ in range(60):  # until the numbers have followed the mouse and stand still
+        page.wait_for_timeout(150)
         last, drawn = drawn, numbers(page)
         if drawn == last != before:
             return

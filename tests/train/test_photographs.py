@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from photographs import fetch_photographs, make_photo_folder
 
 from mgpo_core import CoordinateSpace, Episode, PixelBudget, Sample
+from mgpo_core.run_folder import open_run
 
 BUDGET = PixelBudget(min_pixels=4 * 28 * 28, max_pixels=168 * 168)
 
@@ -54,6 +55,9 @@ def test_one_epoch_on_photographs_runs_within_memory_and_reports_crops(photo_fol
     assert any(step["valid_box_rate"] > 0 for step in steps), "no box was cropped: the report would show no cut"
     report = (out / "report.html").read_text(encoding="utf-8")
     assert "5120" in report and "data:image" in report
+    run = open_run(out)
+    assert len(run.entries) == report.count("<article") > 0 and not run.problems
+    assert set(run.curves) >= {"reward", "valid_box_rate"}
 
 
 def test_a_crop_of_a_photograph_is_a_sharp_cut_of_the_original(photo_folder):

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from mgpo_core.errors import MGPOError
-from mgpo_core.run_folder import RunFolder
+from mgpo_core.run_folder import RunFolder, RunFolderError
 from mgpo_demo import views
 from mgpo_demo.browse import FILTERS, OpenRuns, counts, find_runs, page
 
@@ -121,7 +121,9 @@ class _Browser:
         return show
 
     def _run(self, name: str | None) -> RunFolder:
-        return self.runs.open(name or "")
+        if not name:
+            raise RunFolderError("Choose a run first.")
+        return self.runs.open(name)
 
 
 def _plot(title: str, unit: str, name: str, **options: Any) -> Any:

@@ -1,0 +1,150 @@
+"""Output folders of trainings and evaluations open as runs: each trajectory once, damage told, no link followed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from mgpo_core.run_folder import RunFolderError, open_run
+from mgpo_core.trajectory_log import PICTURES_FOLDER, TRAJECTORIES_FILE, remove_trajectories, write_trajectories
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "eval"))
+from report_fixture import BAD_BOX, Evaluation, ours, played, skipped
+
+PART = "after, temperature 1"
+
+
+def trajectories() -> list:
+    """Right, wrong, and one whose box was refused; the truth is A."""
+    made = [played(1, "A"), played(2, "B"), played(3, "A", box=BAD_BOX)]
+    for trajectory in made:
+        trajectory.truth = "A"
+    return made
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Path:
+    """A folder as a training leaves it, with a curve of three steps."""
+    write_trajectories(tmp_path, {PART: trajectories(), "before": trajectories()[:1]})
+    rows = [
+        {"step": step, "reward": step / 4, "hit_rate": None if step == 2 else 0.5, "loss": 1.0} for step in (1, 2, 3)
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = {"method": "mgpo", "template": "two_turn", "model": "/somewhere/else/run/model", "seed": 4}
+    (tmp_path / "config.json").write_text(json.dumps({"same_on_resume": options}))
+    return tmp_path
+
+
+def test_a_training_opens_with_its_trajectories_parts_and_curves(training: Path) -> None:
+    run = open_run(training)
+    assert (run.kind, run.title) == ("training", "mgpo, two_turn, run/model, seed 4")
+    assert [entry.id for entry in run.entries] == ["task/1", "task/2", "task/3", "task/1"]
+    assert run.parts == [PART, "before"] and not run.problems
+    assert run.curves == {"reward": [(1, 0.25), (2, 0.5), (3, 0.75)], "hit_rate": [(1, 0.5), (3, 0.5)]}
+
+
+def test_flags_are_the_trajectories_own_verdicts(training: Path) -> None:
+    for entry, trajectory in zip(open_run(training).entries, [*trajectories(), played(1, "A")], strict=True):
+        card = entry.card()
+        assert entry.flags["right"] is (trajectory.answer == "A") is card.correct
+        assert entry.flags["wrong"] is (trajectory.answer != "A")
+        assert entry.flags["refused"] is (trajectory.turns[0].rejection is not None)
+        assert [turn.text for turn in card.trajectory.turns] == [turn.text for turn in trajectory.turns]
+
+
+def test_pictures_come_back_and_equal_ones_are_stored_once(training: Path) -> None:
+    cards = [entry.card() for entry in open_run(training).entries]
+    assert cards[0].trajectory.original(0).size == (672, 504)
+    assert not any(name == "pictures" for card in cards for name, _, _ in card.facts)
+    named = {name for line in lines(training) for name in line["pictures"].values()}
+    files = {f"{PICTURES_FOLDER}/{path.name}" for path in (training / PICTURES_FOLDER).iterdir()}
+    assert files == named
+    assert len(files) < sum(len(line["pictures"]) for line in lines(training))
+
+
+def lines(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / TRAJECTORIES_FILE).read_text().splitlines()]
+
+
+def test_writing_again_leaves_no_picture_of_before_and_removing_leaves_what_is_not_ours(training: Path) -> None:
+    mine = training / PICTURES_FOLDER / "holiday.png"
+    mine.write_bytes(b"not a trajectory's")
+    write_trajectories(training, {PART: [played(9, "A")]})
+    named = {name for line in lines(training) for name in line["pictures"].values()}
+    assert {f"{PICTURES_FOLDER}/{path.name}" for path in mine.parent.iterdir() if path != mine} == named
+    remove_trajectories(training)
+    assert [path.name for path in mine.parent.iterdir()] == [mine.name]
+    assert not (training / TRAJECTORIES_FILE).exists()
+
+
+def test_a_broken_line_is_reported_and_the_rest_is_there(training: Path) -> None:
+    path = training / TRAJECTORIES_FILE
+    whole = path.read_text().splitlines(keepends=True)
+    path.write_text(whole[0] + whole[1][:100] + "\n" + '{"part": "x"}\n' + whole[2])
+    with (training / "metrics.jsonl").open("a") as metrics:
+        metrics.write('{"step": "four"')
+    run = open_run(training)
+    assert [entry.id for entry in run.entries] == ["task/1", "task/3"]
+    assert len(run.problems) == 3
+    assert sum("trajectories.jsonl, line" in problem for problem in run.problems) == 2
+    assert run.entries[1].card().trajectory.sample_id == "task/3"
+
+
+def test_a_file_that_was_written_anew_meanwhile_is_no_silent_mix_up(training: Path) -> None:
+    run = open_run(training)
+    write_trajectories(training, {PART: [played(7, "B"), played(8, "B")]})
+    assert run.changed
+    with pytest.raises(RunFolderError, match="Open the run again"):
+        run.entries[0].card()
+
+
+def test_an_evaluation_opens_with_the_scorers_verdicts(tmp_path: Path) -> None:
+    samples = [ours(1, True), ours(2, False, hit=False), ours(3, False, box=BAD_BOX), skipped(4, "no picture")]
+    Evaluation(tmp_path, {"haystack": samples}).write()
+    run = open_run(tmp_path)
+    assert run.kind == "evaluation"
+    assert [entry.id for entry in run.entries] == [f"haystack/{number}" for number in (1, 2, 3, 4)]
+    flags = [[name for name, value in entry.flags.items() if value] for entry in run.entries]
+    assert flags == [["right"], ["wrong", "missed"], ["wrong", "refused"], ["wrong"]]
+    card = run.entries[1].card()
+    assert card.correct is False and card.trajectory.original(0).size[0] > 8
+    assert any(value == "no picture" for _, value, _ in run.entries[3].card().facts)
+
+
+def test_a_picture_that_leads_out_of_the_run_is_not_read(
+    training: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    secret = tmp_path_factory.mktemp("elsewhere") / "secret.png"
+    played(1, "A").original(0).save(secret)
+    link = training / PICTURES_FOLDER / "link.png"
+    link.symlink_to(secret)
+    path = training / TRAJECTORIES_FILE
+    for name in (f"../{secret.parent.name}/secret.png", str(secret), f"{PICTURES_FOLDER}/link.png"):
+        changed = lines(training)[0]
+        changed["pictures"] = dict.fromkeys(changed["pictures"], name)
+        path.write_text(json.dumps(changed) + "\n")
+        card = open_run(training).entries[0].card()
+        assert card.trajectory.original(0).size == (8, 8), name  # the grey stand-in
+        assert any("not found" in value for _, value, _ in card.facts)
+
+
+def test_a_logged_run_id_reads_no_settings_from_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "mgpo").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/run.json").write_text('{"weights": {"name": "secret"}}')
+    Evaluation(tmp_path, {"haystack": [ours(1, True, run_id="../elsewhere", pictures=False)]}, provenance=None).write()
+    run = open_run(tmp_path)
+    assert "secret" not in run.title and any("no name of a folder" in problem for problem in run.problems)
+
+
+def test_other_folders_and_links_are_refused_by_name(tmp_path: Path, training: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(RunFolderError, match="holds no run: give the --output_dir"):
+        open_run(empty)
+    (empty / TRAJECTORIES_FILE).symlink_to(training / TRAJECTORIES_FILE)
+    with pytest.raises(RunFolderError, match="symbolic link"):
+        open_run(empty)
