@@ -52,6 +52,8 @@ LONGEST_FIRST = (
     "test_periodic_evaluation.py",
     "test_lora.py",
     "test_photographs.py",
+    "test_visitors_at_once.py",
+    "test_browser.py",
 )
 """Files of minutes: begun first, so that no process of pytest-xdist ends alone on one of them."""
 

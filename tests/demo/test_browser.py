@@ -208,6 +208,23 @@ def test_files_that_cannot_be_used_are_told_in_the_page(page: Page, tmp_path: Pa
     expect(page.locator("#caption")).to_contain_text("good.png")
 
 
+@pytest.mark.parametrize("place", ["#picture", "#upload button", "#intro"])
+def test_a_picture_may_be_dropped_anywhere(page: Page, place: str) -> None:
+    expect(page.locator("#picture")).to_be_visible()
+    page.evaluate(
+        """async (place) => {
+          const canvas = Object.assign(document.createElement("canvas"), { width: 300, height: 200 });
+          const data = await new Promise((resolve) => canvas.toBlob(resolve));
+          const files = new DataTransfer();
+          files.items.add(new File([data], "dropped.png", { type: "image/png" }));
+          const dropped = { bubbles: true, cancelable: true, dataTransfer: files };
+          document.querySelector(place).dispatchEvent(new DragEvent("drop", dropped));
+        }""",
+        place,
+    )
+    expect(page.locator("#caption")).to_contain_text("dropped.png")
+
+
 def test_what_is_missing_is_told_in_the_page(page: Page) -> None:
     status = page.locator("#status")
     page.click("#run")

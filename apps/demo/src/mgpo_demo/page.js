@@ -32,8 +32,8 @@
 
   let chosen = false; // a tool chosen by hand holds for one box
   const tool = (event) => {
-    if (event.target.closest(".canvas-control")) chosen = event.isTrusted;
-    if (event.target.tagName !== "CANVAS") return;
+    if (event.target.closest("#picture .canvas-control")) chosen = event.isTrusted;
+    if (!event.target.matches("#picture canvas")) return;
     const place = event.target.getBoundingClientRect();
     const width = Number(getComputedStyle(document.documentElement).getPropertyValue("--picture-width"));
     const [x1, y1, x2, y2] = document.querySelector("#numbers :is(input, textarea)").value.split(",")
@@ -44,7 +44,7 @@
     if (!chosen && !button.classList.contains("selected")) button.click();
     chosen = false;
   };
-  document.querySelector("#picture").addEventListener("pointerdown", tool, true);
+  document.addEventListener("pointerdown", tool, true);
 
   const name = () => {
     const place = document.querySelector("#picture .annotator-container");
@@ -57,6 +57,5 @@
       one.setAttribute("aria-label", `Example: ${one.querySelector("img").alt}`);
   };
   name();
-  for (const part of document.querySelectorAll("#picture, #examples"))
-    new MutationObserver(name).observe(part, { childList: true, subtree: true });
+  new MutationObserver(name).observe(document.body, { childList: true, subtree: true }); // the annotator comes later
 }
