@@ -131,6 +131,15 @@ def test_a_picture_that_leads_out_of_the_run_is_not_read(
         assert any("not found" in value for _, value, _ in card.facts)
 
 
+def test_a_logged_run_id_reads_no_settings_from_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "mgpo").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/run.json").write_text('{"weights": {"name": "secret"}}')
+    Evaluation(tmp_path, {"haystack": [ours(1, True, run_id="../elsewhere", pictures=False)]}, provenance=None).write()
+    run = open_run(tmp_path)
+    assert "secret" not in run.title and any("no name of a folder" in problem for problem in run.problems)
+
+
 def test_other_folders_and_links_are_refused_by_name(tmp_path: Path, training: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mgpo_core.run_folder import RunFolderError
 from mgpo_core.trajectory_log import TRAJECTORIES_FILE, write_trajectories
-from mgpo_demo.browse import FILTERS, counts, find_runs, open_below, page
+from mgpo_demo.browse import FILTERS, OpenRuns, counts, find_runs, open_below, page
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "eval"))
 from report_fixture import BAD_BOX, Evaluation, ours, played
@@ -102,6 +103,49 @@ def test_texts_of_trajectories_are_escaped_and_the_page_runs_nothing(tmp_path: P
     text, _, _ = page(open_below(tmp_path, "run"), "all", 1)
     assert "&lt;script&gt;" in text and "<script" not in text and "<img src=x" not in text
     assert "default-src 'none'" in text and "script-src" not in text
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda trajectory: trajectory.update(input_sizes=[["<b onclick=x>", 4]]),
+        lambda trajectory: trajectory.update(original_sizes=[["<b onclick=x>", 4]]),
+        lambda trajectory: trajectory["turns"][0].update(shown_size=["<b onclick=x>", 4]),
+        lambda trajectory: trajectory["turns"][0].update(finish_reason="<b onclick=x>"),
+        lambda trajectory: trajectory["turns"][0].update(rejection="<b onclick=x>"),
+        lambda trajectory: trajectory["turns"][0]["box"].update(x1="<b onclick=x>"),
+        lambda trajectory: trajectory.update(
+            tokens={"ids": ['"><b onclick=x>'], "mask": [1], "spans": [[0, 1]], "prompt_length": 0}
+        ),
+    ],
+)
+def test_what_should_be_a_number_is_escaped_too(tmp_path: Path, edit: Callable[[dict], None]) -> None:
+    write_run(tmp_path / "run")
+    path = tmp_path / "run" / TRAJECTORIES_FILE
+    record = json.loads(path.read_text().splitlines()[0])
+    edit(record["trajectory"])
+    path.write_text(json.dumps(record) + "\n")
+    run = open_below(tmp_path, "run")
+    text, _, _ = page(run, "all", 1)
+    assert "<b onclick" not in text
+    assert "&lt;b onclick" in text or "is not shown" in text or run.problems  # and nothing is dropped in silence
+
+
+def test_an_open_run_is_kept_until_its_files_or_its_place_change(tmp_path: Path) -> None:
+    runs = OpenRuns(tmp_path, most=1)
+    write_run(tmp_path / "run")
+    first = runs.open("run")
+    assert runs.open("run") is first
+    write_trajectories(tmp_path / "run", {"after": [played(1, "A")]})
+    second = runs.open("run")
+    assert [len(run.entries) for run in (first, second)] == [11, 1]
+    write_run(tmp_path / "other")
+    assert len(runs.open("other").entries) == 11
+    assert runs.open("run") is not second  # only the newest is kept
+    (tmp_path / "run").rename(tmp_path / "elsewhere")
+    (tmp_path / "run").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RunFolderError, match="refused"):
+        runs.open("run")
 
 
 def test_an_edited_line_is_named_in_its_place(tmp_path: Path) -> None:

@@ -134,11 +134,14 @@ def test_a_folder_with_an_earlier_run_is_not_written_over(tmp_path: Path) -> Non
     assert prepare(out, resume=False, **options) == (None, 0)
     (out / "metrics.jsonl").write_text("{}\n")
     (out / "notes.txt").write_text("mine")
+    (out / "trajectories.jsonl").write_text("{}\n")
+    (out / "pictures").mkdir()
+    (out / "pictures" / "0123456789abcdef.png").write_bytes(b"")
     with pytest.raises(ConfigError, match="--resume.*--overwrite.*--output_dir"):
         prepare(out, resume=False, **options)
     config.overwrite = True
     prepare(out, resume=False, **options)
-    assert not (out / "metrics.jsonl").exists()
+    assert not any((out / name).exists() for name in ("metrics.jsonl", "trajectories.jsonl", "pictures"))
     assert (out / "notes.txt").exists()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Lock
 
 from mgpo_core.json_lines import DAMAGED, reason
 from mgpo_core.paths_below import path_below
@@ -14,7 +15,7 @@ from mgpo_core.report_page import cards_page
 from mgpo_core.run_folder import Entry, RunFolder, RunFolderError, open_run, run_folder_of
 from mgpo_core.token_view import escape
 
-__all__ = ["FILTERS", "PER_PAGE", "counts", "find_runs", "open_below", "page"]
+__all__ = ["FILTERS", "PER_PAGE", "OpenRuns", "counts", "find_runs", "open_below", "page"]
 
 FILTERS = {name: FILTER_WORDS[name] for name in ("all", "wrong", "right", "refused", "missed")}
 "What the trajectories of a run are filtered by, with the words for it."
@@ -74,6 +75,29 @@ def open_below(root: Path, name: str) -> RunFolder:
         raise RunFolderError(f"{name!r} cannot be read: {error.strerror}") from None
     run.problems = [text.replace(str(folder), name) for text in run.problems]
     return run
+
+
+class OpenRuns:
+    """The runs that were opened last, so that turning a page does not read a log of thousands of samples anew."""
+
+    def __init__(self, root: Path, most: int = 4) -> None:
+        self.root = root
+        self.most = most
+        self._runs: dict[str, RunFolder] = {}
+        self._lock = Lock()
+
+    def open(self, name: str) -> RunFolder:
+        """As `open_below`; a run whose files changed since is read again."""
+        with self._lock:
+            known = self._runs.pop(name, None)
+        folder = path_below(self.root, name)  # a link may have come onto the way since
+        run = known if known is not None and folder == known.folder and not known.changed else None
+        run = open_below(self.root, name) if run is None else run
+        with self._lock:
+            self._runs[name] = run  # the last one is the newest
+            while len(self._runs) > self.most:
+                del self._runs[next(iter(self._runs))]
+        return run
 
 
 def counts(run: RunFolder, part: str | None = None) -> dict[str, int]:

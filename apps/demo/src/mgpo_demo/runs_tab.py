@@ -12,7 +12,7 @@ import gradio as gr
 from mgpo_core.errors import MGPOError
 from mgpo_core.run_folder import RunFolder, RunFolderError
 from mgpo_demo import views
-from mgpo_demo.browse import FILTERS, counts, find_runs, open_below, page
+from mgpo_demo.browse import FILTERS, OpenRuns, counts, find_runs, page
 
 __all__ = ["add_runs_tab"]
 
@@ -21,6 +21,15 @@ _NO_ROOT = (
     "trajectories with boxes and crops, filtered by right, wrong, refused and missed, and the curves of the training."
 )
 _ALL_PARTS = "all parts"
+_POINTS = 75
+"A curve of more steps is drawn as means over neighbouring ones: single steps are noisy."
+
+_TO_THE_TOP = "() => document.querySelector('#run-filter').scrollIntoView()"
+_FIT = (  # as dark as the page around, and as high as its content, also when that folds out
+    "this.contentDocument.documentElement.classList.toggle('dark', document.body.classList.contains('dark'));"
+    "new ResizeObserver(() => { this.style.height = this.contentDocument.body.scrollHeight + 'px' })"
+    ".observe(this.contentDocument.body)"
+)
 
 
 def add_runs_tab(root: Path | None) -> None:
@@ -32,33 +41,41 @@ def add_runs_tab(root: Path | None) -> None:
         _Browser(root.resolve()).connect(tab)
 
 
+_NOTHING = (gr.skip(), 1, "", *[gr.skip()] * 4)
+"In place of what `_page` gives, where a run cannot be opened."
+
+
 class _Browser:
     """The tab's components and events; what is open stands in the components, nothing is kept of a visitor."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        with gr.Row(equal_height=True):
-            self.run = gr.Dropdown([], label="Run", scale=4, elem_id="run-name")
-            self.part = gr.Dropdown([_ALL_PARTS], value=_ALL_PARTS, label="Part", scale=3, elem_id="run-part")
-            self.refresh = gr.Button("Look for runs again", scale=1, min_width=150, elem_id="run-refresh")
+        self.runs = OpenRuns(root)
+        with gr.Row():
+            self.run = gr.Dropdown([], label="Run", scale=3, min_width=260, elem_id="run-name")
+            self.part = gr.Dropdown(
+                [_ALL_PARTS], value=_ALL_PARTS, label="Part", scale=2, min_width=260, elem_id="run-part"
+            )
         self.status = gr.HTML(elem_id="run-status")
         with gr.Row():
-            self.rewards = gr.LinePlot(x="step", y="value", title="Reward", height=220, visible=False)
-            self.rates = gr.LinePlot(
-                x="step", y="value", color="metric", title="Hit rate, accuracy, valid boxes", height=220, visible=False,
-                y_lim=[0, 1],
-            )  # fmt: skip
-        with gr.Row(equal_height=True):
-            self.filter = gr.Radio(list(_words({})), value="all", label="Show", scale=4, elem_id="run-filter")
-            self.number = gr.Number(1, label="Page", precision=0, minimum=1, scale=1, min_width=90, elem_id="run-page")
-            self.back = gr.Button("Previous", scale=1, min_width=100, elem_id="run-back")
-            self.on = gr.Button("Next", scale=1, min_width=100, elem_id="run-next")
+            self.rewards = _plot("Reward", "reward", "run-reward")
+            self.rates = _plot("Hit rate, accuracy, valid boxes", "share", "run-rates", color="metric", y_lim=[0, 1])
+        self.filter = gr.Radio(_words({}), value="all", label="Show", elem_id="run-filter")
+        with gr.Row(elem_classes="pager"):
+            self.back = gr.Button("Previous page", size="sm", min_width=110, elem_id="run-back")
+            self.number = gr.Number(1, label="Page", precision=0, minimum=1, min_width=110, elem_id="run-page")
+            self.on = gr.Button("Next page", size="sm", min_width=110, elem_id="run-next")
+            self.refresh = gr.Button("Look for new runs", size="sm", min_width=150, elem_id="run-refresh")
         self.cards = gr.HTML(elem_id="run-cards")
+        with gr.Row(elem_classes="pager"):
+            self.back_below = gr.Button("Previous page", size="sm", min_width=110, elem_id="run-back-below")
+            self.on_below = gr.Button("Next page", size="sm", min_width=110, elem_id="run-next-below")
 
     def connect(self, tab: Any) -> None:
         """Every event of the tab; none is an API."""
         chosen = [self.run, self.part, self.filter, self.number]
-        shown = [self.filter, self.number, self.cards]
+        buttons = [self.back, self.back_below, self.on, self.on_below]
+        shown = [self.filter, self.number, self.cards, *buttons]
         rest = [self.part, self.status, self.rewards, self.rates]
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": 4}
         gr.on([tab.select, self.refresh.click], self._list, [self.run], [self.run, self.status], **quiet)
@@ -71,6 +88,9 @@ class _Browser:
             (self.on.click, _after),
         ):
             event(self._turn(turn), chosen, [self.status, *shown], **quiet)
+        for button, turn in ((self.back_below, _before), (self.on_below, _after)):
+            turned = button.click(self._turn(turn), chosen, [self.status, *shown], **quiet)
+            turned.then(None, js=_TO_THE_TOP, api_visibility="private")
 
     def _list(self, current: str | None) -> tuple[Any, str]:
         """The runs there are now; the one that is open stays, if it is still there."""
@@ -85,7 +105,7 @@ class _Browser:
             run = self._run(name)
         except MGPOError as error:
             hidden = [gr.LinePlot(visible=False)] * 2
-            return [gr.Dropdown([_ALL_PARTS], value=_ALL_PARTS), _told(error), *hidden, gr.skip(), 1, ""]
+            return [gr.Dropdown([_ALL_PARTS], value=_ALL_PARTS), _told(error), *hidden, *_NOTHING]
         parts = gr.Dropdown([_ALL_PARTS, *run.parts], value=_ALL_PARTS)
         return [parts, _about(run), *_plots(run), *_page(run, None, "all", 1)]
 
@@ -96,14 +116,21 @@ class _Browser:
                 only = None if part == _ALL_PARTS else part
                 return [_about(run), *_page(run, only, filter, turn(int(number or 1)))]
             except MGPOError as error:
-                return [_told(error), gr.skip(), gr.skip(), ""]
+                return [_told(error), *_NOTHING]
 
         return show
 
     def _run(self, name: str | None) -> RunFolder:
         if not name:
             raise RunFolderError("Choose a run first.")
-        return open_below(self.root, name)
+        return self.runs.open(name)
+
+
+def _plot(title: str, unit: str, name: str, **options: Any) -> Any:
+    return gr.LinePlot(
+        x="step", y="value", y_title=unit, y_aggregate="mean", title=title, height=220, min_width=300, visible=False,
+        elem_id=name, **options,
+    )  # fmt: skip
 
 
 def _first(number: int) -> int:
@@ -146,21 +173,24 @@ def _page(run: RunFolder, part: str | None, filter: str, number: int) -> list[An
     frame = (
         f'<iframe title="Trajectories, page {number} of {pages}" sandbox="allow-same-origin" class="cards" '
         f'srcdoc="{html.escape(text)}" '
-        "onload=\"this.style.height = this.contentDocument.documentElement.scrollHeight + 'px'\"></iframe>"
+        f'onload="{_FIT}"></iframe>'
     )
     chosen = gr.Radio(_words(counts(run, part)), value=filter)
-    return [chosen, gr.Number(number, label=f"Page of {pages}", maximum=pages), frame]
+    turns = [gr.Button(interactive=possible) for possible in (number > 1,) * 2 + (number < pages,) * 2]
+    return [chosen, gr.Number(number, label=f"Page of {pages}", maximum=pages), frame, *turns]
 
 
 def _plots(run: RunFolder) -> list[Any]:
     import pandas
 
     plots = []
+    steps = max((points[-1][0] for points in run.curves.values()), default=0)
     for names in (("reward",), ("hit_rate", "accuracy", "valid_box_rate")):
         rows = [
             {"step": step, "value": value, "metric": name.replace("_", " ")}
             for name in names
             for step, value in run.curves.get(name, ())
         ]
-        plots.append(gr.LinePlot(pandas.DataFrame(rows) if rows else None, visible=bool(rows)))
+        width = -(-steps // _POINTS) if steps > _POINTS else None
+        plots.append(gr.LinePlot(pandas.DataFrame(rows) if rows else None, visible=bool(rows), x_bin=width))
     return plots

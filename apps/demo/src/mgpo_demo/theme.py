@@ -11,7 +11,6 @@ from mgpo_core.render import report_style
 
 __all__ = ["page_style", "theme"]
 
-_SYSTEM_DARK = "@media (prefers-color-scheme: dark) {\n  .mgpo {"
 _FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 
 
@@ -24,5 +23,5 @@ def theme() -> Any:
 
 def page_style() -> str:
     """The page's CSS: core's, dark where Gradio is dark (a switch of its own, not the system's), then the demo's."""
-    core = report_style().replace(_SYSTEM_DARK, "@media all {\n  .dark .mgpo {")
-    return core + resources.files("mgpo_demo").joinpath("style.css").read_text(encoding="utf-8")
+    own = resources.files("mgpo_demo").joinpath("style.css").read_text(encoding="utf-8")
+    return report_style(dark_class="dark") + own

@@ -35,6 +35,7 @@ FILTERS = {
 """What cards and rows are filtered by, with the words for it."""
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_SYSTEM_DARK = "@media (prefers-color-scheme: dark) {\n  .mgpo {"
 _METRIC_WORDS = {
     "accuracy": "Accuracy",
     "image_accuracy": "Right image",
@@ -69,9 +70,13 @@ def row_flags(row: Row) -> dict[str, bool]:
     return {name: any(of_card[name] for of_card in flags) for name in flags[0]} | {"changed": row.changed}
 
 
-def report_style() -> str:
-    """The style sheet (CSS text) that `trajectory_html` and `write_report` go with."""
-    return _data("report.css")
+def report_style(*, dark_class: str = "") -> str:
+    """The style sheet (CSS text) that `trajectory_html` and `write_report` go with.
+
+    It is dark where the reader's system is or, given `dark_class`, below an element of that class.
+    """
+    style = _data("report.css")
+    return style.replace(_SYSTEM_DARK, f"@media all {{\n  .{dark_class} .mgpo {{") if dark_class else style
 
 
 def write_report(
@@ -136,18 +141,20 @@ def cards_page(bodies: Sequence[str]) -> str:
     """Cards (of `card_html`) as a whole page to be put into an `<iframe>`: nothing around them, and no script.
 
     The frame keeps the style sheet in and that of the page around it out, and may be as high as its content. The page
+    is dark when its root has the class "dark", which the page around gives it: a frame does not know what that is. It
     forbids itself every network access and every script.
     """
     main = "\n".join(bodies) or '<p class="nothing">Nothing fits.</p>'
-    return f'{_head("Trajectories", _POLICY)}<body class="mgpo framed">\n<main>\n{main}</main>\n</body>\n</html>\n'
+    head = _head("Trajectories", _POLICY, dark_class="dark")
+    return f'{head}<body class="mgpo framed">\n<main>\n{main}</main>\n</body>\n</html>\n'
 
 
-def _head(title: str, policy: str) -> str:
+def _head(title: str, policy: str, dark_class: str = "") -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{report_style()}</style>\n</head>\n"
+        f"<title>{escape(title)}</title>\n<style>\n{report_style(dark_class=dark_class)}</style>\n</head>\n"
     )
 
 

@@ -24,7 +24,17 @@ from mgpo_core.sample_card import category_facts, has_card, sample_card
 from mgpo_core.sample_log import SampleResult, TaskResult
 from mgpo_core.trajectory_log import TRAJECTORIES_FILE
 
-__all__ = ["CURVES", "METRICS_FILE", "Entry", "RunFolder", "RunFolderError", "open_run", "run_files", "run_folder_of"]
+__all__ = [
+    "CONFIG_FILE",
+    "CURVES",
+    "METRICS_FILE",
+    "Entry",
+    "RunFolder",
+    "RunFolderError",
+    "open_run",
+    "run_files",
+    "run_folder_of",
+]
 
 METRICS_FILE, CONFIG_FILE = "metrics.jsonl", "config.json"
 """Files of a training run: a line of metrics a step, and its options."""

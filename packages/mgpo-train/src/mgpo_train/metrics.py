@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from mgpo_core.boxes import Rejection
+from mgpo_core.run_folder import METRICS_FILE as METRICS_FILE
 from mgpo_core.trajectory import Trajectory
 
 TIMING = "time/"
 """Prefix of the metrics that are not a function of the seed: wall-clock seconds."""
-
-METRICS_FILE = "metrics.jsonl"
 
 HELD_OUT, TASKS = "eval/", "eval_"
 """How the scores of evaluations in training are called in the metrics file: `eval/accuracy`, `eval_TASK/accuracy`."""

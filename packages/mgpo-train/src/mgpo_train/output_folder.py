@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mgpo_core.run_folder import CONFIG_FILE
 from mgpo_core.trajectory_log import remove_trajectories
 from mgpo_train.best_checkpoint import FOLDERS as BEST_FOLDERS
 from mgpo_train.checkpoint_layout import check_layout, checkpoint_step, is_whole
@@ -19,7 +20,7 @@ from mgpo_train.metrics import METRICS_FILE
 from mgpo_train.options import ConfigError
 from mgpo_train.summary import write_json
 
-BEFORE_FILE, CONFIG_FILE, SUMMARY_FILE, MODEL_FOLDER = "before.json", "config.json", "summary.json", "model"
+BEFORE_FILE, SUMMARY_FILE, MODEL_FOLDER = "before.json", "summary.json", "model"
 ADAPTER_FOLDER = "adapter"
 TASKS_FOLDER = "lmms-eval"
 """Where tasks of lmms-eval that write files (submissions) put them."""
