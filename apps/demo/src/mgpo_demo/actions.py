@@ -22,7 +22,7 @@ from mgpo_demo.saved import open_saved
 from mgpo_demo.stream import Progress, stream
 from mgpo_demo.visitors import Visitor
 
-__all__ = ["Actions", "News", "told"]
+__all__ = ["Actions", "News", "plainly", "told"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -55,19 +55,16 @@ class Actions:
         return self._picture(visitor) | asked | {"status": views.note("Press Run, and watch where the model looks.")}
 
     def upload(self, visitor: Visitor, file: Path, name: str) -> News:
-        """Show an uploaded picture; the upload itself is deleted, whatever it was."""
-        try:
-            visitor.show(lambda folder: keep_upload(file, name, folder, self.limits))
-        finally:
-            file.unlink(missing_ok=True)
+        """Show an uploaded picture.
+
+        The upload itself goes with Gradio's cache: another visitor may have sent the same file, which is kept once.
+        """
+        visitor.show(lambda folder: keep_upload(file, name, folder, self.limits))
         return self._picture(visitor) | {"status": views.note("Ask something about it, then press Run.")}
 
     def open(self, visitor: Visitor, file: Path) -> News:
         """Open looks that were saved."""
-        try:
-            open_saved(file, visitor, self.limits)
-        finally:
-            file.unlink(missing_ok=True)
+        open_saved(file, visitor, self.limits)
         assert visitor.ask is not None
         asked = {"question": visitor.ask.question, "choices": "\n".join(visitor.ask.choices)}
         return self._picture(visitor) | asked | self._look(visitor) | {"status": views.note("Opened.")}
@@ -80,27 +77,27 @@ class Actions:
 
     def run(self, visitor: Visitor, ask: Ask) -> Iterator[News]:
         """The model's own look, and beside it its answer after one look; then the other models'."""
-        picture = visitor.picture
+        picture, stop = visitor.picture, visitor.stop
         assert picture is not None
         visitor.ask, visitor.looks = ask, []
         yield dict.fromkeys(_RUN_PARTS, "") | self._picture(visitor) | {"status": views.note("Looking …")}
         episodes = first_look(self.model, picture, ask)
         news = _Changes()
-        for progress in stream(self.model, episodes, visitor.stop):
+        for progress in stream(self.model, episodes, stop):
             yield news(self._progress(visitor, progress, episodes["look"], None))
         look = self._finished("model", episodes["look"], None)
         look = replace(look, direct=episodes["direct"].trajectory)
         for model in self.models()[1:]:
             yield {"status": views.note(f"Now {model.name} …")}
             compared = first_look(model, picture, ask)
-            for _ in stream(model, compared, visitor.stop):
+            for _ in stream(model, compared, stop):
                 pass
             named = {model.name: "look", f"{model.name}, one look": "direct"}
             look = replace(
                 look, others=look.others + tuple((name, compared[key].trajectory) for name, key in named.items())
             )
             yield {"others": views.others(look.others)}
-        visitor.add(look)
+        visitor.add(look, stop)
         yield self._look(visitor) | {"status": views.note(_verdict(look))}
 
     def from_box(self, visitor: Visitor, ask: Ask, box: Box) -> Iterator[News]:
@@ -118,14 +115,15 @@ class Actions:
         yield from self._step(visitor, ask, "closer", episode, area)
 
     def _step(self, visitor: Visitor, ask: Ask, by: str, episode: Episode, area: Box | None) -> Iterator[News]:
+        stop = visitor.stop
         if ask != visitor.ask:
             visitor.ask, visitor.looks = ask, []
         yield dict.fromkeys(("turn1", "crop", "turn2", "answer"), "") | {"status": views.note("Looking …")}
         news = _Changes()
-        for progress in stream(self.model, {"look": episode}, visitor.stop):
+        for progress in stream(self.model, {"look": episode}, stop):
             yield news(self._progress(visitor, progress, episode, area))
         look = self._finished(by, episode, area)
-        visitor.add(look)
+        visitor.add(look, stop)
         yield self._look(visitor) | {"status": views.note(_verdict(look))}
 
     def undo(self, visitor: Visitor) -> News:
@@ -214,16 +212,16 @@ class _Changes:
 
 
 def told(error: Exception) -> str:
-    """An error as a sentence for the page; one that nobody foresaw goes to the log, and its kind to the page."""
-    if isinstance(error, Stopped):
-        return views.note(str(error), "soft")
+    """An error as a sentence for the page."""
+    return views.note(plainly(error), "soft" if isinstance(error, Stopped) else "bad")
+
+
+def plainly(error: Exception) -> str:
+    """An error as a sentence for a visitor; one that nobody foresaw goes to the log, and its kind to the visitor."""
     if isinstance(error, MGPOError):
-        return views.note(str(error), "bad")
+        return str(error)
     _LOG.exception("a visitor's request failed", exc_info=error)
-    return views.note(
-        f"Something went wrong ({type(error).__name__}); the server's log says more. Try again, or another picture.",
-        "bad",
-    )
+    return f"Something went wrong ({type(error).__name__}); the server's log says more. Try again, or another picture."
 
 
 def _verdict(look: Look) -> str:
