@@ -212,6 +212,7 @@ BAD: list[tuple[Callable[[dict[str, Any], Any], None], Any]] = [
     (put(*TURN, "tokens"), 10**400),
     (put(*TURN, "seconds"), -1.0),
     (put(*TURN, "shown_size"), [1]),
+    (put(*TURN, "shown_size"), [0, 0]),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import getpass
 import ipaddress
 import os
@@ -96,6 +97,9 @@ def _check(options: argparse.Namespace) -> None:
             "--server needs --coordinate-space: absolute for Qwen2.5-VL, 0-1000 for Qwen3-VL and Qwen2-VL. A server "
             "does not tell how its model counts."
         )
+    for name in (options.model, options.compare):
+        if name is not None:
+            _check_model(name)
     if options.concurrency < 1:
         raise DemoError(f"--concurrency {options.concurrency} must be at least 1.")
     if options.root is not None and not options.root.is_dir():
@@ -108,6 +112,18 @@ def _check(options: argparse.Namespace) -> None:
                 f"--mcp needs mcp 1.x ({error}); run pip install 'mgpo-demo[mcp]' in an environment without vLLM, "
                 "which wants mcp 2."
             ) from error
+
+
+def _check_model(name: str) -> None:
+    """Raise MGPOError for a name that is no model's, as far as that can be told without asking the hub."""
+    from mgpo_core.engines.loading import resolve_model
+
+    resolve_model(name)
+    path = Path(name)
+    if len(path.parts) > 1 and path.parent.is_dir() and not path.is_dir():  # it could be a hub id, but for its folder
+        near = difflib.get_close_matches(path.name, [other.name for other in path.parent.iterdir()], n=1)
+        hint = f"; did you mean {path.parent / near[0]}?" if near else "."
+        raise DemoError(f"There is no model folder {name}{hint}")
 
 
 def _is_loopback(host: str) -> bool:

@@ -306,6 +306,8 @@ def _trajectory(data: _Played, original: Path, size: tuple[int, int], images: di
     for turn in trajectory.turns:
         _check_boxes([turn.box] if turn.box is not None else [])
         _check_boxes([turn.box_original] if turn.box_original is not None else [], size)
+        if turn.shown_size is not None and not 0 < min(turn.shown_size) <= max(turn.shown_size) < _FARTHEST:
+            raise _UnreadableError("a picture has no such size")
         if not (0 <= turn.tokens < _FARTHEST and 0 <= turn.prompt_tokens < _FARTHEST and 0 <= turn.seconds < _FARTHEST):
             raise _UnreadableError("a turn has no such length")
     _ = trajectory.metrics()

@@ -1,6 +1,6 @@
 """What the command starts: the models loaded in the background, the page served meanwhile; and how both end.
 
-Stands on Gradio 6.31: `Blocks.launch`, and GRADIO_TEMP_DIR, which is read when components are made.
+Stands on Gradio 6.31: `Blocks.launch`, and GRADIO_TEMP_DIR, which is read at every request: one server a process.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -23,35 +23,55 @@ from mgpo_demo.limits import DemoError, Limits
 if TYPE_CHECKING:
     from mgpo_demo.model import DemoModel
 
-__all__ = ["free_port", "serve"]
+__all__ = ["free_port", "opened", "serve"]
 
 EXAMPLES = 6
 
 
 def serve(options: argparse.Namespace, limits: Limits, auth: tuple[str, str] | None, started: float) -> None:
     """Serve the page until interrupted; MGPOError for what cannot be had, as soon as that is known."""
-    with _cache(), _terminated_as_interrupted():
+    with _terminated_as_interrupted():
         models: Future[list[DemoModel]] = _in_background(lambda: _load(options))
 
+        def check() -> None:
+            """Raise what is known by now; a server is asked in a moment, a model may load for minutes."""
+            if models.done() or options.server:
+                models.result()
+
+        try:
+            with opened(models.result, options, limits, auth, before=check) as urls:
+                print(f"page: {' and '.join(urls)}", flush=True)
+                loaded = ", ".join(model.name for model in models.result())
+                print(f"ready: {loaded}, {time.monotonic() - started:.1f} s after the command", flush=True)
+                threading.Event().wait()
+        except KeyboardInterrupt:
+            print("stopped", flush=True)
+
+
+@contextlib.contextmanager
+def opened(
+    models: Callable[[], Sequence[DemoModel]],
+    options: argparse.Namespace,
+    limits: Limits,
+    auth: tuple[str, str] | None = None,
+    *,
+    before: Callable[[], Any] = lambda: None,
+) -> Iterator[list[str]]:
+    """The page, served while the context lasts: its addresses. `before` is called when all is there to open it."""
+    with _cache():
         from mgpo_core import haystack
         from mgpo_demo.actions import Actions
         from mgpo_demo.page import build
         from mgpo_demo.visitors import Visitors
 
         visitors = Visitors(limits)
-        actions = Actions(models.result, limits, haystack.make("val", n=EXAMPLES, seed=7))
+        actions = Actions(models, limits, haystack.make("val", n=EXAMPLES, seed=7))
         at_once = options.concurrency if options.server else 1
         demo = build(actions, visitors, root=options.root, at_once=at_once)
         demo.queue(max_size=limits.queue)
-        if models.done():
-            models.result()  # what could not be loaded at once opens no page
+        before()
         try:
-            print(f"page: {' and '.join(_launch(demo, options, limits, auth))}", flush=True)
-            loaded = ", ".join(model.name for model in models.result())
-            print(f"ready: {loaded}, {time.monotonic() - started:.1f} s after the command", flush=True)
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            print("stopped", flush=True)
+            yield _launch(demo, options, limits, auth)
         finally:
             demo.close(verbose=False)
             visitors.close()
@@ -60,12 +80,14 @@ def serve(options: argparse.Namespace, limits: Limits, auth: tuple[str, str] | N
 def free_port(host: str, port: int) -> int:
     """`port`, or any free one for 0; DemoError where the server could not listen there."""
     try:
+        if not 0 <= port <= 65535:
+            raise OSError("ports go from 0 to 65535")
         [family, *_, address] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server will
             probe.bind(address)
             return int(probe.getsockname()[1])
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise DemoError(
             f"The page cannot be served at {host}:{port} ({error}); try another --port, or --port 0 for any free one."
         ) from error
@@ -111,9 +133,16 @@ def _cache() -> Iterator[None]:
     Gradio's own default is one folder for all its servers on the machine, and each serves what lies in it.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # nothing is sent anywhere
+    before = os.environ.get("GRADIO_TEMP_DIR")
     with tempfile.TemporaryDirectory(prefix="mgpo-demo-cache-", ignore_cleanup_errors=True) as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
-        yield
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["GRADIO_TEMP_DIR"]
+            else:
+                os.environ["GRADIO_TEMP_DIR"] = before
 
 
 @contextlib.contextmanager
