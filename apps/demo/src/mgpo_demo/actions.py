@@ -22,7 +22,7 @@ from mgpo_demo.saved import open_saved
 from mgpo_demo.stream import Progress, stream
 from mgpo_demo.visitors import Visitor
 
-__all__ = ["Actions", "News", "told"]
+__all__ = ["Actions", "News", "plainly", "told"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -56,21 +56,19 @@ class Actions:
         return self._fresh(visitor) | asked | {"status": views.note("Press Run, and watch where the model looks.")}
 
     def upload(self, visitor: Visitor, file: Path, name: str) -> News:
-        """Show an uploaded picture; the upload itself is deleted, whatever it was."""
+        """Show an uploaded picture.
+
+        The upload itself goes with Gradio's cache: another visitor may have sent the same file, which is kept once.
+        """
         try:
             visitor.show(lambda folder: keep_upload(file, name, folder, self.limits))
         except ImageError as error:
             raise DemoError(_for_visitors(error, file, self.limits)) from error
-        finally:
-            file.unlink(missing_ok=True)
         return self._fresh(visitor) | {"status": views.note("Ask something about it, then press Run.")}
 
     def open(self, visitor: Visitor, file: Path) -> News:
         """Open looks that were saved."""
-        try:
-            open_saved(file, visitor, self.limits)
-        finally:
-            file.unlink(missing_ok=True)
+        open_saved(file, visitor, self.limits)
         assert visitor.ask is not None
         asked = {"question": visitor.ask.question, "choices": "\n".join(visitor.ask.choices)}
         return self._fresh(visitor) | asked | self._look(visitor) | {"status": views.note("Opened.")}
@@ -83,10 +81,9 @@ class Actions:
 
     def run(self, visitor: Visitor, ask: Ask) -> Iterator[News]:
         """The model's own look, and beside it its answer after one look; then the other models'."""
-        picture = visitor.picture
+        picture, stop = visitor.picture, visitor.stop
         assert picture is not None
         visitor.ask, visitor.looks = ask, []
-        stop = visitor.stop
         yield self._fresh(visitor) | {"status": _BUSY, "answer": views.waiting("model")}
         episodes = first_look(self.model, picture, ask)
         news = _Changes()
@@ -107,8 +104,7 @@ class Actions:
                 look, others=look.others + tuple((name, compared[key].trajectory) for name, key in named.items())
             )
             yield {"others": views.others(look.others)}
-        stop.check()  # the visitor may have another picture by now
-        visitor.add(look)
+        visitor.add(look, stop)
         yield self._look(visitor) | {"status": views.note(_verdict(look))}
 
     def from_box(self, visitor: Visitor, ask: Ask, box: Box) -> Iterator[News]:
@@ -126,16 +122,15 @@ class Actions:
         yield from self._step(visitor, ask, "closer", episode, area)
 
     def _step(self, visitor: Visitor, ask: Ask, by: str, episode: Episode, area: Box | None) -> Iterator[News]:
+        stop = visitor.stop
         if ask != visitor.ask:
             visitor.ask, visitor.looks = ask, []
-        stop = visitor.stop
         yield dict.fromkeys(("turn1", "crop", "turn2"), "") | {"status": _BUSY, "answer": views.waiting(by)}
         news = _Changes()
         for progress in stream(self.model, {"look": episode}, stop):
             yield news(self._progress(visitor, progress, episode, area))
         look = self._finished(by, episode, area)
-        stop.check()  # the visitor may have another picture by now
-        visitor.add(look)
+        visitor.add(look, stop)
         yield self._look(visitor) | {"status": views.note(_verdict(look))}
 
     def broken_off(self, visitor: Visitor, picture: Picture | None, error: Exception) -> News:
@@ -245,16 +240,16 @@ class _Changes:
 
 
 def told(error: Exception) -> str:
-    """An error as a sentence for the page; one that nobody foresaw goes to the log, and its kind to the page."""
-    if isinstance(error, Stopped):
-        return views.note(str(error), "soft")
+    """An error as a sentence for the page."""
+    return views.note(plainly(error), "soft" if isinstance(error, Stopped) else "bad")
+
+
+def plainly(error: Exception) -> str:
+    """An error as a sentence for a visitor; one that nobody foresaw goes to the log, and its kind to the visitor."""
     if isinstance(error, MGPOError):
-        return views.note(str(error), "bad")
+        return str(error)
     _LOG.exception("a visitor's request failed", exc_info=error)
-    return views.note(
-        f"Something went wrong ({type(error).__name__}); the server's log says more. Try again, or another picture.",
-        "bad",
-    )
+    return f"Something went wrong ({type(error).__name__}); the server's log says more. Try again, or another picture."
 
 
 def _verdict(look: Look) -> str:

@@ -1,7 +1,12 @@
-"""The same functions for programs: through Gradio's client, plain HTTP, and as MCP tools. Nothing is kept of a call."""
+"""The same functions for programs: through Gradio's client, plain HTTP, and as MCP tools.
+
+What comes in is deleted with Gradio's cache, like every upload: two callers may have sent the same file, which Gradio
+then keeps once, so that neither call may delete it.
+"""
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,16 +16,19 @@ import gradio as gr
 from PIL import Image
 
 from mgpo_core import Box, Episode
-from mgpo_core.errors import MGPOError
+from mgpo_core.answers import choice_letter, resolve_choice
 from mgpo_core.templates import message_images
 from mgpo_core.trajectory import Trajectory
-from mgpo_demo.actions import Actions
+from mgpo_demo import looks
+from mgpo_demo.actions import Actions, plainly
 from mgpo_demo.limits import DemoError
-from mgpo_demo.looks import Ask, answer_from_box, first_look
+from mgpo_demo.looks import Ask, first_look
 from mgpo_demo.picture import Picture, keep_upload
 from mgpo_demo.stream import StopSignal, stream
 
 __all__ = ["add_api"]
+
+Outcome = tuple[dict[str, Any], Image.Image | None]
 
 
 def add_api(actions: Actions, at_once: int) -> None:
@@ -38,8 +46,9 @@ def add_api(actions: Actions, at_once: int) -> None:
         )
 
 
-def _look(actions: Actions) -> Callable[..., tuple[dict[str, Any], Image.Image | None]]:
-    def look(image: str, question: str, choices: str = "") -> tuple[dict[str, Any], Image.Image | None]:
+def _look(actions: Actions) -> Callable[..., Outcome]:
+    # the docstrings of these two are the descriptions that MCP clients and the page of the API show
+    def look(image: str, question: str, choices: str = "") -> Outcome:
         """Let the model look closer at a picture and answer a question about it.
 
         The model names the region that matters, gets it cut from the original and enlarged, and answers; beside it
@@ -51,8 +60,7 @@ def _look(actions: Actions) -> Callable[..., tuple[dict[str, Any], Image.Image |
             choices: The choices, one a line; empty for a free answer.
 
         Returns:
-            answer, letter of the choice, box in pixels of the original, sizes, turns, one look's answer, confidence
-            per choice; and the crop as the model saw it (nothing where its box was refused).
+            What was answered, said and looked at (JSON; the box in pixels of the picture), and the crop as it was seen.
         """
 
         def play(picture: Picture, ask: Ask) -> dict[str, Episode]:
@@ -63,10 +71,8 @@ def _look(actions: Actions) -> Callable[..., tuple[dict[str, Any], Image.Image |
     return look
 
 
-def _answer_from_box(actions: Actions) -> Callable[..., tuple[dict[str, Any], Image.Image | None]]:
-    def answer_from_box_(
-        image: str, question: str, choices: str, box: str
-    ) -> tuple[dict[str, Any], Image.Image | None]:
+def _answer_from_box(actions: Actions) -> Callable[..., Outcome]:
+    def answer_from_box(image: str, question: str, choices: str, box: str) -> Outcome:
         """Let the model answer a question about a picture from a region that you choose.
 
         Args:
@@ -80,36 +86,32 @@ def _answer_from_box(actions: Actions) -> Callable[..., tuple[dict[str, Any], Im
         """
 
         def play(picture: Picture, ask: Ask) -> dict[str, Episode]:
-            return {"look": answer_from_box(actions.model, picture, ask, _box(box))}
+            return {"look": looks.answer_from_box(actions.model, picture, ask, _box(box, picture.size))}
 
         return _played(actions, image, question, choices, play)
 
-    return answer_from_box_
+    return answer_from_box
 
 
 def _played(
     actions: Actions, image: str, question: str, choices: str, play: Callable[[Picture, Ask], dict[str, Episode]]
-) -> tuple[dict[str, Any], Image.Image | None]:
+) -> Outcome:
     """Play the episodes that `play` makes of the call; gr.Error with the sentence for what cannot be played."""
-    upload = Path(image) if image else None
     try:
-        if upload is None:
+        if not image:
             raise DemoError("The call has no image.")
         ask = Ask(actions.limits.question_of(question), actions.limits.choices_of(choices))
+        upload = Path(image)
         with tempfile.TemporaryDirectory(prefix="mgpo-demo-") as folder:
-            picture = keep_upload(upload, upload.name, Path(folder), actions.limits)
-            episodes = play(picture, ask)
+            episodes = play(keep_upload(upload, upload.name, Path(folder), actions.limits), ask)
             for _ in stream(actions.model, episodes, StopSignal(actions.limits.seconds)):
                 pass
-        return _outcome(actions, {name: episode.trajectory for name, episode in episodes.items()})
-    except MGPOError as error:
-        raise gr.Error(str(error), print_exception=False) from error
-    finally:
-        if upload is not None:
-            upload.unlink(missing_ok=True)
+            return _outcome(actions, {name: episode.trajectory for name, episode in episodes.items()})
+    except Exception as error:
+        raise gr.Error(plainly(error), print_exception=False) from error
 
 
-def _outcome(actions: Actions, played: dict[str, Trajectory]) -> tuple[dict[str, Any], Image.Image | None]:
+def _outcome(actions: Actions, played: dict[str, Trajectory]) -> Outcome:
     trajectory = played["look"]
     box, images = trajectory.box_original, message_images(trajectory.messages)
     turns = [
@@ -123,7 +125,7 @@ def _outcome(actions: Actions, played: dict[str, Trajectory]) -> tuple[dict[str,
         for turn in trajectory.turns
     ]
     outcome: dict[str, Any] = {
-        "answer": trajectory.answer,
+        **_answer(trajectory),
         "box": None if box is None else [round(value) for value in box.as_tuple()],
         "original_size": list(trajectory.original_sizes[0]),
         "input_size": list(trajectory.input_sizes[0]),
@@ -132,13 +134,28 @@ def _outcome(actions: Actions, played: dict[str, Trajectory]) -> tuple[dict[str,
         "confidence": actions.model.confidence(trajectory),
     }
     if "direct" in played:
-        outcome["one_look"] = {"answer": played["direct"].answer, "text": played["direct"].turns[-1].text}
+        outcome["one_look"] = {**_answer(played["direct"]), "text": played["direct"].turns[-1].text}
     return outcome, None if box is None else images[-1]
 
 
-def _box(text: str) -> Box:
+def _answer(trajectory: Trajectory) -> dict[str, str | None]:
+    """What was answered, in the model's words and as "B: the choice's text" where it names one."""
+    answer, choices = trajectory.answer, trajectory.choices
+    index = resolve_choice(answer, choices) if answer is not None and choices else None
+    return {"answer": answer, "choice": None if index is None else f"{choice_letter(index)}: {choices[index]}"}
+
+
+def _box(text: str, size: tuple[int, int]) -> Box:
+    """The box that was given; DemoError for one that is no part of a picture of this size."""
     try:
         x1, y1, x2, y2 = (float(part) for part in (text or "").strip(" []()").split(","))
     except ValueError as error:
         raise DemoError(f"box={text!r:.80}: give four numbers, x1, y1, x2, y2, in pixels of the picture.") from error
-    return Box(x1, y1, x2, y2)
+    box = Box(x1, y1, x2, y2)
+    inside = all(map(math.isfinite, box.as_tuple())) and box.clipped(*size) == box
+    if not inside or not (x1 < x2 and y1 < y2):
+        raise DemoError(
+            f"box={text!r:.80} is no part of the picture of {size[0]}×{size[1]} pixels: it needs "
+            f"0 <= x1 < x2 <= {size[0]} and 0 <= y1 < y2 <= {size[1]}."
+        )
+    return box

@@ -1,23 +1,19 @@
-"""`mgpo-demo`: the command. Gradio and torch are imported only when the options have been understood."""
+"""`mgpo-demo`: the command. Gradio and torch are imported only when the options have been understood and checked."""
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import getpass
+import ipaddress
 import os
 import sys
-import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from mgpo_core.errors import MGPOError
 from mgpo_demo.limits import DemoError, Limits
-
-if TYPE_CHECKING:
-    from mgpo_demo.model import DemoModel
 
 __all__ = ["main", "parser"]
 
@@ -30,8 +26,6 @@ examples:
   mgpo-demo --server http://localhost:8000/v1 --coordinate-space absolute
   mgpo-demo --host 0.0.0.0 --auth anna:PASSWORD         for others; or MGPO_DEMO_AUTH=anna:PASSWORD
 """
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
-EXAMPLES = 6
 
 
 def parser() -> argparse.ArgumentParser:
@@ -78,100 +72,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     options = parser().parse_args(arguments)
     try:
+        limits = Limits(
+            options.max_upload_mb, options.max_megapixels, options.max_question, options.max_queue, options.max_seconds
+        )
         auth = _auth(options)
         _check(options)
-        serve(options, auth, started)
+        from mgpo_demo.server import free_port, serve
+
+        options.port = free_port(options.host, options.port)
+        serve(options, limits, auth, started)
     except MGPOError as error:
-        print(f"mgpo-demo: {error}", file=sys.stderr)
+        print(f"mgpo-demo: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return 0
-
-
-def serve(options: argparse.Namespace, auth: tuple[str, str] | None, started: float) -> None:
-    """Build the page while the models are loaded, serve it, and wait; MGPOError for what cannot be had."""
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # nothing is sent anywhere
-    models: Future[list[DemoModel]] = _in_background(lambda: _load(options))
-
-    from mgpo_core import haystack
-    from mgpo_demo.actions import Actions
-    from mgpo_demo.page import build
-    from mgpo_demo.theme import page_style, theme
-    from mgpo_demo.visitors import Visitors
-
-    limits = Limits(
-        options.max_upload_mb, options.max_megapixels, options.max_question, options.max_queue, options.max_seconds
-    )
-    at_once = options.concurrency if options.server else 1
-    visitors = Visitors(limits)
-    actions = Actions(models.result, limits, haystack.make("val", n=EXAMPLES, seed=7))
-    demo = build(actions, visitors, root=options.root, at_once=at_once)
-    demo.queue(max_size=limits.queue)
-    try:
-        _, local, public = demo.launch(
-            server_name=options.host,
-            server_port=None if options.port == 0 else options.port,
-            share=options.share,
-            auth=auth,
-            mcp_server=options.mcp,
-            max_file_size=limits.upload_bytes,
-            inbrowser=options.open,
-            prevent_thread_lock=True,
-            quiet=True,
-            ssr_mode=False,
-            footer_links=["api"],
-            theme=theme(),
-            css=page_style(),
-            state_session_capacity=limits.visitors,
-        )
-        print(f"page: {local}" + (f" and {public}" if public else ""), flush=True)
-        loaded = ", ".join(model.name for model in models.result())
-        print(f"ready: {loaded}, {time.monotonic() - started:.1f} s after the command", flush=True)
-        demo.block_thread()
-    except OSError as error:
-        raise DemoError(
-            f"The page cannot be served at {options.host}:{options.port} ({error}); try --port 0."
-        ) from error
-    finally:
-        demo.close(verbose=False)
-        visitors.close()
-
-
-def _in_background(work: Any) -> Future[Any]:
-    future: Future[Any] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="mgpo-demo-load", daemon=True).start()
-    return future
-
-
-def _load(options: argparse.Namespace) -> list[DemoModel]:
-    from mgpo_demo.model import load_local, load_served
-
-    if options.server:
-        models = [load_served(options.server, model=options.served_model, settings=_served_settings(options),
-                              patch_factor=options.patch_factor, concurrency=options.concurrency,
-                              timeout=options.max_seconds)]  # fmt: skip
-    else:
-        models = [load_local(options.model or "haystack:mgpo", device=options.device, dtype=options.dtype)]
-    if options.compare:
-        models.append(load_local(options.compare, device=options.device, dtype=options.dtype))
-    return models
-
-
-def _served_settings(options: argparse.Namespace) -> Any:
-    from mgpo_core.episode_settings import EpisodeSettings
-
-    given = {
-        name: getattr(options, name)
-        for name in ("min_pixels", "max_pixels", "coordinate_space")
-        if getattr(options, name) is not None
-    }
-    return EpisodeSettings(**given)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -182,6 +97,11 @@ def _check(options: argparse.Namespace) -> None:
             "--server needs --coordinate-space: absolute for Qwen2.5-VL, 0-1000 for Qwen3-VL and Qwen2-VL. A server "
             "does not tell how its model counts."
         )
+    for name in (options.model, options.compare):
+        if name is not None:
+            _check_model(name)
+    if options.concurrency < 1:
+        raise DemoError(f"--concurrency {options.concurrency} must be at least 1.")
     if options.root is not None and not options.root.is_dir():
         raise DemoError(f"--root {options.root} is no folder; name one that holds runs, for example outputs.")
     if options.mcp:
@@ -194,10 +114,30 @@ def _check(options: argparse.Namespace) -> None:
             ) from error
 
 
+def _check_model(name: str) -> None:
+    """Raise MGPOError for a name that is no model's, as far as that can be told without asking the hub."""
+    from mgpo_core.engines.loading import resolve_model
+
+    resolve_model(name)
+    path = Path(name)
+    if len(path.parts) > 1 and path.parent.is_dir() and not path.is_dir():  # it could be a hub id, but for its folder
+        near = difflib.get_close_matches(path.name, [other.name for other in path.parent.iterdir()], n=1)
+        hint = f"; did you mean {path.parent / near[0]}?" if near else "."
+        raise DemoError(f"There is no model folder {name}{hint}")
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _auth(options: argparse.Namespace) -> tuple[str, str] | None:
     """(user, password), asked for at the terminal where others can reach the page; DemoError without one there."""
     given = options.auth or os.environ.get("MGPO_DEMO_AUTH")
-    open_to_others = options.share or options.host not in _LOOPBACK
+    open_to_others = options.share or not _is_loopback(options.host)
     if not given and open_to_others and sys.stdin.isatty():
         user = input("Others can reach this page. User name for it: ").strip()
         given = f"{user}:{getpass.getpass('Password: ')}"

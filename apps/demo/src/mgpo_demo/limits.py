@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from mgpo_core.errors import MGPOError
@@ -32,8 +33,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value <= 0:
-                raise DemoError(f"The limit {name}={value} must be above 0.")
+            if not 0 < value < math.inf:
+                raise DemoError(f"The limit {name}={value} must be a number above 0.")
 
     @property
     def pixels(self) -> int:
@@ -45,12 +46,25 @@ class Limits:
         """Most bytes of an uploaded file."""
         return self.upload_mb * 1_000_000
 
+    @property
+    def saved_bytes(self) -> int:
+        """Most bytes of saved looks: the largest picture in base64, and what was shown."""
+        return 3 * self.upload_bytes
+
     def check_upload(self, size: int, what: str) -> None:
         """Raise DemoError for a file of more bytes than may be uploaded."""
         if size > self.upload_bytes:
             raise DemoError(
                 f"{what} has {size / 1e6:.1f} MB; at most {self.upload_mb} MB can be uploaded. Save it with a stronger "
                 "compression, or scale it down."
+            )
+
+    def check_pixels(self, size: tuple[int, int], what: str) -> None:
+        """Raise DemoError for a picture of more pixels (width, height) than may be decoded."""
+        if size[0] * size[1] > self.pixels:
+            raise DemoError(
+                f"{what} has {size[0]:,}×{size[1]:,} = {size[0] * size[1] / 1e6:,.0f} million pixels; at most "
+                f"{self.megapixels:,} million are taken. Scale it down, or cut out the part you mean."
             )
 
     def question_of(self, text: str | None) -> str:

@@ -42,10 +42,14 @@ class StopSignal:
         """Whether the run is to end."""
         return self._wish.is_set() or self._late
 
-    def check(self) -> None:
-        """Raise Stopped, with the sentence for the page, if the run is to end."""
+    def check_wish(self) -> None:
+        """Raise Stopped if somebody asked the run to end."""
         if self._wish.is_set():
             raise Stopped("Stopped.")
+
+    def check(self) -> None:
+        """Raise Stopped, with the sentence for the page, if the run is to end."""
+        self.check_wish()
         if self._late:
             raise Stopped(f"Stopped after {self.seconds:g} s, the most that one run may take.")
 
@@ -99,7 +103,8 @@ def stream(model: DemoModel, episodes: Mapping[str, Episode], stop: StopSignal) 
             thread.join(_PAUSE)
             if stop.due:
                 thread.join(_PATIENCE)
-                stop.check()
+                if thread.is_alive():
+                    stop.check()
             if news.is_set():
                 news.clear()
                 yield progress

@@ -76,8 +76,9 @@ class Visitor:
         self.stop = StopSignal(self.limits.seconds)
         return self.stop
 
-    def add(self, look: Look) -> None:
-        """Append a look to the history."""
+    def add(self, look: Look, stop: StopSignal) -> None:
+        """Append a look of the run that `stop` ends; Stopped if that was stopped: it may be of another picture."""
+        stop.check_wish()
         self.looks.append(look)
 
     def check_room(self) -> None:
@@ -114,8 +115,8 @@ class Visitors:
         if not name:
             raise DemoError("This call belongs to no page: open the page, or use the documented API.")
         with self._lock:
+            visitor, _ = self._known.pop(name, (None, 0.0))  # before the idle ones go: this one is not idle
             self._forget()
-            visitor, _ = self._known.pop(name, (None, 0.0))
             visitor = visitor or Visitor(self._limits)
             self._known[name] = visitor, time.monotonic()
             return visitor

@@ -1,16 +1,16 @@
-"""Models and processors from a folder, a hub id, or a haystack checkpoint by name."""
+"""Models and processors from a folder, a hub id, or a haystack checkpoint by name; torch only to load them."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from mgpo_core.engines.vision import batched_vision_attention, patch_embed_as_matmul
 from mgpo_core.episode_settings import SETTINGS_FILE, EpisodeSettings
 from mgpo_core.errors import EngineError
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["load_model", "load_processor", "load_settings", "resolve_model"]
 
@@ -51,7 +51,10 @@ def load_model(
     name: str | Path, *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None
 ) -> Any:
     """The model in evaluation mode on `device` (default: the GPU if there is one), with the fast vision rewrites."""
+    import torch
     from transformers import AutoModelForImageTextToText
+
+    from mgpo_core.engines.vision import batched_vision_attention, patch_embed_as_matmul
 
     model = _load(AutoModelForImageTextToText, name, dtype=dtype or "auto")
     model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()

@@ -1,0 +1,124 @@
+"""Looks: a person's box goes the same way as the model's, and boxes of a part are found on the whole picture."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from mgpo_core import Box, Episode, crop, parse_boxes
+from mgpo_core.boxes import CoordinateSpace
+from mgpo_core.regions import View
+from mgpo_core.templates import message_images
+from mgpo_demo.limits import DemoError
+from mgpo_demo.looks import Ask, Look, answer_from_box, box_text, closer_look, first_look, whole
+from mgpo_demo.stream import StopSignal, stream
+
+sys.path.insert(0, str(Path(__file__).parent))
+from scripted_model import BUDGET, noise, picture_of, scripted
+
+ASK = Ask("Which?", ("red", "blue"))
+
+
+def play(model, episode: Episode) -> Episode:
+    for _ in stream(model, {"look": episode}, StopSignal(60)):
+        pass
+    return episode
+
+
+@pytest.mark.parametrize("space", list(CoordinateSpace))
+@pytest.mark.parametrize("size", [(1000, 750), (750, 1000), (160, 120)])
+def test_a_persons_box_is_cut_as_the_same_box_of_the_models_is(space, size, tmp_path: Path) -> None:
+    image, model = noise(*size), scripted()
+    model.space = space
+    picture = picture_of(image, tmp_path)
+    mine = Box(size[0] * 0.3, size[1] * 0.25, size[0] * 0.72, size[1] * 0.8)
+    episode = play(model, answer_from_box(model, picture, ASK, mine))
+    shown = BUDGET.smart_resize(*size)
+    extent = shown if space is CoordinateSpace.ABSOLUTE else (1000, 1000)
+    numbers = [
+        round(value * extent[side] / size[side]) for value, side in zip(mine.as_tuple(), (0, 1, 0, 1), strict=True)
+    ]
+    expected = crop(image, Box(*numbers), budget=BUDGET, space=space, rules=model.settings.rules)
+    assert expected.image is not None
+    trajectory = episode.trajectory
+    assert trajectory.box_original == expected.box_original
+    assert message_images(trajectory.messages)[-1].tobytes() == expected.image.tobytes()
+    assert len(trajectory.turns) == 2 and trajectory.answer == "B"
+    # the grid of what the model sees is as fine as that: the box is the person's, to a step of it
+    for was, now, side in zip(mine.as_tuple(), trajectory.box_original.as_tuple(), (0, 1, 0, 1), strict=True):
+        assert abs(was - now) <= size[side] / extent[side] + 1
+
+
+@given(
+    size=st.tuples(st.integers(30, 3000), st.integers(30, 3000)),
+    shares=st.tuples(*[st.floats(0, 1)] * 4),
+    space=st.sampled_from(list(CoordinateSpace)),
+)
+def test_what_is_written_for_a_box_is_read_as_that_box(size, shares, space) -> None:
+    (x1, x2), (y1, y2) = sorted(shares[:2]), sorted(shares[2:])
+    box = Box(x1 * size[0], y1 * size[1], x2 * size[0], y2 * size[1])
+    view = View(space, (BUDGET.smart_resize(*size),), (size,))
+    for strict in (False, True):
+        result = parse_boxes(box_text(box, view), strict=strict)
+        assert [list(found.as_tuple()) for found in result.boxes] == [view.numbers(box)]
+
+
+@pytest.mark.parametrize(
+    ("box", "said"), [(Box(10, 10, 30, 400), "too small: make each side longer than"), (Box(0, 0, 1, 1), "too small")]
+)
+def test_a_box_that_the_rules_refuse_is_told_what_to_do(box: Box, said: str, tmp_path: Path) -> None:
+    model = scripted()
+    with pytest.raises(DemoError, match=said):
+        answer_from_box(model, picture_of(noise(1000, 750), tmp_path), ASK, box)
+
+
+def test_the_least_side_that_is_told_is_taken(tmp_path: Path) -> None:
+    model, picture = scripted(), picture_of(noise(1000, 750), tmp_path)
+    with pytest.raises(DemoError) as told:
+        answer_from_box(model, picture, ASK, Box(0, 0, 40, 40))
+    side = int("".join(filter(str.isdigit, str(told.value))))
+    step = 1000 / BUDGET.smart_resize(1000, 750)[0]
+    assert answer_from_box(model, picture, ASK, Box(0, 0, side + step, side + step)).turn == 1
+
+
+def test_a_closer_looks_box_lies_on_the_whole_original_where_its_pixels_are(tmp_path: Path) -> None:
+    image, model = noise(1000, 800), scripted()
+    picture = picture_of(image, tmp_path)
+    episode, area = closer_look(model, picture, ASK, Box(300.4, 199.6, 700.2, 600.5), tmp_path)
+    assert area == Box(300, 200, 700, 601)
+    play(model, episode)
+    look = Look("closer", episode.trajectory, area)
+    assert look.box is not None and look.box != episode.trajectory.box_original
+    corners = tuple(int(value) for value in look.box.as_tuple())
+    assert area.x1 <= corners[0] < corners[2] <= area.x2 and area.y1 <= corners[1] < corners[3] <= area.y2
+    shown = message_images(episode.trajectory.messages)[-1]
+    assert shown.tobytes() == BUDGET.resize(image.crop(corners)).tobytes()
+
+
+def test_a_part_without_enough_pixels_is_refused(tmp_path: Path) -> None:
+    model = scripted()
+    with pytest.raises(DemoError, match=r"nothing to look closer at: the box is 27×400 pixels"):
+        closer_look(model, picture_of(noise(1000, 750), tmp_path), ASK, Box(10, 10, 37, 410), tmp_path)
+
+
+def test_boxes_of_a_part_are_moved_and_those_of_the_whole_are_not() -> None:
+    assert whole(Box(1, 2, 3, 4), Box(10, 20, 90, 90)) == Box(11, 22, 13, 24)
+    assert whole(Box(1, 2, 3, 4), None) == Box(1, 2, 3, 4)
+    assert whole(None, Box(10, 20, 90, 90)) is None
+
+
+def test_first_look_plays_both_ways_over_the_same_picture(tmp_path: Path) -> None:
+    model = scripted()
+    truth = (Box(0, 0, 100, 100),)
+    played = first_look(model, picture_of(noise(400, 300), tmp_path), Ask("Which?", ("red", "blue"), "B", truth))
+    for _ in stream(model, played, StopSignal(60)):
+        pass
+    look, direct = played["look"].trajectory, played["direct"].trajectory
+    assert (len(look.turns), len(direct.turns)) == (2, 1) and look.correct and direct.correct
+    assert look.true_boxes == truth
+    assert Image.open(look.sources[0]).size == (400, 300)  # type: ignore[arg-type]
