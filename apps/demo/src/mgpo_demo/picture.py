@@ -58,10 +58,10 @@ class Picture:
 
     def part(self, area: Box, folder: Path) -> Path:
         """The file of a part of the original (whole pixels), lossless, written into `folder`."""
-        corners = tuple(int(value) for value in area.as_tuple())
-        path = folder / f"part-{'-'.join(map(str, corners))}.png"
+        x1, y1, x2, y2 = (int(value) for value in area.as_tuple())
+        path = folder / f"part-{x1}-{y1}-{x2}-{y2}.png"
         if not path.exists():
-            load_image(self.path).crop(corners).save(path, compress_level=1)
+            load_image(self.path).crop((x1, y1, x2, y2)).save(path, compress_level=1)
         return path
 
 
