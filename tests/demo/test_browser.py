@@ -191,13 +191,13 @@ def test_files_that_cannot_be_used_are_told_in_the_page(page: Page, tmp_path: Pa
     Image.effect_noise((300, 200), 60).save(good)
     files = {
         "corrupt.png": (good.read_bytes()[:20_000], "is truncated or corrupt"),
-        "notes.txt": (b"no picture\n" * 50, "cannot be read as a picture"),
+        "notes.txt": (b"no picture\n" * 50, "is no picture that can be opened"),
         "heavy.png": (b"\x89PNG" + bytes(UPLOAD_MB * 1_000_000), "at most 5 MB can be uploaded"),
     }
     Image.new("1", (20_000, 10_000)).save(tmp_path / "enormous.png")
     for name, (data, _) in files.items():
         (tmp_path / name).write_bytes(data)
-    wanted = {name: sentence for name, (_, sentence) in files.items()} | {"enormous.png": "200,000,000 pixels"}
+    wanted = {name: sentence for name, (_, sentence) in files.items()} | {"enormous.png": "200 million pixels"}
     for name, sentence in wanted.items():
         page.set_input_files("#upload input[type=file]", tmp_path / name)
         alert = page.locator("#status .bad[role=alert]")
