@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import email.message
 import email.parser
 import os
+import re
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -24,7 +27,7 @@ PACKAGES = {
     "mgpo-demo": ROOT / "apps/demo",
 }
 # What a new environment holds after installing the package, beside the package itself. None: too many to list.
-INSTALLED = {"mgpo-core": {"numpy", "pillow"}, "mgpo-demo": {"mgpo-core", "numpy", "pillow"}}
+INSTALLED = {"mgpo-core": {"numpy", "pillow"}}
 IMPORTS = {
     "mgpo-core": """
 import mgpo_core.engines
@@ -41,10 +44,17 @@ import mgpo_eval.plugin
 assert "torch" not in sys.modules
 assert (mgpo_eval.plugin.TASKS / "haystack.yaml").is_file()
 """,
-    "mgpo-demo": "import mgpo_demo",
+    "mgpo-demo": """
+import sys
+import mgpo_demo.cli
+assert "torch" not in sys.modules and "gradio" not in sys.modules
+import mgpo_demo.page
+from mgpo_demo.theme import page_style
+assert ".mgpo" in page_style()
+""",
 }
 
-COMMANDS = {"mgpo-train": ["mgpo-train"], "mgpo-eval": ["mgpo-eval"]}
+COMMANDS = {"mgpo-train": ["mgpo-train"], "mgpo-eval": ["mgpo-eval"], "mgpo-demo": ["mgpo-demo"]}
 # What works right after the installation, with no flag and no variable, and what it prints.
 EVALUATION = ["--model", "mgpo", "--model_args", "pretrained=haystack:mgpo", "--tasks", "haystack", "--limit", "4"]
 RUNS = {"mgpo-eval": (["lmms-eval", "eval", *EVALUATION], "|haystack|none  |")}
@@ -124,10 +134,8 @@ def test_metadata_is_complete_and_names_no_address(package: str, dist: Path) -> 
     assert not [requirement for requirement in metadata.get_all("Requires-Dist", []) if "://" in requirement]
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_installs_alone_into_a_new_environment_imports_and_has_its_commands(
-    package: str, dist: Path, tmp_path: Path
-) -> None:
+def installed_alone(requirement: Path | str, dist: Path, tmp_path: Path) -> Path:
+    """The Python of a new environment that holds the requirement."""
     environment = tmp_path / "environment"
     python = environment / "bin" / "python"
     uv("venv", "--quiet", "--python", sys.executable, environment)
@@ -136,9 +144,18 @@ def test_installs_alone_into_a_new_environment_imports_and_has_its_commands(
         *("pip", "install", "--quiet", "--no-config", "--python", python),
         # uv would take wheels of the same name and place, built by an earlier run, out of its cache
         *(option for name in PACKAGES for option in ("--refresh-package", name)),
-        *("--find-links", dist, wheel_of(dist, package)),
+        *("--find-links", dist, requirement),
         cwd=tmp_path,
     )
+    return python
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_installs_alone_into_a_new_environment_imports_and_has_its_commands(
+    package: str, dist: Path, tmp_path: Path
+) -> None:
+    python = installed_alone(wheel_of(dist, package), dist, tmp_path)
+    environment = python.parent.parent
     installed = {line.partition("==")[0] for line in uv("pip", "freeze", "--python", python).splitlines()}
     installed = {line.partition(" @ ")[0] for line in installed}
     assert package in installed
@@ -175,3 +192,68 @@ def test_installs_alone_into_a_new_environment_imports_and_has_its_commands(
         )
         assert done.returncode == 0, done.stderr
         assert command in done.stdout
+
+
+def test_the_demos_documented_examples_run_where_it_is_installed_with_mcp(dist: Path, tmp_path: Path) -> None:
+    """In an environment of its own: Gradio's MCP server stands on mcp 1.x, and vLLM, where it is, on 2.x."""
+    python = installed_alone(f"mgpo-demo[mcp] @ {wheel_of(dist, 'mgpo-demo').as_uri()}", dist, tmp_path)
+    isolated = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"PYTHONUNBUFFERED": "1"}
+    examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs/demo.md").read_text(), flags=re.DOTALL)
+    assert [("gradio_client" in example, "ClientSession" in example) for example in examples] == [
+        (True, False),
+        (False, True),
+    ]
+    drawn = "from mgpo_core import haystack; haystack.make('val', 1, 0)[0].load().save('picture.png')"
+    subprocess.run([python, "-c", drawn], cwd=tmp_path, env=isolated, check=True)
+    log = tmp_path / "log"
+    for login in ([], ["--auth", "anna:secret"]):
+        with log.open("wb") as file:
+            server = subprocess.Popen(
+                [python.parent / "mgpo-demo", "--mcp", "--port", "0", *login],
+                cwd=tmp_path,
+                env=isolated,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            url = address_in(log, server)
+            for example in examples:
+                program = example.replace("http://127.0.0.1:7860", url)
+                refused = run_example(python, program, tmp_path, isolated) if login else None
+                if refused is not None:
+                    assert refused.returncode != 0, refused.stdout
+                    program = with_login(program)
+                done = run_example(python, program, tmp_path, isolated)
+                assert done.returncode == 0, done.stderr[-3000:] + log.read_text()[-3000:]
+                if "ClientSession" in example:
+                    assert "['look', 'answer_from_box']" in done.stdout
+                    assert re.search(r"^\[\d+, \d+, \d+, \d+\]$", done.stdout, re.MULTILINE), done.stdout
+        finally:
+            server.terminate()
+            server.wait(60)
+
+
+def run_example(
+    python: Path, program: str, folder: Path, environment: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [python, "-c", program], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=240
+    )
+
+
+def with_login(example: str) -> str:
+    """The example with what its comments say of a login."""
+    words = base64.b64encode(b"anna:secret").decode()
+    logged_in = re.sub(r'Client\(("[^"]+")\)', r'Client(\1, auth=("anna", "secret"))', example)
+    logged_in = logged_in.replace("client(URL)", f'client(URL, headers={{"Authorization": "Basic {words}"}})')
+    assert logged_in != example
+    return logged_in
+
+
+def address_in(log: Path, server: subprocess.Popen[bytes]) -> str:
+    """The address that the demo prints, without its last slash, once the model is loaded too."""
+    deadline = time.monotonic() + 240
+    while "ready: " not in log.read_text():
+        assert server.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
+        time.sleep(0.2)
+    return re.findall(r"^page: (\S+)/$", log.read_text(), flags=re.MULTILINE)[0]

@@ -7,6 +7,7 @@ import dataclasses
 import http.server
 import io
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -23,7 +24,7 @@ pytest.importorskip("gradio")
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError, AuthenticationError
 
-from mgpo_core import Box, crop
+from mgpo_core import Box, crop, haystack
 from mgpo_core.boxes import CoordinateSpace
 from mgpo_core.errors import EngineError
 from mgpo_demo.cli import parser
@@ -312,6 +313,17 @@ def test_events_of_the_page_are_no_api(client: Client) -> None:
     assert set(api["named_endpoints"]) == {"/look", "/answer_from_box"} and not api["unnamed_endpoints"]
     described = api["named_endpoints"]["/look"]["parameters"]
     assert [parameter["parameter_name"] for parameter in described] == ["image", "question", "choices"]
+
+
+def test_the_documented_example_runs(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs/demo.md").read_text()
+    [example] = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "gradio_client" in block]
+    assert "http://127.0.0.1:7860" in example
+    haystack.make("val", 1, 0)[0].load().save(tmp_path / "picture.png")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(example.replace("http://127.0.0.1:7860", url), "docs/demo.md", "exec"), names)
+    assert names["outcome"]["choice"] is None and Image.open(names["crop"]).size[0] > 0
 
 
 def test_without_the_login_everything_is_refused(guarded: str, picture: Path) -> None:

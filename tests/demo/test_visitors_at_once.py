@@ -1,0 +1,90 @@
+"""Twenty visitors at the tiny model at once: everyone gets their own answer, and memory stays where it is."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+pytest.importorskip("gradio")
+pytest.importorskip("torch")
+
+from gradio_client import Client, handle_file
+
+from mgpo_core import Episode, Sample, SingleTurn, haystack
+from mgpo_core.engines import load_engine
+
+sys.path.insert(0, str(Path(__file__).parent))
+from demo_process import Demo, demo
+
+pytestmark = pytest.mark.slow
+
+VISITORS = 20
+WARM_UP, RUNS, EVERY = 40, 200, 20
+GROWTH = 12.0
+"""MB a hundred runs: a picture that is kept of every run (5 MB decoded) would be 500."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Demo]:
+    with demo("--max-queue", "64") as started:
+        started.wait_for(r"(ready): haystack:mgpo")
+        yield started
+
+
+@pytest.fixture(scope="module")
+def samples() -> list[Sample]:
+    return haystack.make("val", VISITORS, seed=2024)
+
+
+@pytest.fixture(scope="module")
+def files(samples: list[Sample], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("pictures")
+    paths = [folder / f"{number}.png" for number in range(len(samples))]
+    for sample, path in zip(samples, paths, strict=True):
+        sample.load().save(path, compress_level=1)
+    return paths
+
+
+def look(url: str, file: Path, sample: Sample) -> dict[str, Any]:
+    """One visitor's call, over a client of its own."""
+    client = Client(url, verbose=False, download_files=False)
+    outcome, _ = client.predict(handle_file(file), sample.question, "\n".join(sample.choices), api_name="/look")
+    return outcome
+
+
+def test_everyone_gets_the_answer_to_their_own_question(server: Demo, samples: list[Sample], files: list[Path]) -> None:
+    engine = load_engine("transformers", model="haystack:mgpo", device="cpu")
+    plain = [Episode(sample, budget=haystack.BUDGET) for sample in samples]
+    direct = [Episode(sample, budget=haystack.BUDGET, template=SingleTurn()) for sample in samples]
+    engine.run([*plain, *direct])
+    with ThreadPoolExecutor(VISITORS) as threads:
+        outcomes = list(threads.map(look, [server.url] * VISITORS, files, samples))
+    boxes = set()
+    for outcome, episode, once in zip(outcomes, plain, direct, strict=True):
+        trajectory, box = episode.trajectory, episode.trajectory.box_original
+        assert [turn["text"] for turn in outcome["turns"]] == [turn.text for turn in trajectory.turns]
+        assert outcome["answer"] == trajectory.answer and outcome["one_look"]["answer"] == once.trajectory.answer
+        assert outcome["box"] == (None if box is None else list(box.as_tuple()))
+        boxes.add(str(outcome["box"]))
+    assert len(boxes) > VISITORS // 2  # else answers that were mixed up would not be told from one another
+
+
+def test_memory_stays_where_it_is_over_two_hundred_runs(server: Demo, samples: list[Sample], files: list[Path]) -> None:
+    process, sizes = psutil.Process(server.process.pid), []
+    client = Client(server.url, verbose=False, download_files=False)
+    for run in range(WARM_UP + RUNS):
+        if run >= WARM_UP and (run - WARM_UP) % EVERY == 0:
+            sizes.append(process.memory_info().rss / 1e6)
+        sample = samples[run % VISITORS]
+        client.predict(handle_file(files[run % VISITORS]), sample.question, "\n".join(sample.choices), api_name="/look")
+    sizes.append(process.memory_info().rss / 1e6)
+    growth = (statistics.median(sizes[-3:]) - statistics.median(sizes[:3])) / (RUNS - 2 * EVERY) * 100
+    assert growth < GROWTH, f"{growth:.1f} MB a hundred runs: {[round(size) for size in sizes]}"
+    print(f"{growth:.1f} MB a hundred runs: {[round(size) for size in sizes]}")
