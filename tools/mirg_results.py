@@ -3,6 +3,7 @@
 uv run tools/mirg_results.py                 run what is missing (an interrupted run goes on), then write
 uv run tools/mirg_results.py --table-only    write from the runs that are there
 uv run tools/mirg_results.py --jobs 2        two runs at a time, one thread each
+uv run tools/mirg_results.py --verified      also what both stages give when no trajectory of the first goes wrong
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ DECODING = {"": "T=1", "_greedy": "greedy"}
 Runs = dict[str, list[dict]]
 
 
-def run_all(runs: Path, jobs: int) -> None:
+def run_all(runs: Path, jobs: int, *, verified: bool) -> None:
     """Every first stage that is missing, then every second one; raises CalledProcessError when one fails."""
+    stages = ("sft", "verified") if verified else ("sft",)
 
     def first(seed: int, name: str) -> None:
         data = ["--train_data", VERIFIED] if name == "verified" else []
@@ -45,9 +47,9 @@ def run_all(runs: Path, jobs: int) -> None:
         train(runs / f"{name if start == 'sft' else 'verified-' + name}-seed{seed}", arguments, jobs)
 
     with ThreadPoolExecutor(jobs) as executor:
-        list(executor.map(lambda pair: first(*pair), [(seed, name) for seed in SEEDS for name in ("sft", "verified")]))
+        list(executor.map(lambda pair: first(*pair), [(seed, name) for seed in SEEDS for name in stages]))
         todo = [(seed, name, "sft") for seed in SEEDS for name in VARIANTS]
-        todo += [(seed, "both", "verified") for seed in SEEDS]
+        todo += [(seed, "both", "verified") for seed in SEEDS if verified]
         list(executor.map(lambda run: second(*run), todo))
 
 
@@ -107,7 +109,7 @@ def text(found: Runs, walls: dict[str, float]) -> str:
     held_out = (
         f"Held-out split, {first['before']['n']} samples of all five tasks, three images each (`diff` two); mean and "
         f"range over {seeds} seeds, each from its own first stage. {first['steps']} steps of "
-        f"{first['prompts_per_step']} trajectories, of which 60% go wrong at the end (verified ones never), then "
+        f"{first['prompts_per_step']} trajectories, of which 60% go wrong at the end, then "
         f"{found['both'][0]['steps']} steps of "
         f"{found['both'][0]['prompts_per_step']} samples with {found['both'][0]['num_generations']} rollouts each."
     )
@@ -145,9 +147,11 @@ def _wall_text(walls: dict[str, float]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run, then rewrite the section of docs/mirg.md."""
-    options = read_options(arguments, __doc__, "mirg-results")
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    verified = "--verified" in given
+    options = read_options([word for word in given if word != "--verified"], __doc__, "mirg-results")
     if not options.table_only:
-        run_all(options.runs, options.jobs)
+        run_all(options.runs, options.jobs, verified=verified)
     found = load(options.runs)
     if not {"sft", "both"} <= set(found):
         print(f"no finished runs under {options.runs}: run without --table-only first", file=sys.stderr)
