@@ -147,11 +147,10 @@ def _wall_text(walls: dict[str, float]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run, then rewrite the section of docs/mirg.md."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    verified = "--verified" in given
-    options = read_options([word for word in given if word != "--verified"], __doc__, "mirg-results")
+    also = "also both stages from trajectories of which none goes wrong"
+    options = read_options(arguments, __doc__, "mirg-results", verified=also)
     if not options.table_only:
-        run_all(options.runs, options.jobs, verified=verified)
+        run_all(options.runs, options.jobs, verified=options.verified)
     found = load(options.runs)
     if not {"sft", "both"} <= set(found):
         print(f"no finished runs under {options.runs}: run without --table-only first", file=sys.stderr)

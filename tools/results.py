@@ -170,12 +170,19 @@ def smooth(values: list[float], width: int = 5) -> list[float]:
     ]
 
 
-def read_options(arguments: list[str] | None, description: str | None, runs: str) -> argparse.Namespace:
-    """The options `runs`, `jobs` and `table_only`; runs are kept in that folder of `outputs` unless told otherwise."""
+def read_options(
+    arguments: list[str] | None, description: str | None, runs: str, **switches: str
+) -> argparse.Namespace:
+    """The options `runs`, `jobs` and `table_only`, and further `switches` with their help.
+
+    Runs are kept in the folder `runs` of `outputs` unless told otherwise.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=ROOT / "outputs" / runs, help="where the runs are kept")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--table-only", action="store_true")
+    for name, text in switches.items():
+        parser.add_argument(f"--{name}", action="store_true", help=text)
     return parser.parse_args(arguments)
 
 
