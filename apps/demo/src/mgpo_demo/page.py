@@ -79,6 +79,8 @@ def _picture_layout(parts: dict[str, Any], actions: Actions) -> None:
         image_type="filepath", enable_keyboard_shortcuts=False, label_list=["box"], label_colors=[_BLUE], use_default_label=True,
         elem_id="picture",
     )  # fmt: skip
+    # Only its boxes are read: else each press of a button would decode whatever picture the browser names, and keep a copy
+    parts["picture"].preprocess_image = lambda image: None
     parts["caption"] = gr.HTML(elem_id="caption")
     with gr.Row():
         parts["from_box"] = gr.Button("Answer from this box", elem_id="from-box", min_width=150)
