@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import statistics
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from mgpo_core.engines import load_engine
 
 sys.path.insert(0, str(Path(__file__).parent))
 from demo_process import Demo, demo
+from page_visitor import PageVisitor
 
 pytestmark = pytest.mark.slow
 
@@ -52,11 +55,13 @@ def files(samples: list[Sample], tmp_path_factory: pytest.TempPathFactory) -> li
     return paths
 
 
-def look(url: str, file: Path, sample: Sample) -> dict[str, Any]:
-    """One visitor's call, over a client of its own."""
-    client = Client(url, verbose=False, download_files=False)
-    outcome, _ = client.predict(handle_file(file), sample.question, "\n".join(sample.choices), api_name="/look")
-    return outcome
+def played_by_page(url: str, file: Path, sample: Sample) -> dict[str, Any]:
+    """What one visitor's page has after a run: they upload, ask, wait and save."""
+    visitor = PageVisitor(url)
+    visitor.upload(file)
+    visitor.press("run", sample.question, "\n".join(sample.choices))
+    assert "Done in" in visitor.status, visitor.status
+    return visitor.save_json()
 
 
 def test_everyone_gets_the_answer_to_their_own_question(server: Demo, samples: list[Sample], files: list[Path]) -> None:
@@ -65,24 +70,33 @@ def test_everyone_gets_the_answer_to_their_own_question(server: Demo, samples: l
     direct = [Episode(sample, budget=haystack.BUDGET, template=SingleTurn()) for sample in samples]
     engine.run([*plain, *direct])
     with ThreadPoolExecutor(VISITORS) as threads:
-        outcomes = list(threads.map(look, [server.url] * VISITORS, files, samples))
-    boxes = set()
-    for outcome, episode, once in zip(outcomes, plain, direct, strict=True):
-        trajectory, box = episode.trajectory, episode.trajectory.box_original
-        assert [turn["text"] for turn in outcome["turns"]] == [turn.text for turn in trajectory.turns]
-        assert outcome["answer"] == trajectory.answer and outcome["one_look"]["answer"] == once.trajectory.answer
-        assert outcome["box"] == (None if box is None else list(box.as_tuple()))
-        boxes.add(str(outcome["box"]))
-    assert len(boxes) > VISITORS // 2  # else answers that were mixed up would not be told from one another
+        saved = list(threads.map(played_by_page, [server.url] * VISITORS, files, samples))
+    seen = set()
+    for data, file, episode, once in zip(saved, files, plain, direct, strict=True):
+        [look] = data["looks"]
+        for played, expected in (("trajectory", episode.trajectory), ("direct", once.trajectory)):
+            turns = look[played]["trajectory"]["turns"]
+            assert [turn["text"] for turn in turns] == [turn.text for turn in expected.turns]
+            assert turns[0]["box_original"] == (
+                None if expected.turns[0].box_original is None else asdict(expected.turns[0].box_original)
+            )
+        assert base64.b64decode(data["picture"]["data"]) == file.read_bytes()
+        seen.add(look["trajectory"]["trajectory"]["turns"][0]["text"])
+    assert len(seen) > VISITORS // 2  # else answers that were mixed up would not be told from one another
 
 
 def test_memory_stays_where_it_is_over_two_hundred_runs(server: Demo, samples: list[Sample], files: list[Path]) -> None:
     process, sizes = psutil.Process(server.process.pid), []
     client = Client(server.url, verbose=False, download_files=False)
+    visitor = PageVisitor(server.url)
     for run in range(WARM_UP + RUNS):
         if run >= WARM_UP and (run - WARM_UP) % EVERY == 0:
             sizes.append(process.memory_info().rss / 1e6)
         sample = samples[run % VISITORS]
+        if run % 2:
+            visitor.upload(files[run % VISITORS])
+            visitor.press("run", sample.question, "\n".join(sample.choices))
+            continue
         client.predict(handle_file(files[run % VISITORS]), sample.question, "\n".join(sample.choices), api_name="/look")
     sizes.append(process.memory_info().rss / 1e6)
     growth = (statistics.median(sizes[-3:]) - statistics.median(sizes[:3])) / (RUNS - 2 * EVERY) * 100

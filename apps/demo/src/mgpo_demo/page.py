@@ -93,6 +93,8 @@ def _picture_layout(parts: dict[str, Any], actions: Actions) -> None:
         image_type="filepath", enable_keyboard_shortcuts=False, label_list=["box"], label_colors=[_BLUE],
         use_default_label=True, elem_id="picture",
     )  # fmt: skip
+    # only its boxes are read: each press of a button would decode whatever picture the browser names, and keep a copy
+    parts["picture"].preprocess_image = lambda image: None
     parts["caption"] = _html("caption")
     with gr.Row(elem_id="box"):
         parts["numbers"] = gr.Textbox(
