@@ -51,8 +51,10 @@ class PageVisitor:
         self.at_once(self.event(button, "click"), [])
 
     def save_json(self) -> JSON:
-        """What "Save as JSON" downloads."""
+        """What "Save as JSON" downloads; RuntimeError with the page's sentence where there is nothing to save."""
         self.queued(self.event("save-json", "click"), [])
+        if self.shown["file-json"] is None:
+            raise RuntimeError(self.status)
         return self.http.get(self.shown["file-json"]["url"]).json()
 
     @property
