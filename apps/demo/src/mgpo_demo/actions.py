@@ -138,7 +138,8 @@ class Actions:
         found = [float(text) for text in re.findall(r"-?\d+(?:\.\d+)?", numbers or "")]
         if len(found) != 4:
             raise DemoError("Give four numbers, x1, y1, x2, y2, in pixels of the original.")
-        box = visitor.picture.to_original(visitor.picture.to_shown(Box(*found)))
+        x1, y1, x2, y2 = found
+        box = visitor.picture.to_original(visitor.picture.to_shown(Box(x1, y1, x2, y2)))
         return self._picture(visitor, box, "your box") | {"status": views.note(f"Drawn: {_numbers(box)}.")}
 
     def _finished(self, by: str, episode: Episode, area: Box | None) -> Look:

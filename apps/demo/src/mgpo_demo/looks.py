@@ -106,7 +106,8 @@ def closer_look(model: DemoModel, picture: Picture, ask: Ask, box: Box, folder: 
 
     Raises DemoError for a part that is too small to look into.
     """
-    area = Box(*(float(int(value + 0.5)) for value in box.clipped(*picture.size).as_tuple()))
+    x1, y1, x2, y2 = (float(int(value + 0.5)) for value in box.clipped(*picture.size).as_tuple())
+    area = Box(x1, y1, x2, y2)
     if min(area.width, area.height) < model.budget.factor:
         raise DemoError(
             f"There is nothing to look closer at: the box is {area.width:g}×{area.height:g} pixels of the original, "

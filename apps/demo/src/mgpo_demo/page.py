@@ -17,6 +17,7 @@ from mgpo_demo.api import add_api
 from mgpo_demo.limits import DemoError
 from mgpo_demo.looks import Ask
 from mgpo_demo.runs_tab import add_runs_tab
+from mgpo_demo.session_memory import forget_copies
 from mgpo_demo.visitors import Visitor, Visitors
 
 __all__ = ["build"]
@@ -79,7 +80,7 @@ def _picture_layout(parts: dict[str, Any], actions: Actions) -> None:
         image_type="filepath", enable_keyboard_shortcuts=False, label_list=["box"], label_colors=[_BLUE], use_default_label=True,
         elem_id="picture",
     )  # fmt: skip
-    # Only its boxes are read: else each press of a button would decode whatever picture the browser names, and keep a copy
+    # only its boxes are read: else each button would decode whatever picture the browser names, and keep a copy
     parts["picture"].preprocess_image = lambda image: None
     parts["caption"] = gr.HTML(elem_id="caption")
     with gr.Row():
@@ -170,6 +171,7 @@ class _Events:
 
     def _answer(self, request: gr.Request, act: Callable[[Visitor], News]) -> dict[Any, Any]:
         """What an action tells, or the error that it raised as a sentence in the page."""
+        forget_copies(request)
         try:
             return self._show(act(self.visitors.of(request.session_hash)))
         except Exception as error:

@@ -58,7 +58,7 @@ class Picture:
 
     def part(self, area: Box, folder: Path) -> Path:
         """The file of a part of the original (whole pixels), lossless, written into `folder`."""
-        corners = tuple(int(value) for value in area.as_tuple())
+        corners = int(area.x1), int(area.y1), int(area.x2), int(area.y2)
         path = folder / f"part-{'-'.join(map(str, corners))}.png"
         if not path.exists():
             load_image(self.path).crop(corners).save(path, compress_level=1)
