@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("gradio")
+
+import gradio as gr
 
 from mgpo_core.errors import EngineError
 from mgpo_demo.cli import parser
@@ -101,6 +104,17 @@ def test_the_picture_that_a_browser_names_is_never_opened(url: str, file: Path) 
     assert "Done in" in visitor.status
     with pytest.raises(AssertionError, match="error"):
         visitor.press("from-box", "mine", "", boxes=[box(100, 50, 300, 250)], path="/etc/passwd")
+
+
+def test_a_page_that_stays_open_does_not_grow(url: str, file: Path) -> None:
+    """Gradio keeps a component for each output of each event, with what it showed: Gradio 6.31, session_memory.py."""
+    visitor = PageVisitor(url)
+    visitor.upload(file)
+    kept = []
+    for _ in range(6):
+        visitor.press("run", "again", "")
+        kept.append(sum(type(thing) is gr.HTML for thing in gc.get_objects()))
+    assert max(kept[1:]) - kept[0] < 10, kept
 
 
 def test_a_model_that_fails_is_told_and_the_next_run_works(url: str, file: Path) -> None:

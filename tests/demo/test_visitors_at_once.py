@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 
 VISITORS = 20
 WARM_UP, RUNS, EVERY = 40, 200, 20
-GROWTH = 12.0
+GROWTH = 6.0
 """MB a hundred runs: a picture that is kept of every run (5 MB decoded) would be 500."""
 
 

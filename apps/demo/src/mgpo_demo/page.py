@@ -18,6 +18,7 @@ from mgpo_demo.api import add_api
 from mgpo_demo.limits import DemoError
 from mgpo_demo.looks import Ask
 from mgpo_demo.runs_tab import add_runs_tab
+from mgpo_demo.session_memory import forget_copies
 from mgpo_demo.visitors import Visitor, Visitors
 
 __all__ = ["build"]
@@ -199,6 +200,7 @@ class _Events:
 
     def _answer(self, request: gr.Request, act: Callable[[Visitor], News]) -> dict[Any, Any]:
         """What an action tells, or the error that it raised as a sentence in the page."""
+        forget_copies(request)
         try:
             return self._show(act(self.visitors.of(request.session_hash)))
         except Exception as error:
