@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -42,6 +42,7 @@ def test_a_drawn_box_comes_back_inside_the_picture_whichever_corner_it_was_begun
     assert picture.to_original(Box(drawn.x2, drawn.y2, drawn.x1, drawn.y1)) == box
 
 
+@example(Picture(Path("a.png"), "a", (99, 99), Path("b.png"), (99, 99)), (1.0, 1.0, 0.0, 0.5))
 @given(pictures(), st.tuples(*[st.floats(0, 1)] * 4))
 def test_a_box_is_drawn_where_it_is_to_half_a_pixel_of_the_copy(
     picture: Picture, shares: tuple[float, float, float, float]
