@@ -15,7 +15,7 @@ from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "demo"))
-from demo_server import demo_server  # noqa: E402  (the tests' way to start it)
+from demo_process import demo  # noqa: E402  (the tests' way to start it)
 
 PICTURE = ROOT / "docs" / "images" / "demo.png"
 MOST_BYTES = 300_000
@@ -43,9 +43,9 @@ def main() -> int:
     if chromium is None:
         print("There is no chromium: run apt-get install chromium.", file=sys.stderr)
         return 2
-    with demo_server() as address, sync_playwright() as playwright:
+    with demo() as started, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        shot = looked(browser.new_page(viewport={"width": 1440, "height": 900}), address)
+        shot = looked(browser.new_page(viewport={"width": 1440, "height": 900}), started.ready_url)
         browser.close()
     image = Image.open(io.BytesIO(shot)).convert("RGB")
     image.save(PICTURE, optimize=True)

@@ -38,7 +38,14 @@ class Demo:
 
     @property
     def url(self) -> str:
+        """Its address, as soon as it serves."""
         return self.wait_for(r"^page: (\S+)")
+
+    @property
+    def ready_url(self) -> str:
+        """Its address, as soon as its models are loaded."""
+        self.wait_for(r"(\bready): ")  # a progress bar may stand before it in its line
+        return self.url
 
 
 @contextlib.contextmanager

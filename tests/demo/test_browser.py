@@ -21,7 +21,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parent))
-from demo_server import demo_server
+from demo_process import demo
 
 pytestmark = pytest.mark.slow
 
@@ -35,10 +35,9 @@ expect.set_options(timeout=10_000)
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """One server for all tests: each page is a visitor of its own."""
-    with demo_server(
-        "--max-upload-mb", str(UPLOAD_MB), program=[str(Path(__file__).with_name("moody_demo.py"))]
-    ) as url:
-        yield url
+    moody = [sys.executable, str(Path(__file__).with_name("moody_demo.py"))]
+    with demo("--max-upload-mb", str(UPLOAD_MB), command=moody) as started:
+        yield started.ready_url
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ GROWTH = 6.0
 @pytest.fixture(scope="module")
 def server() -> Iterator[Demo]:
     with demo("--max-queue", "64") as started:
-        started.wait_for(r"(ready): haystack:mgpo")
+        assert started.ready_url
         yield started
 
 
