@@ -40,10 +40,7 @@ def test_a_served_model_looks_closer_in_the_space_it_was_declared_to_speak(tmp_p
             outcome, crop = client.predict(handle_file(tmp_path / "noise.png"), *question, api_name="/look")
     assert outcome["box"] == [200, 300, 600, 600]
     assert (outcome["answer"], outcome["choice"], outcome["one_look"]["answer"]) == ("B", "B: right", "B")
-    assert (
-        outcome["input_size"] == list(PixelBudget(65536, 262144, 32).smart_resize(800, 600))
-       
+    assert outcome["input_size"] == list(PixelBudget(65536, 262144, 32).smart_resize(800, 600))
     assert outcome["confidence"] is None
-    )
     cut = Image.fromarray(noise).crop((200, 300, 600, 600)).resize(outcome["crop_size"], Image.Resampling.BICUBIC)
     assert np.array_equal(np.asarray(Image.open(crop).convert("RGB")), np.asarray(cut))
