@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -130,6 +132,16 @@ def test_mcp_without_its_package_is_told_how_to_get_it(
         monkeypatch.setitem(sys.modules, name, None)
     assert main(["--mcp"]) == 2
     assert "pip install 'mgpo-demo[mcp]'" in capsys.readouterr().err
+
+
+def test_mcp_2_is_refused_though_it_imports(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("mcp", "mcp.server", "mcp.server.sse"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.3.0")
+    assert main(["--mcp"]) == 2
+    assert "needs mcp 1.x (2.3.0 is installed); run pip install 'mgpo-demo[mcp]'" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import getpass
+import importlib.metadata
 import ipaddress
 import os
 import sys
@@ -106,7 +107,11 @@ def _check(options: argparse.Namespace) -> None:
         raise DemoError(f"--root {options.root} is no folder; name one that holds runs, for example outputs.")
     if options.mcp:
         try:
-            import mcp.server.sse  # noqa: F401  (what gradio.mcp stands on; gone in mcp 2)
+            import mcp.server.sse  # noqa: F401
+
+            # mcp 2 imports as well, and then lacks what Gradio calls
+            if not (version := importlib.metadata.version("mcp")).startswith("1."):
+                raise ImportError(f"{version} is installed")
         except ImportError as error:
             raise DemoError(
                 f"--mcp needs mcp 1.x ({error}); run pip install 'mgpo-demo[mcp]' in an environment without vLLM, "
