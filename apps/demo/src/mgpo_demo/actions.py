@@ -153,7 +153,7 @@ class Actions:
         typed = _box(numbers)
         if typed is not None and picture.to_shown(typed) == picture.to_shown(box):
             return {}
-        return {"numbers": _numbers(box).strip("[]")}
+        return {"numbers": views.numbers(box)}
 
     def draw(self, visitor: Visitor, numbers: str) -> News:
         """Draw the box that was typed, `x1, y1, x2, y2` in pixels of the original."""
@@ -163,7 +163,7 @@ class Actions:
         if typed is None:
             raise DemoError("Give four numbers, x1, y1, x2, y2, in pixels of the original.")
         box = visitor.picture.to_original(visitor.picture.to_shown(typed))
-        return self._picture(visitor, box, "your box") | {"status": views.note(f"Drawn: {_numbers(box)}.")}
+        return self._picture(visitor, box, "your box") | {"status": views.note(f"Drawn: [{views.numbers(box)}].")}
 
     def _finished(self, by: str, episode: Episode, area: Box | None) -> Look:
         trajectory = episode.trajectory
@@ -201,7 +201,7 @@ class Actions:
         return {
             "picture": (picture.shown, shown, label),
             "caption": views.proportions(picture.size) + views.note(caption, "soft"),
-            "numbers": "" if box is None else _numbers(box).strip("[]"),
+            "numbers": "" if box is None else views.numbers(box),
         }
 
     def _fresh(self, visitor: Visitor) -> News:
@@ -271,7 +271,3 @@ def _box(numbers: str | None) -> Box | None:
 
 def _label(area: Box | None) -> str:
     return "the model looks here" if area is None else "the model looks closer here"
-
-
-def _numbers(box: Box) -> str:
-    return "[" + ", ".join(f"{value:.0f}" for value in box.as_tuple()) + "]"

@@ -15,8 +15,8 @@ from mgpo_core.trajectory import Trajectory, Turn
 from mgpo_demo.looks import Look
 
 __all__ = [
-    "answer", "crop", "explanation", "history", "note", "one_look", "others", "proportions", "said", "size", "took",
-    "waiting",
+    "answer", "crop", "explanation", "history", "note", "numbers", "one_look", "others", "proportions", "said", "size",
+    "took", "waiting",
 ]  # fmt: skip
 
 _CROP_SIDE = 640
@@ -40,6 +40,11 @@ def note(text: str, kind: str = "") -> str:
     """A sentence for the visitor: "bad" is read out at once, others when there is time; "busy" while a run goes on."""
     role = "alert" if kind == "bad" else "status"
     return f'<p class="note {kind}" role="{role}">{escape(text)}</p>' if text else ""
+
+
+def numbers(box: Box) -> str:
+    """A box in whole numbers, `x1, y1, x2, y2`."""
+    return ", ".join(f"{value:.0f}" for value in box.as_tuple())
 
 
 def proportions(pixels: tuple[int, int]) -> str:
@@ -159,9 +164,9 @@ def history(looks: Sequence[Look]) -> str:
     rows = []
     for step, look in enumerate(looks, start=1):
         box = look.box
-        where = "the whole picture" if box is None else _numbers(box)
+        where = "the whole picture" if box is None else f"[{numbers(box)}]"
         share = "" if look.trajectory.crop_area_fraction is None else f"{100 * look.trajectory.crop_area_fraction:.2g}%"
-        inside = f"inside {_numbers(look.area)}" if look.area is not None else ""
+        inside = f"inside [{numbers(look.area)}]" if look.area is not None else ""
         current = ' aria-current="step"' if step == len(looks) else ""
         rows.append(
             f"<tr{current}><td>{step}</td><td>{_BY[look.by]} {inside}</td><td>{where}</td>"
@@ -172,10 +177,6 @@ def history(looks: Sequence[Look]) -> str:
     return (
         f'<div class="mgpo"><h2>Steps</h2><div class="scroll">{_table("", heads, "".join(rows), "steps")}</div></div>'
     )
-
-
-def _numbers(box: Box) -> str:
-    return "[" + ", ".join(f"{value:.0f}" for value in box.as_tuple()) + "]"
 
 
 def explanation(look: Look, factor: int) -> str:
