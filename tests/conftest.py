@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+from pathlib import Path
 
 # Before torch, transformers or matplotlib are imported; the processes that tests start inherit them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -17,6 +18,8 @@ os.environ["WANDB_MODE"] = "offline"
 import hypothesis
 import numpy as np
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for patience.py
 
 # Timings vary too much on shared machines for a deadline per example; in CI the same examples run every time.
 hypothesis.settings.register_profile("local", deadline=None)

@@ -15,6 +15,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from patience import HANG
 from uv import find_uv_bin
 
 pytestmark = [pytest.mark.packaging, pytest.mark.slow]
@@ -230,14 +231,14 @@ def test_the_demos_documented_examples_run_where_it_is_installed_with_mcp(dist: 
                     assert re.search(r"^\[\d+, \d+, \d+, \d+\]$", done.stdout, re.MULTILINE), done.stdout
         finally:
             server.terminate()
-            server.wait(60)
+            server.wait(HANG)
 
 
 def run_example(
     python: Path, program: str, folder: Path, environment: dict[str, str]
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [python, "-c", program], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=240
+        [python, "-c", program], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=HANG
     )
 
 
@@ -252,7 +253,7 @@ def with_login(example: str) -> str:
 
 def address_in(log: Path, server: subprocess.Popen[bytes]) -> str:
     """The address that the demo prints, without its last slash, once the model is loaded too."""
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + HANG
     while "ready: " not in log.read_text():
         assert server.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
         time.sleep(0.2)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import HANG
 from PIL import Image, ImageChops
 
 pytest.importorskip("openai")
@@ -137,7 +138,7 @@ def test_results_stand_in_the_order_of_the_episodes_whoever_is_answered_first(se
         reply = usual(body, number)
         is_first = "number 0" in json.dumps(body["messages"])
         if is_first and len(body["messages"]) == 2:
-            assert all(others.acquire(timeout=60) for _ in range(5))
+            assert all(others.acquire(timeout=HANG) for _ in range(5))
         elif not is_first and len(body["messages"]) == 4:
             others.release()
         return reply
@@ -151,7 +152,7 @@ def test_results_stand_in_the_order_of_the_episodes_whoever_is_answered_first(se
 def test_as_many_episodes_at_a_time_as_asked_for_and_only_those_open_their_pictures(server):
     under_way, most = set(), []
     together = threading.Barrier(3)  # three requests have to be there at once before any is answered
-    server.script = lambda body, number: together.wait(60) >= 0 and Reply(["So \\boxed{A}"])
+    server.script = lambda body, number: together.wait(HANG) >= 0 and Reply(["So \\boxed{A}"])
 
     def played(index: int) -> Episode:
         def draw() -> Image.Image:
@@ -177,7 +178,7 @@ def test_the_stream_is_closed_where_the_fence_closes(server):
 
     server.script = endless
     [trajectory] = load(server).run(episodes(1))
-    assert server.closed_by_client.wait(60)
+    assert server.closed_by_client.wait(HANG)
     turn = trajectory.turns[0]
     assert (turn.text, turn.finish_reason) == (f"Here.\n{BOX}", "cut")
     # no usage came: as many tokens as pieces
@@ -297,7 +298,7 @@ def test_the_first_failure_cancels_the_rest(server):
     def second_fails(body: dict[str, Any], number: int) -> Reply:
         if "number 1" in json.dumps(body["messages"]):
             return Reply(status=400, message="no")
-        held.wait(60)  # the others would not answer before the test lets them
+        held.wait(HANG)  # the others would not answer before the test lets them
         return usual(body, number)
 
     server.script = second_fails
@@ -314,7 +315,7 @@ def test_an_interrupted_run_stops_at_once(server):
     def interrupting(body: dict[str, Any], number: int) -> Reply:
         if len(body["messages"]) == 4:
             os.kill(os.getpid(), signal.SIGINT)  # as Ctrl-C does
-            held.wait(60)
+            held.wait(HANG)
         return usual(body, number)
 
     server.script = interrupting
@@ -380,8 +381,8 @@ def test_a_server_that_is_down_is_named():
 
 def test_a_server_that_stays_silent_is_given_up(server):
     held = threading.Event()
-    server.script = lambda body, number: held.wait(60) and RESET
-    engine = load(server, retries=0, timeout=60.0)
+    server.script = lambda body, number: held.wait(HANG) and RESET
+    engine = load(server, retries=0, timeout=HANG)
     engine._client["timeout"] = 0.1  # not from the start: listing the models may take longer than that
     with pytest.raises(EngineError, match="turn 1 .Request timed out.*raise timeout"):
         engine.run(episodes(1))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import itertools
 import re
-import time
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from patience import cpu_seconds
 from PIL import Image
 
 from mgpo_core.boxes import parse_boxes
@@ -199,12 +199,8 @@ def test_the_cut_keeps_a_token_that_runs_past_the_fence_and_drops_what_follows(t
 def test_cutting_is_linear_in_the_number_of_tokens(tokenizer, piece):
     ids = tokenizer.tokenizer.encode(piece, add_special_tokens=False)
 
-    def seconds(times):
-        started = time.process_time()
-        assert tokenizer.cut(ids * times) is None
-        return time.process_time() - started
-
-    few, many = min(seconds(2_000) for _ in range(3)), seconds(16_000)
+    assert tokenizer.cut(ids * 2_000) is None
+    few, many = (cpu_seconds(lambda n=n: tokenizer.cut(ids * n), rounds=3) for n in (2_000, 16_000))
     assert many < 8 * few * 3 + 0.05  # quadratic would be 64 times
 
 

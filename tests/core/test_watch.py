@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import HANG
 
 pytest.importorskip("openai")
 pytest.importorskip("torch")
@@ -219,7 +220,7 @@ def test_raising_closes_the_stream_and_cancels_the_other_episodes(server):
     with pytest.raises(Stopped) as stopped:
         engine.run(episodes, watch=recorder)
     assert stopped.value is recorder.error and recorder.calls == 5
-    assert server.closed_by_client.wait(60)
+    assert server.closed_by_client.wait(HANG)
     assert len(server.bodies) <= 2 and not any(episode.turn for episode in episodes)
     server.script = usual
     assert [trajectory.answer for trajectory in engine.run(episodes)] == ["0", "1", "2", "3"]

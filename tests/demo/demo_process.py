@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-PATIENCE = 240.0
-"""Seconds to start in, on a machine that is busy with other tests."""
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from patience import HANG
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Demo:
 
     def wait_for(self, pattern: str) -> str:
         """The first group of what it writes, as soon as it does; AssertionError if it ends without."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + HANG
         while (found := re.search(pattern, self.written, re.MULTILINE)) is None:
             assert self.process.poll() is None and time.monotonic() < deadline, self.written[-4000:]
             time.sleep(0.05)

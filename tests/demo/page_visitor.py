@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from patience import HANG
 
 JSON = dict[str, Any]
 
@@ -17,7 +18,7 @@ class PageVisitor:
     """One page: it has a session of its own, and shows what the server last sent of each part (by `elem_id`)."""
 
     def __init__(self, url: str) -> None:
-        self.http = httpx.Client(base_url=url, timeout=120)
+        self.http = httpx.Client(base_url=url, timeout=HANG)
         self.session = secrets.token_hex(6)
         self.config = self.http.get("config").json()
         self.parts = {part["id"]: part["props"].get("elem_id") for part in self.config["components"]}

@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from patience import PAGE
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
@@ -28,8 +29,8 @@ pytestmark = pytest.mark.slow
 UPLOAD_MB = 5
 DONE = "Done in "
 SLOWLY = "horizontal\nvertical\nrising\nfalling\nslowly"
-"""Choices that make moody_demo.py dawdle; the tiny model would not understand another question."""
-expect.set_options(timeout=10_000)
+"""Choices that make moody_demo.py dawdle until it is stopped; the tiny model would not understand another question."""
+expect.set_options(timeout=PAGE)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,7 @@ def browser() -> Iterator[Browser]:
 def opened(browser: Browser, address: str, *, width: int = 1440, height: int = 900, theme: str = "light") -> Page:
     """The page, ready to be used; `page.complaints` collects what no test may cause."""
     page = browser.new_page(viewport={"width": width, "height": height})
+    page.set_default_timeout(PAGE)
     complaints = page.complaints = []
     page.on("console", lambda said: complaints.append(f"console: {said.text}") if said.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(f"script: {error}"))
@@ -109,7 +111,7 @@ def draw(page: Page, x1: float, y1: float, x2: float, y2: float) -> None:
     page.mouse.move(place["x"] + (x1 + x2) / 2 * place["width"], place["y"] + (y1 + y2) / 2 * place["height"])
     page.mouse.move(place["x"] + x2 * place["width"], place["y"] + y2 * place["height"])
     page.mouse.up()
-    for _ in range(60):  # until the numbers have followed the mouse and stand still
+    for _ in range(int(PAGE / 150)):  # until the numbers have followed the mouse and stand still
         page.wait_for_timeout(150)
         last, drawn = drawn, numbers(page)
         if drawn == last != before:
@@ -257,7 +259,7 @@ def test_stop_ends_a_run_while_it_is_streamed(page: Page) -> None:
     assert said.inner_text().startswith(early.rstrip()), "the text grows while it is generated"
     expect(page.locator("#answer .pending")).to_be_visible()
     page.click("#stop")
-    expect(page.locator("#status")).to_have_text("Stopped.", timeout=5_000)
+    expect(page.locator("#status")).to_have_text("Stopped.")
     assert "]" not in said.inner_text(), "stopped before the box was closed"
     expect(page.locator("#turn2 pre")).to_have_count(0)
     expect(page.locator("#answer strong")).to_have_count(0)

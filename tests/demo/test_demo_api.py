@@ -12,11 +12,13 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from patience import HANG
 from PIL import Image
 
 pytest.importorskip("gradio")
@@ -35,7 +37,7 @@ from mgpo_demo.server import free_port, opened
 sys.path.insert(0, str(Path(__file__).parent))
 from scripted_model import BUDGET, noise, scripted, usual
 
-LIMITS = Limits(upload_mb=1, megapixels=2, question=200, seconds=5.0)
+LIMITS = Limits(upload_mb=1, megapixels=2, question=200, seconds=HANG)
 AUTH = ("anna", "secret")
 
 
@@ -145,16 +147,28 @@ def test_large_pictures_are_refused_with_the_limit(url: str, client: Client, tmp
 
 
 def test_a_run_ends_after_its_time(picture: Path) -> None:
-    with running(scripted(moody, pause=1.0)) as address, pytest.raises(AppError, match="after 5 s, the most"):
+    limits = dataclasses.replace(LIMITS, seconds=1.0)
+    endless = scripted(lambda episode: "I look. " * 100_000, pause=0.1)
+    with running(endless, limits=limits) as address, pytest.raises(AppError, match="after 1 s, the most"):
         Client(address, verbose=False).predict(handle_file(picture), "x", "", api_name="/look")
 
 
 def test_who_finds_the_queue_full_is_told_so(picture: Path) -> None:
-    with running(scripted(moody, pause=0.02), limits=dataclasses.replace(LIMITS, queue=1)) as address:
+    held = threading.Event()
+
+    def holding(episode) -> str:
+        held.wait(HANG)
+        return moody(episode)
+
+    with running(scripted(holding), limits=dataclasses.replace(LIMITS, queue=1)) as address:
         client = Client(address, verbose=False)
         jobs = [client.submit(handle_file(picture), "x", "", api_name="/look") for _ in range(6)]
-        said = [str(error) for job in jobs if (error := job.exception(timeout=60)) is not None]
-    assert any("queue is full" in text.lower() for text in said), said
+        # whoever is answered while the first run is held is refused
+        refused = next(as_completed([job.future for job in jobs], timeout=HANG)).exception()
+        held.set()
+        for job in jobs:
+            job.exception(timeout=HANG)
+    assert "queue is full" in str(refused).lower(), refused
 
 
 def secret_file() -> Path:
@@ -167,7 +181,7 @@ def secret_file() -> Path:
 
 def call(url: str, image: Any, **more: Any) -> httpx.Response:
     """One call of /look, as a program would make it that does not use the client."""
-    with httpx.Client(base_url=url, timeout=30, **more) as http:
+    with httpx.Client(base_url=url, timeout=HANG, **more) as http:
         started = http.post("gradio_api/call/look", json={"data": [image, "x", ""]})
         if started.status_code != 200:
             return started
@@ -213,7 +227,7 @@ def test_no_address_serves_a_path_of_the_server(url: str) -> None:
             for route in ("gradio_api/file=", "file=", "gradio_api/file/", "static/", "assets/", "gradio_api/proxy=",
                           "gradio_api/file=file://", "static/../../", "custom_component/x/client/component/",
                           "gradio_api/stream/", "gradio_api/deep_link?path="):  # fmt: skip
-                answer = httpx.get(f"{url}{route}{path}", timeout=30)
+                answer = httpx.get(f"{url}{route}{path}", timeout=HANG)
                 told = answer.text[:200]
                 assert answer.status_code >= 400, f"{route}{path}: {answer.status_code} {told}"
     finally:
@@ -221,7 +235,7 @@ def test_no_address_serves_a_path_of_the_server(url: str) -> None:
 
 
 def custom_component_route(url: str) -> str:
-    config = httpx.get(f"{url}config", timeout=30).json()
+    config = httpx.get(f"{url}config", timeout=HANG).json()
     [component] = [part for part in config["components"] if part["type"] == "image_annotator"]
     return f"{url}custom_component/{component['component_class_id']}/client/component/"
 
@@ -230,7 +244,7 @@ def custom_component_route(url: str) -> str:
     "path", ["../../../../../../../../etc/passwd", "%2e%2e/%2e%2e/%2e%2e/image_annotator.py", "/etc/passwd"]
 )
 def test_the_annotators_files_are_all_that_its_address_serves(url: str, path: str) -> None:
-    assert httpx.get(f"{custom_component_route(url)}{path}", timeout=30).status_code >= 400
+    assert httpx.get(f"{custom_component_route(url)}{path}", timeout=HANG).status_code >= 400
 
 
 def test_the_folder_of_a_visitor_is_served_to_nobody(url: str, picture: Path) -> None:
@@ -241,7 +255,7 @@ def test_the_folder_of_a_visitor_is_served_to_nobody(url: str, picture: Path) ->
     anna = visitors.of("anna")
     kept = anna.show(lambda folder: keep_upload(picture, "boat.png", folder, LIMITS))
     for path in (kept.path, kept.shown, anna.folder):
-        assert httpx.get(f"{url}gradio_api/file={path}", timeout=30).status_code == 403
+        assert httpx.get(f"{url}gradio_api/file={path}", timeout=HANG).status_code == 403
         answer = call(url, {"path": str(path)} | FILE)
         assert "event: complete" not in answer.text
     visitors.close()
@@ -250,7 +264,7 @@ def test_the_folder_of_a_visitor_is_served_to_nobody(url: str, picture: Path) ->
 def test_what_was_uploaded_can_be_used_and_read_by_who_knows_its_name(url: str, picture: Path) -> None:
     """What the tests around this one refuse is refused for its place: this is not."""
     [path] = upload(url, "boat.png", picture.read_bytes()).json()
-    assert httpx.get(f"{url}gradio_api/file={path}", timeout=30).content == picture.read_bytes()
+    assert httpx.get(f"{url}gradio_api/file={path}", timeout=HANG).content == picture.read_bytes()
     assert "event: complete" in call(url, {"path": path} | FILE).text
 
 
@@ -280,14 +294,14 @@ def test_the_server_asks_no_other_for_a_picture(url: str, picture: Path) -> None
             answer = call(url, {"path": address, "url": address} | FILE)
             assert "event: complete" not in answer.text, address
             for route in ("gradio_api/file=", "gradio_api/proxy="):
-                assert httpx.get(f"{url}{route}{address}", timeout=30).status_code >= 400, (route, address)
+                assert httpx.get(f"{url}{route}{address}", timeout=HANG).status_code >= 400, (route, address)
         assert asked == []
     finally:
         inner.shutdown()
 
 
 def upload(url: str, name: str, content: bytes, **more: Any) -> httpx.Response:
-    return httpx.post(f"{url}gradio_api/upload", files={"files": (name, io.BytesIO(content))}, timeout=30, **more)
+    return httpx.post(f"{url}gradio_api/upload", files={"files": (name, io.BytesIO(content))}, timeout=HANG, **more)
 
 
 def test_an_uploads_name_leads_nowhere(url: str, picture: Path) -> None:
@@ -304,7 +318,7 @@ def test_a_page_that_was_uploaded_is_downloaded_and_never_shown(url: str) -> Non
     """Else it could act in the name of whoever opens its address."""
     for name in ("a.html", "a.svg"):
         [path] = upload(url, name, b"<script>alert(1)</script>").json()
-        answer = httpx.get(f"{url}gradio_api/file={path}", timeout=30)
+        answer = httpx.get(f"{url}gradio_api/file={path}", timeout=HANG)
         assert answer.headers["content-disposition"].startswith("attachment"), name
 
 
@@ -331,7 +345,7 @@ def test_without_the_login_everything_is_refused(guarded: str, picture: Path) ->
         Client(guarded, verbose=False)
     with pytest.raises((AuthenticationError, ValueError, Exception), match=r"(?i)login|credential|incorrect|auth"):
         Client(guarded, auth=("anna", "wrong"), verbose=False)
-    with httpx.Client(base_url=guarded, timeout=30) as http:
+    with httpx.Client(base_url=guarded, timeout=HANG) as http:
         for path in ("config", "gradio_api/info", "gradio_api/file=/etc/passwd", "gradio_api/queue/status",
                      "gradio_api/queue/data?session_hash=a", "gradio_api/call/look/abc", "monitoring"):  # fmt: skip
             assert http.get(path).status_code == 401, path

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from patience import HANG
 
 from mgpo_demo import cli
 from mgpo_demo.cli import main, parser
@@ -148,7 +149,7 @@ def test_mcp_2_is_refused_though_it_imports(
 def test_a_model_that_cannot_be_loaded_ends_the_command(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "no such"}')
     with demo("--model", str(tmp_path)) as server:
-        assert server.process.wait(240) == 2
+        assert server.process.wait(HANG) == 2
         assert re.search(r"^mgpo-demo: Could not load .*check the name", server.written, re.MULTILINE)
         assert "Traceback" not in server.written and "ready:" not in server.written
 
@@ -156,7 +157,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_command(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_dead_server_opens_no_page() -> None:
     with demo("--server", "http://127.0.0.1:9", "--coordinate-space", "absolute") as server:
-        assert server.process.wait(240) == 2
+        assert server.process.wait(HANG) == 2
         assert re.search(
             r"^mgpo-demo: The server at http://127\.0\.0\.1:9/v1 cannot be used", server.written, re.MULTILINE
         )
@@ -170,5 +171,5 @@ def test_nothing_is_left_behind_when_it_is_stopped(sign: signal.Signals, tmp_pat
         server.wait_for(r"(ready): haystack:mgpo")
         assert list(tmp_path.glob("mgpo-demo-*"))
         server.process.send_signal(sign)
-        assert server.process.wait(60) == 0
+        assert server.process.wait(HANG) == 0
         assert not list(tmp_path.glob("mgpo-demo-*")) and "Traceback" not in server.written

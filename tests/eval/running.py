@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from patience import HANG
+
 from mgpo_core.boxes import Box
 from mgpo_core.envelope import Envelope, open_envelope
 from mgpo_core.trajectory import Trajectory
@@ -25,7 +27,7 @@ def command(name: str, *arguments: str) -> list[str]:
 def run(arguments: list[str], folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a command in a folder to its end."""
     return subprocess.run(
-        arguments, cwd=folder, env=os.environ | variables, capture_output=True, text=True, check=False, timeout=600
+        arguments, cwd=folder, env=os.environ | variables, capture_output=True, text=True, check=False, timeout=HANG
     )
 
 

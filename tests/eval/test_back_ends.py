@@ -23,7 +23,7 @@ from launching import serving
 from requests_fixture import haystack_table, play
 from running import command, run, trajectories
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 N, LIMIT, NAME = 64, 64, "haystack-mgpo"
 TIE = 1e-3

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import hub_fixture
 from running import command, journal_keys, run, scores, seen, trajectories
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 N = 40
 MODEL = ["--model", "mgpo", "--model_args", "pretrained=haystack:mgpo"]

@@ -15,6 +15,9 @@ from pathlib import Path
 
 from mgpo_train.hardware import LAYOUTS
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from patience import HANG
+
 
 def free_port() -> int:
     """A port of this machine that nothing listens on."""
@@ -65,12 +68,13 @@ def serving(command: list[str], log: Path, **variables: str) -> Iterator[tuple[s
         process.wait()
 
 
-def _wait_until_up(url: str, process: subprocess.Popen[bytes], log: Path, seconds: int = 240) -> None:
-    for _ in range(seconds):
+def _wait_until_up(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + HANG
+    while time.monotonic() < deadline:
         assert process.poll() is None, log.read_text()[-4000:]
         try:
-            urllib.request.urlopen(f"{url}/health", timeout=5)
+            urllib.request.urlopen(f"{url}/health", timeout=60)
             return
         except OSError:
             time.sleep(1)
-    raise AssertionError(f"no server after {seconds} s: {log.read_text()[-4000:]}")
+    raise AssertionError(f"no server after {HANG:.0f} s: {log.read_text()[-4000:]}")

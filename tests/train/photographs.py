@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from patience import HANG
 from PIL import Image
 
 PACKAGE = "mate-backgrounds"
@@ -29,7 +30,7 @@ def fetch_photographs(folder: Path) -> list[Path]:
             raise FileNotFoundError(f"no {PACKAGE} and no apt-get to fetch it")
         folder.mkdir(parents=True, exist_ok=True)
         for command in (["apt-get", "download", PACKAGE], ["apt-get", "update"], ["apt-get", "download", PACKAGE]):
-            subprocess.run(command, cwd=folder, capture_output=True, timeout=300, check=False)
+            subprocess.run(command, cwd=folder, capture_output=True, timeout=HANG, check=False)
             if list(folder.glob("*.deb")):
                 break
         else:

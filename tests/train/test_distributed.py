@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from patience import HANG
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
@@ -25,7 +26,7 @@ def work(layout: str, processes: int, folder: Path, *checkpoint: str) -> Path:
     """Run the worker on the same batch, whatever the number of processes."""
     worker = [str(HERE / "distributed_worker.py"), str(folder), str(16 // processes), str(STAGES[layout]), *checkpoint]
     folder.mkdir(exist_ok=True)
-    subprocess.run(launched(layout, processes, *worker), check=True, timeout=300, env=environment(layout))
+    subprocess.run(launched(layout, processes, *worker), check=True, timeout=HANG, env=environment(layout))
     return folder
 
 
@@ -56,7 +57,6 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("layout", ["ddp", "zero2", "zero3"])
 def test_two_processes_train_as_one_and_one_goes_on_from_their_checkpoint(
     layout: str, alone: Path, tmp_path: Path

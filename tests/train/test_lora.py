@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from patience import HANG
 
 from mgpo_core import haystack
 from mgpo_core.engines.loading import load_model, load_processor
@@ -177,7 +178,7 @@ def run(folder: Path, *more: str) -> None:
         "--num_generations", "4", "--warmup_steps", "0", "--progress", "false", "--eval_ood_data", "none",
         "--eval_greedy", "false", "--output_dir", str(folder),
     ]  # fmt: skip
-    subprocess.run([sys.executable, "-m", "mgpo_train", "haystack-mgpo", *words, *more], check=True, timeout=300)
+    subprocess.run([sys.executable, "-m", "mgpo_train", "haystack-mgpo", *words, *more], check=True, timeout=HANG)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from patience import HANG
 from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -24,7 +25,7 @@ def work(layout: str, processes: int, folder: Path, method: str) -> Path:
     stage = {"plain": 0, "zero3": 3}[layout]
     worker = [str(HERE / "mirg_worker.py"), str(folder), str(4 // processes), str(stage), method]
     folder.mkdir()
-    subprocess.run(launched(layout, processes, *worker), check=True, timeout=300, env=environment(layout))
+    subprocess.run(launched(layout, processes, *worker), check=True, timeout=HANG, env=environment(layout))
     return folder
 
 
@@ -34,7 +35,6 @@ def logged(folder: Path) -> list[dict[str, float]]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("method", ["sft", "mirg"])
 def test_two_processes_with_different_numbers_of_images_train_as_one(method: str, tmp_path: Path) -> None:
     """Images per sample, first and second process: 2 2 | 5 5, then 6 2 | 2 3, then 3 3 | 2 6; ZeRO-3."""

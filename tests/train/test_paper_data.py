@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from datasets import Dataset, Features, Image, Sequence, Value
+from patience import HANG
 
 from mgpo_core import SampleError, haystack
 from mgpo_train.config import MGPOConfig
@@ -147,7 +148,7 @@ def test_the_paper_s_recipe_trains_on_copies_of_its_data(copies: Path, tmp_path:
     if recipe != "qwen2.5-vl-7b-sft":
         words += ["--steps_per_generation", "1"]
     subprocess.run(
-        [sys.executable, "-m", "mgpo_train", recipe, *words], check=True, timeout=400, cwd=copies, env={**os.environ}
+        [sys.executable, "-m", "mgpo_train", recipe, *words], check=True, timeout=HANG, cwd=copies, env={**os.environ}
     )
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["steps"] == 2

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import GradientState
+from patience import HANG
 
 from mgpo_core import CoordinateSpace, EngineError, PixelBudget, haystack
 from mgpo_core.engines.loading import load_model, load_processor
@@ -223,7 +224,7 @@ def test_several_processes_share_the_samples_and_keep_one_best(tmp_path):
              if value is not None]  # fmt: skip
     (tmp_path / "mine.yaml").write_text("description: two processes\n")
     command = launched("zero3", 2, "-m", "mgpo_train", str(tmp_path / "mine.yaml"), *words, f"--output_dir={tmp_path}")
-    subprocess.run(command, check=True, timeout=500, env=environment("zero3"))
+    subprocess.run(command, check=True, timeout=HANG, env=environment("zero3"))
     logged = rows(tmp_path, evaluations=True)
     assert [row["step"] for row in logged] == [0, 2]
     assert all(row["eval/accuracy"] == row["eval_haystack/accuracy"] for row in logged)

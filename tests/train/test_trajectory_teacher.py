@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import HANG
 from PIL import Image
 
 pytest.importorskip("openai")
@@ -54,7 +55,6 @@ class ChatServer:
     bodies: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     open_now: int = 0
     most_open: int = 0
-    seconds: float = 0.0
     lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
     def answer(self, body: dict[str, Any]) -> str | int:
@@ -66,7 +66,6 @@ class ChatServer:
             self.bodies.append(body)
             self.open_now += 1
             self.most_open = max(self.most_open, self.open_now)
-        time.sleep(self.seconds)
         try:
             return self.script(prompt, before)
         finally:
@@ -142,7 +141,7 @@ def prompt_of(one, **options: Any) -> str:
 
 
 def teacher_at(server: ChatServer, folder: Path, **options: Any) -> Teacher:
-    asked = TeacherOptions(server.url, "tutor", **({"retries": 1, "timeout": 20} | options))
+    asked = TeacherOptions(server.url, "tutor", **({"retries": 1, "timeout": HANG} | options))
     return Teacher(asked, ReplyJournal(folder / "teacher.jsonl"), budget=BUDGET, space=ABSOLUTE)
 
 
@@ -207,9 +206,11 @@ def test_a_part_that_the_question_points_at_belongs_to_its_image() -> None:
 
 
 def test_at_most_so_many_requests_are_open_at_a_time(server, tmp_path) -> None:
-    server.script, server.seconds = tutor(), 0.05
+    together = threading.Barrier(3)  # three requests have to be open before any is answered
+    script = tutor()
+    server.script = lambda prompt, before: together.wait(HANG) >= 0 and script(prompt, before)
     teacher_at(server, tmp_path, concurrency=3).ask(SETS, 0)
-    assert 2 <= server.most_open <= 3 and len(server.prompts) == len(SETS)
+    assert server.most_open == 3 and len(server.prompts) == len(SETS)
 
 
 def test_nothing_is_asked_twice(server, tmp_path) -> None:
@@ -386,7 +387,14 @@ def test_a_build_goes_on_where_it_was_stopped_and_ends_the_same(server, tmp_path
 
 
 def test_a_build_that_is_killed_loses_no_answer(server, tmp_path) -> None:
-    server.script, server.seconds = tutor(), 0.1
+    held, script = threading.Event(), tutor()
+
+    def three_answers(prompt: str, before: int) -> str | int:
+        if len(server.prompts) > 3:
+            held.wait(HANG)
+        return script(prompt, before)
+
+    server.script = three_answers
     command = [sys.executable, "-m", "mgpo_train.trajectories.build"]
     process = subprocess.Popen([*command, *arguments(server, tmp_path, "--concurrency", "1")], stderr=subprocess.PIPE)
     journal = tmp_path / "teacher.jsonl"
@@ -395,9 +403,9 @@ def test_a_build_that_is_killed_loses_no_answer(server, tmp_path) -> None:
         time.sleep(0.02)
     process.kill()
     process.wait()
+    held.set()
     kept = len(ReplyJournal(journal).replies)
     asked = len(server.prompts)
-    server.seconds = 0
     assert main(arguments(server, tmp_path)) == 0
     assert len(server.prompts) - asked == 12 - kept
     assert (tmp_path / "trajectories.jsonl").read_bytes().count(b"\n") == 12

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from patience import HANG
 
 from mgpo_core.engines.loading import load_processor
 from mgpo_core.engines.turn_tokens import TurnTokenizer
@@ -20,7 +21,7 @@ from mgpo_train.metrics import METRICS_FILE, read_metrics
 sys.path.insert(0, str(Path(__file__).parent))
 from launching import launched, serving
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 RUNS = Path(__file__).with_name("vllm_runs.py")
 # on a CPU: no partly read prompts, whose seeds vLLM 0.31 cannot turn back there
@@ -34,7 +35,7 @@ SERVE = [
 
 def run(*arguments: object) -> None:
     finished = subprocess.run(
-        [sys.executable, str(RUNS), *map(str, arguments)], capture_output=True, text=True, timeout=600, check=False
+        [sys.executable, str(RUNS), *map(str, arguments)], capture_output=True, text=True, timeout=HANG, check=False
     )
     assert finished.returncode == 0, finished.stdout[-2000:] + finished.stderr[-6000:]
 
@@ -165,7 +166,7 @@ def test_two_processes_share_one_vllm_by_tensor_parallelism(tmp_path):
     options += ["--per_device_train_batch_size", "16", "--output_dir", str(tmp_path / "run")]
     finished = subprocess.run(
         launched("zero2", 2, "-m", "mgpo_train", "haystack-mgpo", *options),
-        capture_output=True, text=True, timeout=600, check=False,
+        capture_output=True, text=True, timeout=HANG, check=False,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr[-6000:]
     rows = metrics(tmp_path / "run")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from patience import HANG
 
 pytestmark = pytest.mark.slow  # imports vLLM
 
@@ -91,5 +92,5 @@ def test_trl_is_imported_without_vllm_until_a_run_wants_it():
         "from mgpo_train.trl_grpo import generation_with_vllm; assert hasattr(generation_with_vllm(), 'LLM')"
     )
     mend = "mend packages/mgpo-train/src/mgpo_train/trl_grpo.py"
-    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG, check=False)
     assert finished.returncode == 0, f"{finished.stderr[-2000:]}{mend}"

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from patience import HANG
 
 from mgpo_train.metrics import METRICS_FILE, read_metrics
 
 sys.path.insert(0, str(Path(__file__).parent))
 from launching import serving
 
-pytestmark = [pytest.mark.gpu, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.gpu
 
 STEPS = ["--max_steps", "3", "--warmup_steps", "0", "--eval_samples", "0", "--progress", "false"]
 
@@ -27,7 +28,7 @@ def train(out: Path, *options: str, devices: str) -> list[dict[str, float]]:
         env={**os.environ, "CUDA_VISIBLE_DEVICES": devices, "VLLM_LOGGING_LEVEL": "ERROR"},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=HANG,
         check=False,
     )
     assert finished.returncode == 0, finished.stdout[-2000:] + finished.stderr[-6000:]

@@ -23,6 +23,9 @@ os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from patience import HANG
+
 from mgpo_core import CoordinateSpace, Episode, Stopped, TwoTurn, haystack
 from mgpo_core.engines import load_engine
 from mgpo_core.engines.loading import load_model, load_processor
@@ -87,12 +90,12 @@ def finishing_order(engine: Any) -> dict[str, Any]:
 
 
 def hold_the_first(engine: Any, ends: dict[str, float]) -> None:
-    """Until all others have ended their second turns, or for two minutes: a slow client must not decide the order."""
+    """Until all others have ended their second turns: a slow client must not decide the order."""
     respond = engine._respond
 
     async def holding(client: Any, pictures: Any, index: int, dialogue: Any) -> Any:
         response = await respond(client, pictures, index, dialogue)
-        patience = time.perf_counter() + 120
+        patience = time.perf_counter() + HANG / 2
         while (index, dialogue.episode.turn) == (0, 0) and time.perf_counter() < patience:
             if sum(name.endswith(".2") for name in ends) == 7:
                 break
@@ -167,7 +170,6 @@ def run_engine(out: Path, model: str) -> None:
 
 
 def run_qwen3(out: Path) -> None:
-    sys.path.insert(0, str(Path(__file__).parents[1]))
     from tiny_models import budget_of, make_tiny, question
 
     model = make_tiny("qwen3_vl", out / "model")
