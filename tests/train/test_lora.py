@@ -137,7 +137,7 @@ def test_lora_options_that_clash_are_refused(options, words):
 @pytest.mark.parametrize(
     ("options", "package", "words"),
     [
-        ({"use_peft": True}, "peft", r"pip install 'mgpo-train\[peft\]'"),
+        ({"use_peft": True}, "peft", r"pip install -e 'packages/mgpo-train\[peft\]'"),
         ({"use_peft": True, "load_in_4bit": True}, "bitsandbytes", "pip install bitsandbytes"),
         ({"use_liger_kernel": True}, "liger_kernel", "pip install liger-kernel"),
     ],

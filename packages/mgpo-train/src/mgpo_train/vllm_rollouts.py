@@ -1,6 +1,6 @@
 """Rollouts with vLLM for the trainer: TRL's `VLLMGeneration` owns vLLM and its weights, our engines play the episodes.
 
-The one file that touches these names (TRL 1.16, vLLM 0.31); tests/train/test_vllm_contract.py fails when one moves:
+Relies on these names (TRL 1.16, vLLM 0.31); tests/train/test_vllm_contract.py fails when one moves:
 
 - `trl.generation.vllm_generation.VLLMGeneration`: `_init_vllm`, `sync_weights`, `_iter_named_params`,
   `_llm_weights_sleeping`, `llm`, `vllm_client`, `tp_group`; its module's `LLM`, `VLLMClient` and `empty_cache`; the

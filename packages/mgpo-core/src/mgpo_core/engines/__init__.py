@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from mgpo_core.engines.watching import Watch
 from mgpo_core.errors import EngineError
+from mgpo_core.install import from_clone
 
 if TYPE_CHECKING:
     from mgpo_core.episode import Episode
@@ -50,6 +51,6 @@ def load_engine(name: str, *, model: Any, **options: Any) -> Engine:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise EngineError(
-            f"The {name} engine needs a package that is not installed ({error}); run pip install 'mgpo-core[{extra}]'."
+            f"The {name} engine needs a package that is not installed ({error}); {from_clone('mgpo-core', extra)}."
         ) from error
     return cast(Engine, getattr(module, class_name)(model, **options))

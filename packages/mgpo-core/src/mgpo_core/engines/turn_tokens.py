@@ -1,7 +1,7 @@
 """How a conversation becomes tokens: one implementation for every engine and for the trainer.
 
-A turn is tokenised once, on its own, and appended; ids that a model sampled are never decoded and encoded again
-(DESIGN invariant 1). No torch here: the processor that is handed in brings its own tensors.
+A turn is tokenised once, on its own, and appended; ids that a model sampled are never decoded and encoded again.
+No torch here: the processor that is handed in brings its own tensors.
 """
 
 from __future__ import annotations

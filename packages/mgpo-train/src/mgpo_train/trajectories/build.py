@@ -135,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--overwrite", action="store_true", help="replace a build with other settings in that folder")
     _add_reading(parser.add_argument_group("reading"))
     _add_writing(parser.add_argument_group("writing"))
-    _add_teacher(parser.add_argument_group("teacher (pip install 'mgpo-core[openai]')"))
+    _add_teacher(parser.add_argument_group("teacher (needs the extra openai of mgpo-core)"))
     _add_verifying(parser.add_argument_group("verifying"))
     return parser
 
