@@ -138,11 +138,19 @@ PIECES = [
     "see 🕮 café ",
     "```python\n",
     "```\n\n",
+    "<think>",
+    "</think>",
 ]
 
 
 def closes(text: str, *, strict: bool) -> bool:
-    """Whether a json fence that holds boxes is closed in `text`; fences pair up, "```json" always opens."""
+    """Whether a json fence that holds boxes is closed in `text`; fences pair up, "```json" always opens.
+
+    Unless `strict`, what is in a reasoning, or before the end of one that the prompt opened, is left out.
+    """
+    if not strict:
+        hidden = re.compile(r"\A(?:(?!<think>).)*?</think>|<think>.*?(?:</think>|\Z)", re.DOTALL)
+        text = hidden.sub(lambda found: "_" * len(found.group()), text)
     fences = list(re.finditer("`{3,}", text))
     is_open = False
     for fence, following in itertools.pairwise(fences):
