@@ -1,5 +1,7 @@
 """The words of the templates, compared with the paper's, which are written out here once more on purpose."""
 
+import string
+
 import pytest
 from PIL import Image
 
@@ -87,7 +89,9 @@ REQUESTS = {
 def test_the_answer_is_asked_for_by_the_letters_that_there_are(count, request_):
     """The paper's sentence for its two to five choices, to the byte; else the true letters, or none."""
     asked = sample(choices=tuple(f"thing {index}" for index in range(count)))
-    listed = "".join(f"({letter}) {choice}\n" for letter, choice in zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", asked.choices))
+    listed = "".join(
+        f"({letter}) {choice}\n" for letter, choice in zip(string.ascii_uppercase, asked.choices, strict=False)
+    )
     head = f"Question: What is it? {'The choices are listed below:' + chr(10) if count else ''}{listed}"
     two, one = TwoTurn(), SingleTurn()
     shown = [*two.opening(asked, [IMAGE]), *one.opening(asked, [IMAGE])]

@@ -20,6 +20,7 @@ Corners = tuple[float, float, float, float]
 class Layout(enum.Enum):
     """The order in which a box's numbers stand."""
 
+    UNSAID = "x1, y1, x2, y2, unless a format says otherwise"
     XYXY = "x1, y1, x2, y2"
     XYWH = "x1, y1, width, height"
     CXCYWH = "centre, width, height"
@@ -65,7 +66,7 @@ def box_key(key: str) -> Layout | None:
     """How the numbers under `key` are laid out; None for a key that holds no box."""
     name = _plain(key)
     if name in _OWN:
-        return Layout.XYXY
+        return Layout.UNSAID
     return Layout.OTHER if _OTHER.fullmatch(name) else _layout(name)
 
 
@@ -88,7 +89,7 @@ def named_layout(entry: Mapping[str, Any]) -> Layout | None:
     return None
 
 
-def corners(value: Any, layout: Layout = Layout.XYXY) -> Corners | None:
+def corners(value: Any, layout: Layout = Layout.UNSAID) -> Corners | None:
     """The corners that a value holds: four numbers (or texts of numbers), two points, a text or a dict of four.
 
     None for anything else, and for numbers that are not finite.
@@ -142,6 +143,7 @@ def _number(part: Any) -> float | None:
 
 
 def _layout(name: str) -> Layout | None:
+    name = re.sub(r"^b?box(?:es)?(?:2d)?", "", name)  # "bboxyxyx" is not "xyxy"
     return next((layout for layout, names in _NAMES if any(part in name for part in names)), None)
 
 

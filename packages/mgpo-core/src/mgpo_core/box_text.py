@@ -25,7 +25,7 @@ _MARKED = re.compile(
 )
 _POINT = rf"\(\s*+{_NUMBER}\s*+,\s*+{_NUMBER}\s*+\)"
 _PAIR = re.compile(rf"{_POINT}\s*+,?\s*+{_POINT}", re.ASCII)
-_LATEX_GROUP = re.compile(r"\\[A-Za-z]++\s*+\{")
+_LATEX_GROUP = re.compile(r"(?:\\[A-Za-z]++|\})\s*+\{")
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,9 +179,9 @@ def _box_value(entry: dict[str, Any]) -> tuple[Layout, Any] | None:
 
 
 def _read(entry: dict[str, Any], said: Layout | None) -> Box | Rejection:
-    layout, value = _box_value(entry) or (Layout.XYXY, entry)
+    layout, value = _box_value(entry) or (Layout.UNSAID, entry)
     if said is not None and said is not layout:
-        layout = said if layout is Layout.XYXY else Layout.OTHER
+        layout = said if layout is Layout.UNSAID else Layout.OTHER
     if layout is Layout.OTHER:
         return Rejection.OTHER_LAYOUT
     four = corners(value, layout)
