@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mgpo_core import extract_boxed, grade
-from mgpo_core.answers import choice_letter, grade_answer, resolve_choice
+from mgpo_core.answers import choice_letter, grade_answer, lone_letter, normalise, resolve_choice
 
 COLOURS = ("red", "dark green", "blue", "The yellow one")
 
@@ -71,10 +71,59 @@ DISGUISED = [
     *["dark green", "Dark  Green.", '"dark green"', r"\text{dark green}", "The dark green"],
     *["B. dark green", "(B) dark green", "B: Dark Green", "B - dark green", "B dark green", "B) the dark green"],
     "(B) since it is not red",
+    *["B. dark green, as the sign shows", "B: the dark green one (left)", "It's B", "I choose (B)", "Answer = B"],
+    # letter and text, whatever is between them
+    *["B, dark green", "B – dark green", "B—dark green", "B; dark green", "B (dark green)", "dark green (B)"],
+    *["(B), dark green", "B / dark green", "B | dark green", "**B**: dark green", "B = Dark Green"],
+    # LaTeX
+    *[r"\underline{B}", r"\mathbf{(B)}", r"\textbf{B}. dark green", r"{\bf B}", r"\(B\)", r"\textcolor{red}{B}"],
+    *[r"\fbox{\boldsymbol{B}}", r"B.\ \text{dark green}", r"\text{B}\text{. dark green}", r"\Large{B}"],
+    # Chinese
+    *[
+        "B。",
+        "答案：B",
+        "选B",
+        "答案是B",
+        "选项B",
+        "正确答案为（B）",
+        "正确答案是：（B）",
+        "故选B。",
+        "B选项",
+        "（B）",
+        "【B】",
+    ],
+    *[
+        "“B”",
+        "「B」",
+        "B、dark green",
+        "B，dark green",
+        "Ｂ：dark green",
+        "答案：（B）dark green",
+        "最终答案：B！",
+        "应选Ｂ",
+    ],
 ]
 NO_CHOICE = [
     *["", " ", "()", "$$", "1", "E", "Z", "green", "purple", "BC", "not B"],
     *["B or C", "B, C", "B/C", "A) B) C)", "(B) (C)", "B. red"],
+    *[
+        "B and C",
+        "BC",
+        "B & C",
+        "B、C",
+        "B，C",
+        "B和C",
+        "B或C",
+        "选B、C",
+        "答案：B或C",
+        "B C",
+        "B|C",
+        r"B \text{ and } C",
+    ],
+    *["B. A and C", "(B), (C)", "B; C", "B. C", "Both B and C"],
+    # letter and text that contradict each other, or two of both
+    *["B, red", "B – red", "B (red)", "red (B)", "B: red", "B. dark green, C. blue", "(B) dark green (C) blue"],
+    *["B. dark green or A. red", "B. dark green and red", "B: dark green / blue", "答案：B 红"],
 ]
 
 
@@ -157,6 +206,29 @@ def test_letters_end_at_z() -> None:
         ("'OPEN'", "open"),
         ("ＫＦＣ", "KFC"),
         ("Straße", "STRASSE"),
+        (r"90^\circ", "90"),
+        (r"90^{\circ}", "90°"),
+        ("90°", "90"),
+        (r"\frac12", "1/2"),
+        (r"\frac1{2}", "0.5"),
+        (r"\dfrac34", "3/4"),
+        (r"\dfrac{3}{4}", ".75"),
+        (r"\tfrac{\text{1}}{2}", "1/2"),
+        (r"1\frac12", "1.5"),
+        ("-1½", "-3/2"),
+        ("½", "1/2"),
+        (r"1\,000", "1,000"),
+        (r"10{,}\!000", "10000"),
+        (r"5\%", "5"),
+        (r"\$5", "5"),
+        ("x²", "x^{2}"),
+        (r"3 \times 4", "3 × 4"),
+        (r"\sqrt{2}", r"\sqrt2"),
+        ("红色。", "红色"),
+        ("「红色」", "红色！"),
+        ("“红色”？", "红色"),
+        ("don’t", "don't"),
+        ("１２：３０", "12:30"),
     ],
 )
 def test_the_same_answer_in_another_dress_is_right(said: str, truth: str) -> None:
@@ -181,10 +253,53 @@ def test_the_same_answer_in_another_dress_is_right(said: str, truth: str) -> Non
         ("stop", "stop sign"),
         ("nan", "inf"),
         ("1e400000", "1e400001"),
+        ("90 degrees", "90"),
+        ("50%", "50°"),
+        ("10²", "102"),
+        ("1½", "11/2"),
+        ("answer key", "key"),
+        ("(a)", "a"),
+        ("(c)", "c"),
+        ("红", "红色"),
     ],
 )
 def test_another_answer_is_wrong(said: str, truth: str) -> None:
     assert not grade_answer(said, truth) and not grade_answer(truth, said)
+
+
+@pytest.mark.parametrize(
+    "said", ["The answer is red", "Answer: red.", "答案：red", "答案是red。", "The final answer is: Red"]
+)
+def test_what_comes_before_a_short_answer_is_left_out(said: str) -> None:
+    assert grade_answer(said, "red") and not grade_answer(said, "green")
+
+
+LETTER_ALONE = [
+    *["C", "c", "C.", "(C)", "C)", r"\text{(C)}", r"\mathbf{C}", "Option C", "The answer is C.", "**C**", "$C$", "Ｃ"],
+    *["C. blue", "(C) blue", "C: a blue car", "C, blue", "C - blue", "答案：C", "选C", "C。", "（C）", "选项C"],
+]
+ANOTHER_LETTER = [
+    *["D", "(D)", "D. C", "C, D", "C and D", "C or D", "CD", "C/D", "C. D", "(C) and (D)", "C. blue, D. red", ""],
+    *["blue", "Cat", "C3", "答案：D", "选C、D"],
+]
+
+
+@pytest.mark.parametrize("said", LETTER_ALONE)
+@pytest.mark.parametrize("answer", ["C", "(C)", "C."])
+def test_an_answer_of_one_capital_letter_is_a_choice_though_the_choices_are_not_known(said: str, answer: str) -> None:
+    assert grade(f"So \\boxed{{{said}}}", answer)
+    assert not grade(f"So \\boxed{{{said}}}", "B")
+
+
+@pytest.mark.parametrize("said", ANOTHER_LETTER)
+def test_another_letter_or_two_are_wrong_though_the_choices_are_not_known(said: str) -> None:
+    assert not grade_answer(said, "C")
+
+
+def test_a_text_is_not_taken_for_a_letter() -> None:
+    assert grade_answer("a", "a") and grade_answer("I", "I") and grade_answer("5", "5")
+    assert not any(grade_answer(said, answer) for said, answer in [("a cat", "a"), ("I see", "I"), ("A cat", "A")])
+    assert lone_letter(r"\text{(C)}") == "C" and lone_letter("c.") == "C" and lone_letter("C. blue") is None
 
 
 @given(st.integers(-(10**12), 10**12))
@@ -200,6 +315,7 @@ def test_an_integer_equals_itself_however_written(number: int) -> None:
 def test_any_text_is_graded_without_raising(text: str, answer: str, choices: list[str]) -> None:
     assert grade(f"\\boxed{{{text}}}", answer, choices) in (True, False)
     assert grade_answer(text, answer, choices) in (True, False)
+    assert normalise(normalise(text)) == normalise(text)
 
 
 def test_without_a_box_nothing_is_right() -> None:
@@ -208,7 +324,24 @@ def test_without_a_box_nothing_is_right() -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["\\boxed{", "{", "\\text{", "\\frac{", ". ", "a. ", "the ", "1/", "1,", "answer ", "\\"]
+    "unit",
+    [
+        "\\boxed{",
+        "{",
+        "\\text{",
+        "\\frac{",
+        ". ",
+        "a. ",
+        "the ",
+        "1/",
+        "1,",
+        "answer ",
+        "\\",
+        " ",
+        "½",
+        "答案是",
+        "{ {",
+    ],
 )
 def test_a_megabyte_is_graded_in_linear_time(unit: str) -> None:
     text = unit * (1_000_000 // len(unit))

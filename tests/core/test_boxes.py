@@ -158,6 +158,50 @@ ONE_BOX = {
     "no key at all": "```json\n[10, 20, 300, 400]\n```",
     "a keyed box behind plain numbers": 'Of [1, 2, 3, 4] take {"bbox_2d": [10, 20, 300, 400]}',
     "inline code": 'It is `{"bbox_2d": [10, 20, 300, 400]}`.',
+    # numbers as texts, and boxes in other clothes
+    "numbers as texts": '[{"bbox_2d": ["10", "20", " 300.0", "4e2"]}]',
+    "a bare list of texts": '["10", "20", "300", "400"]',
+    "one text": '{"bbox_2d": "10, 20, 300, 400"}',
+    "one text with brackets": '{"bbox_2d": "[10, 20, 300, 400]"}',
+    "two points": '{"bbox_2d": [[10, 20], [300, 400]]}',
+    "two tuples": "[(10, 20), (300, 400)]",
+    "named numbers": '{"bbox_2d": {"x1": 10, "y1": 20, "x2": 300, "y2": 400}, "label": "a"}',
+    "named numbers alone": '[{"xmin": "10", "ymin": 20, "xmax": 300, "ymax": 400}]',
+    # between box tokens
+    "box tokens": "<|box_start|>(10,20),(300,400)<|box_end|>",
+    "box tokens of a named object": "<|object_ref_start|>it<|object_ref_end|><|box_start|>(10,20),(300,400)<|box_end|>",
+    "box tokens round a list": "So: <|box_start|>[[10, 20, 300, 400]]<|box_end|>",
+    "box tokens, cut off": "<|box_start|>(10,20),(300,400)",
+    "box tags": "<ref>it</ref><box>[[10, 20, 300, 400]]</box>",
+    "bbox tags": "<bbox>[10, 20, 300, 400]</bbox>",
+    "the other box tokens": "<|begin_of_box|>[[10,20,300,400]]<|end_of_box|>",
+    "box tokens behind plain numbers": "Of [1, 2, 3, 4]: <|box_start|>(10,20),(300,400)<|box_end|>",
+    "dropped box tokens": "It is at (10,20),(300,400).",
+    "JSON between box tokens": '<|begin_of_box|>{"bbox_2d": [10, 20, 300, 400]}<|end_of_box|>',
+    "a box token in a label": '{"label": "<box>(1,2),(3,4)</box>", "bbox_2d": [10, 20, 300, 400]}',
+    # other layouts, which the key or a format beside it says
+    "xywh": '{"bbox_xywh": [10, 20, 290, 380]}',
+    "xywh in a list": '[{"xywh": ["10", 20, 290, 380], "label": "a"}]',
+    "xyxy": '{"bbox_xyxy": [10, 20, 300, 400]}',
+    "ltrb": '{"box_ltrb": [10, 20, 300, 400]}',
+    "cxcywh": '{"bbox_cxcywh": [155, 210, 290, 380]}',
+    "cxcywh alone": '{"cxcywh": [155, 210, 290, 380]}',
+    "yxyx": '{"bbox_yxyx": [20, 10, 400, 300]}',
+    "a format": '{"bbox": [10, 20, 290, 380], "bbox_format": "xywh"}',
+    "a format before it": '{"format": "COCO", "bbox": [10, 20, 290, 380]}',
+    "a format around it": '{"format": "xywh", "boxes": [{"bbox": [10, 20, 290, 380]}]}',
+    "a format of another kind": '{"format": "json", "bbox": [10, 20, 300, 400]}',
+    "width and height": '{"x": 10, "y": 20, "width": 290, "height": 380}',
+    "left and top": '{"bbox": {"left": 10, "top": 20, "width": 290, "height": 380}}',
+    # reasoning
+    "a box in the reasoning": '<think>[{"bbox_2d": [1, 2, 3, 4]}]?</think> [{"bbox_2d": [10, 20, 300, 400]}]',
+    "a fenced box in the reasoning": f"<think>\n```json\n[{{'bbox_2d': [1, 2, 3, 4]}}]\n```\n</think>\n{PAPER}",
+    "half a fence in the reasoning": f"<think>see ```json [</think>\n{PAPER}",
+    "a reasoning that the prompt opened": f'[{{"bbox_2d": [1, 2, 3, 4]}}]</think>\n{PAPER}',
+    "several reasonings": f"<think>[1, 2, 3, 4]</think><think>(1,2),(3,4)</think>\n{PAPER}",
+    "a reasoning under another name": f'<thinking>{{"bbox": [1, 2, 3, 4]}}</thinking>{PAPER}',
+    "box tokens in the reasoning": f"<think><|box_start|>(1,2),(3,4)<|box_end|></think>{PAPER}",
+    "an open reasoning behind it": f'{PAPER}<think>or {{"bbox_2d": [1, 2, 3, 4]}}',
 }
 
 
@@ -181,7 +225,33 @@ NO_BOX = {
     "```json\nnothing\n```": Rejection.BAD_JSON,
     '[{"bbox_2d": [10, 20, 300]}]': Rejection.NOT_FOUR_NUMBERS,
     '[{"bbox_2d": [10, 20, 300, 400, 500]}]': Rejection.NOT_FOUR_NUMBERS,
-    '[{"bbox_2d": ["10", "20", "300", "400"]}]': Rejection.NOT_FOUR_NUMBERS,
+    '[{"bbox_2d": ["10", "20", "300", "x"]}]': Rejection.NOT_FOUR_NUMBERS,
+    '[{"bbox_2d": ["10", "20", "300", "1_0"]}]': Rejection.NOT_FOUR_NUMBERS,
+    '[{"bbox_2d": ["10", "20", "300", "NaN"]}]': Rejection.NOT_FOUR_NUMBERS,
+    '[{"bbox_2d": "10, 20, 300"}]': Rejection.NOT_FOUR_NUMBERS,
+    '[{"bbox_2d": {"x1": 10, "y1": 20}}]': Rejection.NOT_FOUR_NUMBERS,
+    '{"point_2d": [10, 20]}': Rejection.NOT_FOUR_NUMBERS,
+    '{"point_2d": [10, 20, 30, 40]}': Rejection.NOT_FOUR_NUMBERS,
+    '{"image_size": [0, 0, 640, 480]}': Rejection.NOT_FOUR_NUMBERS,
+    "<|box_start|>(316,58)<|box_end|>": Rejection.NOT_FOUR_NUMBERS,
+    "<|begin_of_box|>A<|end_of_box|>": Rejection.NO_JSON,
+    '{"bbox_norm": [0.1, 0.2, 0.3, 0.4]}': Rejection.OTHER_LAYOUT,
+    '{"bbox_xyxyn": [0.1, 0.2, 0.3, 0.4]}': Rejection.OTHER_LAYOUT,
+    '{"box_2d": [20, 10, 400, 300]}': Rejection.OTHER_LAYOUT,
+    '{"bbox": [0.1, 0.2, 0.3, 0.4], "normalized": true}': Rejection.OTHER_LAYOUT,
+    '{"bbox": [1, 2, 3, 4], "bbox_format": "yolo"}': Rejection.OTHER_LAYOUT,
+    '{"bbox": [1, 2, 3, 4], "box_format": "mine"}': Rejection.OTHER_LAYOUT,
+    '{"bbox_xyxy": [1, 2, 3, 4], "format": "xywh"}': Rejection.OTHER_LAYOUT,
+    '<think>[{"bbox_2d": [1, 2, 3, 4]}]': Rejection.NO_JSON,
+    '<think>[{"bbox_2d": [1, 2, 3, 4]}]</think> It is there.': Rejection.NO_JSON,
+    r"The sign is red. \boxed{A}": Rejection.ANSWERED,
+    r"So $\frac{a}{b}$ it is \boxed{\text{(A)}}.": Rejection.ANSWERED,
+    r"<think>Hm.</think> The answer is \boxed{A. red}": Rejection.ANSWERED,
+    r"See [4] and [1, 2]. \boxed{5}": Rejection.ANSWERED,
+    r"So \boxed{A": Rejection.BAD_JSON,
+    r"<think>\boxed{A}</think> Nothing.": Rejection.NO_JSON,
+    '```json\n[{"bbox_2d": [10, 20' + r" so \boxed{A}": Rejection.BAD_JSON,
+    '[{"bbox_2d": [10, 20, 300]}] ' + r"so \boxed{A}": Rejection.NOT_FOUR_NUMBERS,
     '[{"bbox_2d": [10, 20, 300, true]}]': Rejection.NOT_FOUR_NUMBERS,
     '[{"bbox_2d": [10, 20, 300, null]}]': Rejection.NOT_FOUR_NUMBERS,
     '[{"bbox_2d": [10, 20, 300, NaN]}]': Rejection.NOT_FOUR_NUMBERS,
@@ -293,12 +363,28 @@ def test_strict_is_the_papers_rule(text: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in ONE_BOX if name not in ("the paper's",)])
 def test_strict_refuses_the_dialects(name: str) -> None:
+    if PAPER in ONE_BOX[name]:
+        return  # the paper's rule knows of no reasoning: it reads the block
     result = parse_boxes(ONE_BOX[name], strict=True)
     assert result.boxes == () and result.error in {"no_json", "bad_json", "not_four_numbers"}
 
 
 def test_strict_reads_the_papers_own_block() -> None:
     assert parse_boxes(PAPER + " and more", strict=True) == ParseResult((KEY,), ("key image area",), len(PAPER), None)
+
+
+@pytest.mark.parametrize("text", [r"It is red. \boxed{A}", r"{A} \boxed{A}", r"<think>x</think>\boxed{\frac{1}{2}}"])
+def test_strict_too_tells_an_answer_from_no_box(text: str) -> None:
+    assert parse_boxes(text, strict=True).error == ("answered" if "{A} " not in text else "no_json")
+
+
+def test_strict_reads_a_block_in_the_reasoning_as_the_paper_does() -> None:
+    assert parse_boxes(f"<think>{PAPER}</think>", strict=True).boxes == (KEY,)
+
+
+def test_all_boxes_between_box_tokens_come_in_order() -> None:
+    result = parse_boxes("<|box_start|>[[1, 2, 3, 4], [5, 6, 7, 8]]<|box_end|> and (9,9),(10,10)")
+    assert result.boxes == (Box(1, 2, 3, 4), Box(5, 6, 7, 8)) and result.labels == ("", "")
 
 
 MEGABYTE = 1_000_000
@@ -319,6 +405,11 @@ UNITS = [
     '[{"bbox_2d": [',
     "[1",
     "- ",
+    "<think>",
+    "</think>",
+    "<box>1",
+    "\\boxed{",
+    "(1,2),",
 ]
 
 

@@ -1,5 +1,7 @@
 """The words of the templates, compared with the paper's, which are written out here once more on purpose."""
 
+import string
+
 import pytest
 from PIL import Image
 
@@ -73,9 +75,37 @@ def test_two_turn_returns_the_original_after_a_refused_box_with_the_papers_words
     }
 
 
-def test_two_turn_without_choices_keeps_the_words_and_one_space():
-    follow_up = TwoTurn().follow_up(sample(choices=()), [IMAGE], CROPPED, 0)
-    assert follow_up["content"][-1] == text(f"\nQuestion: What is it? {ANSWER_CROP}")
+PAPERS_REQUEST = "provide the final answer (A, B, C, D, or E) enclosed"
+REQUESTS = {
+    0: "provide the final answer enclosed",
+    **dict.fromkeys(range(2, 6), PAPERS_REQUEST),
+    6: "provide the final answer (A, B, C, D, E, or F) enclosed",
+    8: "provide the final answer (A, B, C, D, E, F, G, or H) enclosed",
+    26: f"provide the final answer ({', '.join('ABCDEFGHIJKLMNOPQRSTUVWXY')}, or Z) enclosed",
+}
+
+
+@pytest.mark.parametrize(("count", "request_"), REQUESTS.items())
+def test_the_answer_is_asked_for_by_the_letters_that_there_are(count, request_):
+    """The paper's sentence for its two to five choices, to the byte; else the true letters, or none."""
+    asked = sample(choices=tuple(f"thing {index}" for index in range(count)))
+    listed = "".join(
+        f"({letter}) {choice}\n" for letter, choice in zip(string.ascii_uppercase, asked.choices, strict=False)
+    )
+    head = f"Question: What is it? {'The choices are listed below:' + chr(10) if count else ''}{listed}"
+    two, one = TwoTurn(), SingleTurn()
+    shown = [*two.opening(asked, [IMAGE]), *one.opening(asked, [IMAGE])]
+    shown += [two.follow_up(asked, [IMAGE], outcome, 0) for outcome in (CROPPED, REFUSED)]
+    papers = [
+        SYSTEM,
+        TURN_1,
+        "You are a helpful assistant.",
+        f"{head}{ANSWER_ORIGINAL}",
+        f"Based on the provided coordinates, return the sub-image:\n\n{head}{ANSWER_CROP}",
+        "Not providing correct coordinates or invalid coordinate values, return the original image:\n"
+        f"\n{head}{ANSWER_ORIGINAL}",
+    ]
+    assert [message_text(message) for message in shown] == [text.replace(PAPERS_REQUEST, request_) for text in papers]
 
 
 def test_two_turn_ends_after_the_second_response():

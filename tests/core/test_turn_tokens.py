@@ -138,11 +138,19 @@ PIECES = [
     "see 🕮 café ",
     "```python\n",
     "```\n\n",
+    "<think>",
+    "</think>",
 ]
 
 
 def closes(text: str, *, strict: bool) -> bool:
-    """Whether a json fence that holds boxes is closed in `text`; fences pair up, "```json" always opens."""
+    """Whether a json fence that holds boxes is closed in `text`; fences pair up, "```json" always opens.
+
+    Unless `strict`, what is in a reasoning, or before the end of one that the prompt opened, is left out.
+    """
+    if not strict:
+        hidden = re.compile(r"\A(?:(?!<think>).)*?</think>|<think>.*?(?:</think>|\Z)", re.DOTALL)
+        text = hidden.sub(lambda found: "_" * len(found.group()), text)
     fences = list(re.finditer("`{3,}", text))
     is_open = False
     for fence, following in itertools.pairwise(fences):
@@ -176,6 +184,11 @@ def by_byte(tokenizer):
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(["```\n", BOX, "```"], [], False)
 @example(["```", "\n", "```", BOX, "```"], [], False)
+@example(["<think>", BLOCK, "</think>", BLOCK, "\n"], [3, 9, 40], False)
+@example(["```", "<think>", BLOCK, "</think>", "```json\n", BOX, "```"], [], False)
+@example(["```json\n", "</think>", "[1]", BOX, "```", BLOCK], [], False)
+@example(["<think>", BLOCK, "<think>", BLOCK], [7], False)
+@example(["<think>", BLOCK], [], True)
 @given(st.lists(st.sampled_from(PIECES), max_size=9), st.lists(st.integers(0, 10**6), max_size=12), st.booleans())
 def test_the_cut_is_the_first_token_whose_decoded_prefix_closes_the_fence(tokenizer, pieces, cuts, strict):
     ids = retokenised(tokenizer, "".join(pieces), cuts)
@@ -195,7 +208,7 @@ def test_the_cut_keeps_a_token_that_runs_past_the_fence_and_drops_what_follows(t
     assert tokenizer.cut(ids[: tokenizer.cut(ids) - 1]) is None
 
 
-@pytest.mark.parametrize("piece", ["`", "```", "```json\n[", '```json\n{"bbox_2d": [1, 2, 3]}\n', "` "])
+@pytest.mark.parametrize("piece", ["`", "```", "```json\n[", '```json\n{"bbox_2d": [1, 2, 3]}\n', "` ", "<think>```"])
 def test_cutting_is_linear_in_the_number_of_tokens(tokenizer, piece):
     ids = tokenizer.tokenizer.encode(piece, add_special_tokens=False)
 

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
-from fractions import Fraction
+
+from mgpo_core.answer_text import normalise as normalise
+from mgpo_core.answer_text import same
 
 _BRACES = re.compile(r"\\boxed\s*+\{|\\[{}]|[{}]")
-_WRAPPER = re.compile(
-    r"\\(?:text|textbf|textit|textrm|textsf|texttt|emph|mathrm|mathbf|mathit|mathsf|mathtt|boldsymbol|bm|mbox|fbox"
-    r"|operatorname|boxed)\s*+\{([^{}]*+)\}"
+_PREFIX = re.compile(
+    r"(?:(?:so|thus|therefore|hence),?\s)?(?:(?:the|my)\s)?(?:(?:final|correct|best|right)\s)?"
+    r"(?:answers?|options?|choices?|letter|ans)\b\s?(?:is\b|=)?\s?:?\s?(?=\S)"
+    r"|(?:so\s)?(?:it's|it\sis|i\s(?:choose|pick|select)|choose|pick|select)\s(?=\S)"
+    r"|(?:因此|所以|故|我|应该|应|最终|最佳|正确|的|,)*(?:答案|选项|选择|选)(?:应该|应)?(?:是|为|选择|选)?\s?:?\s?(?=\S)"
 )
-_SPACING = re.compile(r"\\(?:[,;:! ]|quad\b|qquad\b)|~")
-_SIZING = re.compile(r"\\(?:left|right|displaystyle)(?![A-Za-z])")
-_FRACTION = re.compile(r"\\[dt]?frac\s*+\{([^{}]*+)\}\s*+\{([^{}]*+)\}")
-_PREFIX = re.compile(r"(?:the\s+)?(?:(?:final|correct|best)\s+)?(?:answer|option|choice)\b\s*(?:is\b)?\s*:?\s*(?=\S)")
-_LETTER = re.compile(r"[(\[]?\s*([a-z])\s*[)\]]?\s*[.:)]?")
+_SAYS_SO = re.compile(r"(?:is|=|:|是|为)\s?$")
+_SUFFIX = re.compile(r"(?<=[a-z)\]])\s?(?:选项|项)$")
+_LETTER = re.compile(r"[(\[]?\s?([a-z])\s?[)\]]?\s?[.:)]?")
 _LETTER_AND_REST = re.compile(
-    r"(?:[(\[]\s*([a-z])\s*[)\]]\s*[.:]?|([a-z])\s*(?:[.:)]|-(?=\s)))\s*(?=\S)(.*)", re.DOTALL
+    r"(?:[(\[]\s?([a-z])\s?[)\]]\s?[.:]?|([a-z])\s?(?:[.:)]|-(?=\s)))\s?(?=\S)(.*)", re.DOTALL
 )
-_LETTER_SPACE_REST = re.compile(r"([a-z])\s(.*)", re.DOTALL)
-_ARTICLE = re.compile(r"(?:a|an|the)\s+(?=\S)")
-_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?(?:e[-+]?\d{1,3})?")
-_MARKUP = " $*`\"'{}"
-_MAX_NUMBER = 60  # characters; a longer one is compared as text
+_LETTER_LOOSE_REST = re.compile(r"[^\w\s]*+([a-z])(?![^\W_])[\W_]++(?=\S)(.*)", re.DOTALL)
+_LETTER_COMMA_REST = re.compile(r"[(\[]?([a-z])[)\]]?,\s(.*)", re.DOTALL)
+_REST_IN_BRACKETS = re.compile(r"[(\[]\s?([a-z])\s?[)\]]$")
+_LETTERS = re.compile(r"(?:\W|_|\b(?:[a-z]|and|or|both|und|nor|not)\b|[和或与及跟])*+")
+_PARTS = re.compile(r"\s?[,;/&]\s?|\s(?:and|or)\s|[和或]|\s(?=[(\[][a-z][)\]])|\s(?=[a-z][.:)]\s)")
+_OTHER_LETTER = re.compile(r"(?:^|[\s,;/&])(?:[(\[][a-z][)\]]|[a-z][.:)](?:\s|$))")
 
 
 def extract_boxed(text: str) -> str | None:
@@ -59,99 +61,137 @@ def grade(text: str, answer: str, choices: Sequence[str] = ()) -> bool:
 def grade_answer(prediction: str, answer: str, choices: Sequence[str] = ()) -> bool:
     """Whether `prediction` (what stood in the box) means `answer`.
 
-    With `choices`, both are resolved to a choice (`resolve_choice`). Without, they are compared as numbers if both
-    are (1,000 = 1000 = 1000.0; a percent sign may be left out or added, so 50% = 50, but 50% is not 0.5), else as
-    short texts without regard to case, spacing, LaTeX wrappers, a leading article and closing punctuation.
+    With `choices`, both are resolved to a choice (`resolve_choice`). Without, an answer that is one capital letter is
+    the letter of a choice (the choices stand in the question then), known in its usual disguises. Else they are
+    compared as numbers if both are (1,000 = 1000 = 1000.0; a percent or degree sign may be left out or added, so
+    50% = 50, but 50% is not 0.5), else as short texts without regard to case, spacing, LaTeX, quotes, a leading
+    article, "the answer is", and closing punctuation.
     """
     if choices:
         truth = resolve_choice(answer, choices)
         return truth is not None and resolve_choice(prediction, choices) == truth
-    return _same(normalise(prediction), normalise(answer))
+    said, truth_text = normalise(prediction), normalise(answer)
+    if same(said, truth_text):
+        return True
+    letter = lone_letter(answer)
+    if letter is not None and answer.strip(" ()[].:（）。").isupper():
+        return _letter_of(prediction) == letter
+    prefix = _PREFIX.match(said)
+    return (
+        prefix is not None
+        and _SAYS_SO.search(prefix.group()) is not None
+        and same(normalise(said[prefix.end() :]), truth_text)
+    )
 
 
 def resolve_choice(text: str, choices: Sequence[str]) -> int | None:
     r"""The index of the choice that `text` names by letter, by its text or by both; None if none, or not just one.
 
-    Letters come disguised: `C`, `c`, `(C)`, `C.`, `\text{C}`, `Option C`, `C. red`. A lone letter is read as the
-    letter of a choice first and as a choice's text only if no choice has that letter (prompts ask for the letter).
+    Letters come disguised: `C`, `c`, `(C)`, `C.`, `\text{C}`, `Option C`, `答案：C`, `C. red`, `C, red`, `red (C)`. A
+    lone letter is read as the letter of a choice first and as a choice's text only if no choice has that letter
+    (prompts ask for the letter).
     """
-    plain = normalise(text, article=False)
-    for form in dict.fromkeys((plain, _PREFIX.sub("", plain, count=1))):
-        named = _by_letter_or_text(form, choices)
+    texts = [normalise(choice) for choice in choices]
+    for form in _forms(text):
+        named = _by_letter_or_text(form, texts)
         if named is None:
-            named = _by_letter_and_text(form, choices)
+            named = _by_letter_and_text(form, texts)
         if named:
             return named[0] if len(named) == 1 else None
     return None
 
 
-def _by_letter_or_text(form: str, choices: Sequence[str]) -> list[int] | None:
+def lone_letter(text: str) -> str | None:
+    r"""The letter "A".."Z" that is all of `text`, in whatever disguise (`\text{(C)}`, `c.`); None for anything else."""
+    found = _LETTER.fullmatch(normalise(text, article=False))
+    return None if found is None else found[1].upper()
+
+
+def _forms(text: str) -> list[str]:
+    """`text` normalised, then without "the answer is" before and "选项" behind it, as often as they stand there."""
+    form = normalise(text, article=False)
+    forms = [form]
+    for _ in range(4):
+        form = _SUFFIX.sub("", _without_prefix(form)).strip()
+        if form == forms[-1]:
+            break
+        forms.append(form)
+    return forms
+
+
+def _without_prefix(form: str) -> str:
+    prefix = _PREFIX.match(form)
+    return form if prefix is None else form[prefix.end() :]
+
+
+def _letter_of(text: str) -> str | None:
+    """The letter that `text` names where the choices are not known: alone, or before what stands behind it."""
+    for form in _forms(text):
+        found = _LETTER.fullmatch(form)
+        if found is not None:
+            return found[1].upper()
+        found = _LETTER_AND_REST.fullmatch(form)
+        if found is not None:
+            further = _lists_letters(found[3]) or _OTHER_LETTER.search(found[3])
+            return None if further else (found[1] or found[2]).upper()
+        found = _LETTER_COMMA_REST.fullmatch(form)
+        if found is not None and not re.search(r"\b[a-z]\b", found[2]):
+            return found[1].upper()
+    return None
+
+
+def _by_letter_or_text(form: str, texts: Sequence[str]) -> list[int] | None:
     """The choices that a normalised text names by a lone letter, or else by their text; None if none."""
     letter = _LETTER.fullmatch(form)
-    if letter is not None and _index(letter[1]) < len(choices):
+    if letter is not None and _index(letter[1]) < len(texts):
         return [_index(letter[1])]
     plain = normalise(form)
-    return [index for index, choice in enumerate(choices) if _same(plain, normalise(choice))] or None
+    return [index for index, choice in enumerate(texts) if same(plain, choice)] or None
 
 
-def _by_letter_and_text(form: str, choices: Sequence[str]) -> list[int] | None:
+def _by_letter_and_text(form: str, texts: Sequence[str]) -> list[int] | None:
     """The choice named by letter and text, as in `c. red`; None if there is none or the two disagree."""
     both = _LETTER_AND_REST.fullmatch(form)
     if both is not None:
         index, rest = _index(both[1] or both[2]), both[3]
-        named = _by_letter_or_text(rest, choices)
+        named = _by_letter_or_text(rest, texts)
         # further words may explain the letter, but must not name another choice or go on listing letters
-        fits = index in named if named is not None else _LETTER_AND_REST.fullmatch(rest) is None
-        return [index] if fits and index < len(choices) else None
-    loose = _LETTER_SPACE_REST.fullmatch(form)
-    if loose is not None and _index(loose[1]) in (_by_letter_or_text(loose[2], choices) or ()):
-        return [_index(loose[1])]
+        fits = (
+            index in named if named is not None else not _lists_letters(rest) and not _names_another(rest, index, texts)
+        )
+        return [index] if fits and index < len(texts) else None
+    behind = _REST_IN_BRACKETS.search(form)
+    if behind is not None:
+        index, rest = _index(behind[1]), form[: behind.start()].strip()
+        return [index] if index in (_by_letter_or_text(rest, texts) or ()) else None
+    loose = _LETTER_LOOSE_REST.fullmatch(form)
+    if loose is not None:
+        rest = loose[2].strip(" ()[]")
+        if _index(loose[1]) in (_by_letter_or_text(rest, texts) or ()):
+            return [_index(loose[1])]
     return None
+
+
+def _lists_letters(rest: str) -> bool:
+    """Whether words behind a letter go on listing letters: `B) C)`, `B and C`, `(C)`."""
+    return _LETTER_AND_REST.fullmatch(rest) is not None or _LETTERS.fullmatch(rest) is not None
+
+
+def _names_another(rest: str, index: int, texts: Sequence[str]) -> bool:
+    """Whether words behind a letter, the text of its choice aside, name another choice: `green, C. blue`."""
+    own = texts[index] if index < len(texts) else ""
+    if own and rest.startswith(own) and not rest[len(own) : len(own) + 1].isalnum():
+        rest = rest[len(own) :]
+    for part in _PARTS.split(rest, maxsplit=40)[:40]:
+        form = part.strip(" ()[].:")
+        both = _LETTER_AND_REST.fullmatch(part.strip())
+        named = _by_letter_or_text(form, texts) if form else None
+        if named is None and both is not None and _by_letter_or_text(both[3], texts):
+            named = [_index(both[1] or both[2])]
+        if named is not None and index not in named:
+            return True
+    return False
 
 
 def _index(letter: str) -> int:
     return ord(letter) - ord("a")
-
-
-def normalise(text: str, *, article: bool = True) -> str:
-    """`text` in lower case without LaTeX wrappers, extra spaces, quotes, closing punctuation and leading article."""
-    text = (
-        unicodedata.normalize("NFKC", text)
-        .replace("{,}", ",")
-        .replace("\\%", "%")
-        .replace("\\$", "")
-        .replace("\u2212", "-")
-    )
-    text = _SIZING.sub("", _SPACING.sub(" ", text))
-    for _ in range(8):  # wrappers nest; a bound keeps this linear
-        unwrapped = _FRACTION.sub(r"\1/\2", _WRAPPER.sub(r"\1", text))
-        if unwrapped == text:
-            break
-        text = unwrapped
-    text = " ".join(text.split()).casefold()
-    text = text.lstrip(_MARKUP).rstrip(_MARKUP + ".,;:!")
-    return _ARTICLE.sub("", text, count=1) if article and _ARTICLE.match(text) else text
-
-
-def _same(a: str, b: str) -> bool:
-    if not a or not b:
-        return False
-    if a == b:
-        return True
-    left, right = _value(a), _value(b)
-    return left is not None and left == right
-
-
-def _value(text: str) -> Fraction | None:
-    """The exact value of a number or a fraction of two, a percent sign ignored; None for anything else."""
-    text = text.removesuffix("%").strip()
-    if not text or len(text) > _MAX_NUMBER:
-        return None
-    parts = [part.strip() for part in text.split("/")]
-    if len(parts) > 2 or not all(_NUMBER.fullmatch(part) and re.search(r"\d", part) for part in parts):
-        return None
-    try:
-        values = [Fraction(part.replace(",", "").removesuffix(".")) for part in parts]
-        return values[0] / values[1] if len(values) == 2 else values[0]
-    except (ValueError, ZeroDivisionError):
-        return None

@@ -1,143 +1,35 @@
-"""Boxes, the spaces their coordinates live in, and reading them out of what a model wrote."""
+"""Reading boxes out of what a model wrote."""
 
 from __future__ import annotations
 
-import difflib
 import enum
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from mgpo_core.loose_json import FENCE, find_values
+from mgpo_core.answers import extract_boxed
+from mgpo_core.box import Box, CoordinateSpace, Size, iou
+from mgpo_core.box_layouts import Corners, Layout, box_key, corners, is_no_box, named_layout
+from mgpo_core.box_text import MarkedBoxes, bare_pair, marked_boxes, without_latex, without_reasoning
+from mgpo_core.loose_json import FENCE, Value, find_values
 
-Size = tuple[int, int]  # width, height in pixels
+__all__ = ["Box", "CoordinateSpace", "ParseResult", "Rejection", "Size", "iou", "parse_boxes"]
 
 
 class Rejection(enum.StrEnum):
     """Why a turn gave no usable box (paper section 3: the original image is returned instead)."""
 
     NO_JSON = "no_json"  # nothing that looks like JSON
+    ANSWERED = "answered"  # the answer in \\boxed{} instead of a box
     BAD_JSON = "bad_json"  # JSON that breaks off or does not parse
     NOT_FOUR_NUMBERS = "not_four_numbers"  # JSON, but no box of four finite numbers in it
+    OTHER_LAYOUT = "other_layout"  # a key or a format that names a layout or a scale that is not read
     REVERSED = "reversed"  # x2 <= x1 or y2 <= y1
     OUTSIDE = "outside"  # not wholly inside the image, or on an image that does not exist
     TOO_SMALL = "too_small"
     TOO_ELONGATED = "too_elongated"
     NO_IMAGE = "no_image"  # an answer over several images that does not say which one it means
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A rectangle from corner (x1, y1) to corner (x2, y2) on the `image`-th image (0-based) of its sample.
-
-    Plain numbers: the unit is that of the space the box is used in (see CoordinateSpace), and nothing is checked here.
-    """
-
-    x1: float
-    y1: float
-    x2: float
-    y2: float
-    image: int = 0
-
-    @property
-    def width(self) -> float:
-        """x2 - x1; negative for a reversed box."""
-        return self.x2 - self.x1
-
-    @property
-    def height(self) -> float:
-        """y2 - y1; negative for a reversed box."""
-        return self.y2 - self.y1
-
-    @property
-    def area(self) -> float:
-        """Width times height, 0 for a reversed box."""
-        return max(self.width, 0.0) * max(self.height, 0.0)
-
-    @property
-    def center(self) -> tuple[float, float]:
-        """The middle point (x, y)."""
-        return (self.x1 + self.x2) / 2, (self.y1 + self.y2) / 2
-
-    def contains(self, x: float, y: float) -> bool:
-        """Whether the point lies inside or on the border."""
-        return self.x1 <= x <= self.x2 and self.y1 <= y <= self.y2
-
-    def scaled(self, sx: float, sy: float) -> Box:
-        """The box with x multiplied by `sx` and y by `sy`."""
-        return Box(self.x1 * sx, self.y1 * sy, self.x2 * sx, self.y2 * sy, self.image)
-
-    def clipped(self, width: float, height: float) -> Box:
-        """The box with its corners moved into 0..width and 0..height."""
-        x1, x2 = (min(max(x, 0), width) for x in (self.x1, self.x2))
-        y1, y2 = (min(max(y, 0), height) for y in (self.y1, self.y2))
-        return Box(x1, y1, x2, y2, self.image)
-
-    def as_tuple(self) -> tuple[float, float, float, float]:
-        """(x1, y1, x2, y2)."""
-        return self.x1, self.y1, self.x2, self.y2
-
-    def in_words(self) -> str:
-        """Its image, from 1, and its corners in whole numbers: how an answer over several images is logged."""
-        return f"image {self.image + 1}: {[round(value) for value in self.as_tuple()]}"
-
-
-def iou(a: Box, b: Box) -> float:
-    """Intersection over union, 0..1; 0 when the boxes lie on different images or one of them has no area."""
-    if a.image != b.image or not a.area > 0 or not b.area > 0:
-        return 0.0
-    width = min(a.x2, b.x2) - max(a.x1, b.x1)
-    height = min(a.y2, b.y2) - max(a.y1, b.y1)
-    if width <= 0 or height <= 0:
-        return 0.0
-    # of areas that overflow a double no share can be told
-    share = width * height / (a.area + b.area - width * height)
-    return min(share, 1.0) if math.isfinite(share) else 0.0
-
-
-class CoordinateSpace(enum.Enum):
-    """What the numbers a model writes mean; sizes are (width, height) in pixels throughout."""
-
-    ABSOLUTE = "absolute"  # pixels of the resized image the model sees (Qwen2.5-VL)
-    RELATIVE_1000 = "0-1000"  # thousandths of the width and of the height (Qwen3-VL)
-
-    @classmethod
-    def parse(cls, name: str | CoordinateSpace) -> CoordinateSpace:
-        """The space called `name`; raises ValueError with the nearest right name."""
-        if isinstance(name, cls):
-            return name
-        names = [space.value for space in cls]
-        try:
-            return cls(name)
-        except ValueError:
-            near = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(map(repr, names))}."
-            raise ValueError(f"Unknown coordinate space {name!r}: {hint}") from None
-
-    def _extent(self, input_size: Size) -> Size:
-        return input_size if self is CoordinateSpace.ABSOLUTE else (1000, 1000)
-
-    def to_original(self, box: Box, input_size: Size, original_size: Size) -> Box:
-        """A model's box in pixels of the original image, unrounded."""
-        return _mapped(box, self._extent(input_size), original_size)
-
-    def from_original(self, box: Box, input_size: Size, original_size: Size) -> Box:
-        """A box in original pixels as the model would write it, unrounded."""
-        return _mapped(box, original_size, self._extent(input_size))
-
-    def to_input(self, box: Box, input_size: Size) -> Box:
-        """A model's box in pixels of the resized image."""
-        return _mapped(box, self._extent(input_size), input_size)
-
-
-def _mapped(box: Box, source: Size, target: Size) -> Box:
-    if source == target:
-        return box
-    # multiply, then divide: a result that is a whole number comes out whole, so outward rounding adds no pixel
-    (sw, sh), (tw, th) = source, target
-    return Box(box.x1 * tw / sw, box.y1 * th / sh, box.x2 * tw / sw, box.y2 * th / sh, box.image)
 
 
 @dataclass(frozen=True)
@@ -159,38 +51,56 @@ class ParseResult:
 def parse_boxes(text: str, *, strict: bool = False) -> ParseResult:
     """Read the first block of boxes out of a model's text; never raises, linear in the text's length.
 
-    Accepts lists and dicts, fenced or bare, keyed `bbox_2d` or `bbox`, in the dialects of JSON that models write
-    (loose_json); without any such key, a plain list of four numbers. An `image` key (1-based) becomes Box.image
-    (0-based). `strict=True` is the paper's rule: the first fenced `json` block holding a list with a dict whose
-    `bbox_2d` is four ints and whose `label` is a string.
+    What stands in a reasoning (`<think>...</think>`, or one that is not closed) is no answer and is not read. Accepts
+    lists and dicts, fenced or bare, keyed `bbox_2d` or `bbox`, in the dialects of JSON that models write
+    (loose_json), numbers also as texts; a key or a format that names another layout (`bbox_xywh`) is read as it says.
+    Also what stands between box tokens (`<|box_start|>(10,20),(110,120)<|box_end|>`). Without any of these, a plain
+    list of four numbers, or two points. An `image` key (1-based) becomes Box.image (0-based). `strict=True` is the
+    paper's rule: the first fenced `json` block holding a list with a dict whose `bbox_2d` is four ints and whose
+    `label` is a string.
     """
-    return _parse_strict(text) if strict else _parse_loose(text)
+    result = _parse_strict(text) if strict else _parse_loose(text)
+    if result.error in _ANSWERED_INSTEAD and _answers(text, strict=strict):
+        return ParseResult(error=Rejection.ANSWERED.value)
+    return result
+
+
+_ANSWERED_INSTEAD = (Rejection.NO_JSON, Rejection.BAD_JSON, Rejection.NOT_FOUR_NUMBERS)
+
+
+def _answers(text: str, *, strict: bool) -> bool:
+    r"""Whether a text without a box holds an answer in \boxed{}, and beside it nothing that was to be a box."""
+    said = text if strict else without_reasoning(text)
+    if "\\boxed" not in said or "```json" in said or extract_boxed(said) is None:
+        return False
+    values, broken = find_values(without_latex(said))
+    return not broken and not any(_entries(value.value) for value in values) and not marked_boxes(said)
 
 
 def _parse_loose(text: str) -> ParseResult:
+    text = without_reasoning(text)
     values, broken = find_values(text)
     error: Rejection | None = None
     keyed = False
-    for value in values:
-        entries = [entry for entry in _walk(value.value) if _box_value(entry) is not None]
-        keyed = keyed or bool(entries)
-        boxes = [_read(entry) for entry in entries]
-        good = [(box, entry) for box, entry in zip(boxes, entries, strict=True) if isinstance(box, Box)]
+    for block in _in_order(values, marked_boxes(text)):
+        if isinstance(block, MarkedBoxes):
+            read: list[tuple[Box | Rejection, dict[str, Any]]]
+            read = [(Box(*four), {}) for four in block.boxes] or [(Rejection.NOT_FOUR_NUMBERS, {})]
+        else:
+            read = [(_read(entry, said), entry) for entry, said in _entries(block.value)]
+        keyed = keyed or bool(read)
+        good = [(box, entry) for box, entry in read if isinstance(box, Box)]
         if good:
             return ParseResult(
                 tuple(box for box, _ in good),
                 tuple(_label(entry) for _, entry in good),
-                _block_end(text, value.start, value.end),
+                _block_end(text, block.start, block.end),
                 numbered=tuple(_image_number(entry) is not None for _, entry in good),
             )
-        error = error or next((box for box in boxes if isinstance(box, Rejection)), None)
-    if not keyed:
-        for value in values:
-            if value.rescued:
-                continue  # the numbers of an entry that broke off are no entry
-            plain = next((box for part in _walk(value.value) if (box := _four(part)) is not None), None)
-            if plain is not None:
-                return ParseResult((plain,), ("",), _block_end(text, value.start, value.end), numbered=(False,))
+        error = error or next((box for box, _ in read if isinstance(box, Rejection)), None)
+    if not keyed and (plain := _plain_box(text, values)) is not None:
+        [four], start, end = plain.boxes, plain.start, plain.end
+        return ParseResult((Box(*four),), ("",), _block_end(text, start, end), numbered=(False,))
     if error is None:
         fenced = "```json" in text
         error = Rejection.BAD_JSON if broken or (fenced and not values) else Rejection.NO_JSON
@@ -198,34 +108,89 @@ def _parse_loose(text: str) -> ParseResult:
     return ParseResult(error=error.value)
 
 
-def _walk(value: Any) -> Iterator[Any]:
-    """`value` and every list and dict inside it, in the order written (depth is bounded by loose_json.MAX_DEPTH)."""
-    if isinstance(value, (list, dict)):
-        yield value
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _walk(part)
+def _in_order(values: list[Value], marked: list[MarkedBoxes]) -> Iterator[Value | MarkedBoxes]:
+    """Blocks as they begin in the text; what lies inside an earlier one is part of it."""
+    if not marked:
+        yield from values
+        return
+    until = 0
+    blocks: list[Value | MarkedBoxes] = [*marked, *values]
+    for block in sorted(blocks, key=lambda block: block.start):
+        if block.start >= until:
+            until = block.end
+            yield block
 
 
-def _box_value(entry: Any) -> Any:
-    """What stands under `bbox_2d` or `bbox`, None when `entry` is no dict with such a key."""
-    if not isinstance(entry, dict):
-        return None
-    by_name = {key.strip().lower(): value for key, value in entry.items()}
-    # a null or empty box is a wrong box, not a missing key
-    return next((by_name[name] or "" for name in ("bbox_2d", "bbox") if name in by_name), None)
+def _plain_box(text: str, values: list[Value]) -> MarkedBoxes | None:
+    """The first plain list of four numbers, or two points, whichever begins first."""
+    pair = bare_pair(text)
+    for value in values:
+        if pair is not None and pair.start < value.start:
+            return pair
+        if value.rescued:
+            continue  # the numbers of an entry that broke off are no entry
+        lists = (part for part, key, _ in _walk(value.value) if isinstance(part, list) and not is_no_box(key))
+        four = next((four for part in lists if (four := _four(part)) is not None), None)
+        if four is not None:
+            return MarkedBoxes((four,), value.start, value.end)
+    return pair
 
 
-def _read(entry: dict[str, Any]) -> Box | Rejection:
-    value = _box_value(entry)
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]  # [[x1, y1, x2, y2]]
-    box = _four(value)
-    if box is None:
+def _four(part: list[Any]) -> Corners | None:
+    return corners(part) if len(part) in (2, 4) else None
+
+
+def _walk(value: Any, key: str = "", said: Layout | None = None) -> Iterator[tuple[Any, str, Layout | None]]:
+    """(part, the key it stands under, the layout stated around it) of `value` and every list and dict inside it.
+
+    In the order written; the depth is bounded by loose_json.MAX_DEPTH.
+    """
+    if isinstance(value, dict):
+        said = named_layout(value) or said
+        yield value, key, said
+        for name, part in value.items():
+            yield from _walk(part, name, said)
+    elif isinstance(value, list):
+        yield value, key, said
+        for part in value:
+            yield from _walk(part, key, said)
+
+
+def _entries(value: Any) -> list[tuple[dict[str, Any], Layout | None]]:
+    """(entry, the layout stated for it) for every dict that holds a box, or should."""
+    return [
+        (part, said)
+        for part, key, said in _walk(value)
+        if isinstance(part, dict) and (_box_value(part) is not None or _is_box(part, key))
+    ]
+
+
+def _is_box(entry: dict[str, Any], key: str) -> bool:
+    """Whether a dict is itself a box (`{"x1": ..., ...}`), and not one that the entry around it has read already."""
+    return box_key(key) is None and not is_no_box(key) and corners(entry) is not None
+
+
+def _box_value(entry: dict[str, Any]) -> tuple[Layout, Any] | None:
+    """(layout, value) under `bbox_2d` or `bbox`, else under the first key of a box; None without one."""
+    found = [(key, layout, value) for key, value in entry.items() if (layout := box_key(key)) is not None]
+    by_name = {key.strip().lower(): (layout, value) for key, layout, value in reversed(found)}
+    own = next((by_name[name] for name in ("bbox_2d", "bbox") if name in by_name), None)
+    return own or (found[0][1:] if found else None)
+
+
+def _read(entry: dict[str, Any], said: Layout | None) -> Box | Rejection:
+    layout, value = _box_value(entry) or (Layout.UNSAID, entry)
+    if said is not None and said is not layout:
+        layout = said if layout is Layout.UNSAID else Layout.OTHER
+    if layout is Layout.OTHER:
+        return Rejection.OTHER_LAYOUT
+    four = corners(value, layout)
+    if four is None:
         return Rejection.NOT_FOUR_NUMBERS
     image = _image_number(entry)
     if image is None:
-        return box
-    return Box(*box.as_tuple(), image=image - 1) if image >= 1 else Rejection.OUTSIDE
+        return Box(*four)
+    return Box(*four, image=image - 1) if image >= 1 else Rejection.OUTSIDE
 
 
 def _image_number(entry: dict[str, Any]) -> int | None:
@@ -234,19 +199,6 @@ def _image_number(entry: dict[str, Any]) -> int | None:
     if isinstance(image, str) and image.strip().isdecimal() and len(image) < 10:
         return int(image)
     return image if isinstance(image, int) and not isinstance(image, bool) else None
-
-
-def _four(value: Any) -> Box | None:
-    """A Box of exactly four finite numbers, else None."""
-    if not isinstance(value, list) or len(value) != 4:
-        return None
-    if any(isinstance(part, bool) or not isinstance(part, (int, float)) for part in value):
-        return None
-    try:
-        x1, y1, x2, y2 = (float(part) for part in value)
-    except OverflowError:
-        return None
-    return Box(x1, y1, x2, y2) if all(map(math.isfinite, (x1, y1, x2, y2))) else None
 
 
 def _label(entry: dict[str, Any]) -> str:
@@ -278,10 +230,12 @@ def _parse_strict(text: str) -> ParseResult:
         else:
             error = Rejection.NOT_FOUR_NUMBERS
             good = [entry for entry in value if _is_papers_entry(entry)] if isinstance(value, list) else []
-            boxes = [(box, entry["label"]) for entry in good if (box := _four(entry["bbox_2d"])) is not None]
+            boxes = [(four, entry["label"]) for entry in good if (four := corners(entry["bbox_2d"])) is not None]
             if boxes:
                 labels = tuple(label for _, label in boxes)
-                return ParseResult(tuple(box for box, _ in boxes), labels, closing + 3, numbered=(False,) * len(boxes))
+                return ParseResult(
+                    tuple(Box(*four) for four, _ in boxes), labels, closing + 3, numbered=(False,) * len(boxes)
+                )
         opening = text.find("```json", closing)
     return ParseResult(error=error.value)
 

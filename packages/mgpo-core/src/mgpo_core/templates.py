@@ -1,7 +1,8 @@
 """Templates: what is said to the model before each of its turns, as plain chat messages with images in place.
 
 A template holds no state and sees no tensor. `TwoTurn` is the paper's protocol to the byte (arXiv 2507.05920; the
-strings are listed in the project's reference facts); `SingleTurn` is the baseline that looks once.
+strings are listed in the project's reference facts) for up to five choices, the paper's case; with more choices the
+request for the answer names their letters, and without any it names none. `SingleTurn` is the baseline that looks once.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from mgpo_core.sample import Sample
 Message = dict[str, Any]
 """One chat message in Hugging Face's format: a role and a list of parts, each a text or a PIL image."""
 
-_ANSWER = "provide the final answer (A, B, C, D, or E) enclosed within \\boxed{}."
+_PAPERS_CHOICES = 5  # the paper's prompts name A to E, however many choices there are
 
 _TWO_TURN_SYSTEM = (
     "You are a helpful assistant. Given an image and one question. First, identify the coordinates of the key image "
     "area relevant to solving the problem. Append the coordinates in JSON format at the end of your response and stop. "
     "This will trigger cropping of the corresponding area in the original image and enlarge it for improved clarity. "
-    f"Once the enlarged image is available, {_ANSWER}"
+    "Once the enlarged image is available, "
 )
 _ASK_BOX = " Out the coordinates of the key image area relevant to the problem in JSON format."
 _CROP_INTRO = "Based on the provided coordinates, return the sub-image:\n"
@@ -34,11 +35,10 @@ _REFUSAL_INTRO = "Not providing correct coordinates or invalid coordinate values
 _ANSWER_FROM_CROP = (
     "Carefully analyze both the original image and the enlarged sub-image to solve the question step by step. If the "
     "sub-image does not provide sufficient information, refer to the original image to find the solution. Present "
-    f"your reasoning clearly, and {_ANSWER}"
+    "your reasoning clearly, and "
 )
 _ANSWER_FROM_ORIGINAL = (
-    "Carefully analyze the original image to solve the question step by step. Present your reasoning clearly, "
-    f"and {_ANSWER}"
+    "Carefully analyze the original image to solve the question step by step. Present your reasoning clearly, and "
 )
 PLAIN_SYSTEM = "You are a helpful assistant."
 
@@ -86,7 +86,8 @@ class TwoTurn:
     def opening(self, sample: Sample, images: Sequence[Image.Image]) -> list[Message]:
         """System message, then the image (or images) and the question without its choices."""
         text = f"Question: {sentence(sample.question)}{_ASK_BOX}"
-        return [chat_message("system", _TWO_TURN_SYSTEM), chat_message("user", *images, text)]
+        system = _TWO_TURN_SYSTEM + answer_request(sample.choices)
+        return [chat_message("system", system), chat_message("user", *images, text)]
 
     def follow_up(
         self, sample: Sample, images: Sequence[Image.Image], outcome: CropOutcome, turn: int
@@ -95,8 +96,8 @@ class TwoTurn:
         if turn >= 1:
             return None
         if outcome.image is not None:
-            return chat_message("user", _CROP_INTRO, outcome.image, f"\n{_question(sample)}{_ANSWER_FROM_CROP}")
-        return chat_message("user", _REFUSAL_INTRO, *images, f"\n{_question(sample)}{_ANSWER_FROM_ORIGINAL}")
+            return chat_message("user", _CROP_INTRO, outcome.image, f"\n{_request(sample, _ANSWER_FROM_CROP)}")
+        return chat_message("user", _REFUSAL_INTRO, *images, f"\n{_request(sample, _ANSWER_FROM_ORIGINAL)}")
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class SingleTurn:
 
     def opening(self, sample: Sample, images: Sequence[Image.Image]) -> list[Message]:
         """System message, then the image (or images) and the whole question."""
-        text = f"{_question(sample)}{_ANSWER_FROM_ORIGINAL}"
+        text = _request(sample, _ANSWER_FROM_ORIGINAL)
         return [chat_message("system", PLAIN_SYSTEM), chat_message("user", *images, text)]
 
     def follow_up(
@@ -188,8 +189,17 @@ def sentence(question: str) -> str:
     return question if question.endswith((".", "?", "!")) else question + "."
 
 
-def _question(sample: Sample) -> str:
-    return f"Question: {sentence(sample.question)} {_choices(sample.choices)}"
+def answer_request(choices: Sequence[str]) -> str:
+    """How the answer is asked for: the paper's words for up to five choices, the letters of more, none of none."""
+    letters = [choice_letter(index) for index in range(max(len(choices), _PAPERS_CHOICES))] if choices else []
+    named = f" ({', '.join(letters[:-1])}, or {letters[-1]})" if letters else ""
+    return f"provide the final answer{named} enclosed within \\boxed{{}}."
+
+
+def _request(sample: Sample, how: str) -> str:
+    """The question, its choices, and how to come to the answer."""
+    question = f"Question: {sentence(sample.question)} {_choices(sample.choices)}"
+    return f"{question}{how}{answer_request(sample.choices)}"
 
 
 def _choices(choices: Sequence[str]) -> str:

@@ -7,12 +7,14 @@ No torch here: the processor that is handed in brings its own tensors.
 from __future__ import annotations
 
 import bisect
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from mgpo_core.box_text import REASONING_TAG
 from mgpo_core.boxes import parse_boxes
 from mgpo_core.errors import EngineError, TokenAlignmentError
 from mgpo_core.templates import Message, message_images
@@ -21,22 +23,27 @@ __all__ = ["FenceScanner", "TurnTokenizer"]
 
 _END = "<|im_end|>"
 _FENCE = b"```"
+_TAG = re.compile(REASONING_TAG.encode())
 _MARK = "\u241f"  # stands for an assistant's text while the chat template is taken apart; never reaches a model
 
 
 class FenceScanner:
     """Follows sampled ids and tells at which one the decoded text first closes a json fence that holds boxes.
 
-    Fences pair up as parse_boxes pairs them. Linear in the number of bytes: the text between two neighbouring fences
-    is parsed once. Bytes, not characters, so that a token which splits a UTF-8 character needs no care.
+    Fences pair up as parse_boxes pairs them; those inside a reasoning block count for nothing, unless `strict`. Linear
+    in the number of bytes: the text between two neighbouring fences is parsed once. Bytes, not characters, so that a
+    token which splits a UTF-8 character needs no care.
     """
 
     def __init__(self, token_bytes: TokenBytes, *, strict: bool = False) -> None:
         self._token_bytes = token_bytes
         self._strict = strict
         self._text = bytearray()
-        self._fence: tuple[int, int] | None = None  # where the last fence starts and ends
+        self._last: tuple[int, int] | None = None  # where the last fence starts and ends
+        self._fence: tuple[int, int] | None = None  # the last one outside the reasoning
         self._inside = False  # whether the fence before it opened a block ("json" behind a fence always opens one)
+        self._reasoning = False  # whether a reasoning is open at the last fence
+        self._tagged = False  # whether there was any tag of one
 
     def push(self, token: int) -> bool:
         """Take one more sampled id; True when it closes the fence."""
@@ -48,23 +55,36 @@ class FenceScanner:
         start = self._next_fence(new_from)
         while start >= 0:
             end = start + len(_FENCE)
-            if self._fence is not None:
-                opened, after = self._fence
-                self._inside = self._text.startswith(b"json", after) or not self._inside
-                if self._inside and self._holds_boxes(opened, end):
-                    return True
-            self._fence = (start, end)
+            if not self._strict:
+                self._follow_reasoning(0 if self._last is None else self._last[1], start)
+            if not self._reasoning:
+                if self._fence is not None:
+                    opened, after = self._fence
+                    self._inside = self._text.startswith(b"json", after) or not self._inside
+                    if self._inside and self._holds_boxes(opened, end):
+                        return True
+                self._fence = (start, end)
+            self._last = (start, end)
             start = self._next_fence(new_from)
         return False
 
+    def _follow_reasoning(self, start: int, end: int) -> None:
+        """Take note of the reasoning tags between two fences (a tag has no back-tick in it)."""
+        for tag in _TAG.finditer(self._text, start, end):
+            if tag[1] and not self._tagged:  # the prompt held the opening one: all so far was reasoning
+                self._fence, self._inside = None, False
+            self._reasoning, self._tagged = not tag[1], True
+
     def _next_fence(self, new_from: int) -> int:
         """Where the next fence starts, -1 if there is none; it may have begun up to two bytes before the new piece."""
-        if self._fence is None:
+        if self._last is None:
             return self._text.find(_FENCE, max(0, new_from - 2))
-        start, end = self._fence
+        start, end = self._last
         while self._text.startswith(b"`", end):  # a run of back-ticks is one fence, however long
             end += 1
-        self._fence = (start, end)
+        if self._fence == self._last:
+            self._fence = (start, end)
+        self._last = (start, end)
         return self._text.find(_FENCE, max(end, new_from - 2))
 
     def _holds_boxes(self, start: int, end: int) -> bool:

@@ -17,7 +17,9 @@ __all__ = ["answer_problems", "form_problems", "reasoning_of"]
 _REJECTIONS = {
     Rejection.NO_JSON: Reason.NO_ANSWER,
     Rejection.BAD_JSON: Reason.NO_ANSWER,
+    Rejection.ANSWERED: Reason.NO_ANSWER,
     Rejection.NOT_FOUR_NUMBERS: Reason.NO_ANSWER,
+    Rejection.OTHER_LAYOUT: Reason.NO_ANSWER,
     Rejection.NO_IMAGE: Reason.NO_IMAGE_NUMBER,
     Rejection.REVERSED: Reason.BAD_BOX,
     Rejection.OUTSIDE: Reason.BAD_BOX,
