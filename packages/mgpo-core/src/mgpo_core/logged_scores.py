@@ -24,7 +24,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from mgpo_core.averages import METRICS, interval, mean_interval
+from mgpo_core.averages import METRICS, Clusters, interval, mean_interval
 
 __all__ = [
     "GROUNDING",
@@ -140,11 +140,11 @@ def verdict(score: float | None) -> bool | None:
     return {1.0: True, 0.0: False}.get(score) if score is not None else None
 
 
-def score_interval(values: Sequence[float]) -> tuple[float, float] | None:
+def score_interval(values: Sequence[float], clusters: Clusters = None) -> tuple[float, float] | None:
     """95% interval of the mean: as for every metric of this project where values lie in 0-1, else normal.
 
     None for a single value outside 0-1, and for none at all.
     """
     if values and all(0.0 <= value <= 1.0 for value in values):
-        return interval(values)
-    return mean_interval(values) if len(values) > 1 else None
+        return interval(values, clusters)
+    return mean_interval(values, clusters) if len(values) > 1 else None
