@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mgpo_core.evaluation_runs import Run
-from mgpo_core.sample_log import SampleResult, TaskResult
+from mgpo_core.sample_log import SampleResult, TaskResult, clusters_of
 from mgpo_eval.significance import PairedDifference, compare_paired
 
 __all__ = ["Matching", "TaskComparison", "compare_runs", "fairness", "flat_provenance"]
@@ -67,8 +67,11 @@ def match_samples(a: TaskResult, b: TaskResult) -> Matching:
 
 
 def _difference(pairs: tuple[tuple[SampleResult, SampleResult], ...], name: str) -> PairedDifference | None:
-    both = [(a.scores[name], b.scores[name]) for a, b in pairs if name in a.scores and name in b.scores]
-    return compare_paired([a for a, _ in both], [b for _, b in both]) if both else None
+    both = [(a, b) for a, b in pairs if name in a.scores and name in b.scores]
+    if not both:
+        return None
+    clusters = clusters_of([a if a.cluster is not None else b for a, b in both])
+    return compare_paired([a.scores[name] for a, _ in both], [b.scores[name] for _, b in both], clusters)
 
 
 def fairness(a: Run, b: Run) -> list[str]:

@@ -24,8 +24,9 @@ def comparison_section(runs: Mapping[str, Run]) -> str:
     parts = "".join(_pair(first, other) for other in others)
     return (
         f'<section class="part" id="comparison"><h2>Comparison</h2>{parts}<p class="legend">Over samples with the same '
-        "doc_id and target in both runs. Intervals: Bonett and Price's for scores of 0 and 1, else normal. p-values "
-        "are two-sided and not corrected for the number of comparisons.</p></section>"
+        "doc_id and target in both runs. Intervals: Bonett and Price's for scores of 0 and 1, else normal; "
+        "both and the tests by question where samples repeat one. p-values are "
+        " two-sided and not corrected for the number of comparisons.</p></section>"
     )
 
 
@@ -80,9 +81,10 @@ def _difference_cells(name: str, found: PairedDifference, lower: set[str]) -> st
     clear = found.p < 0.05 and found.difference != 0 and name not in _NO_DIRECTION
     kind = ("good" if better else "bad") if clear else ""
     limits = "" if found.interval is None else f"{_signed(found.interval[0])} to {_signed(found.interval[1])}"
+    of = "" if found.questions is None else f"<small>{found.questions} questions</small>"
     p = "< 0.001" if found.p < 0.001 else f"{found.p:.3f}"
     return (
-        f'<td class="num">{found.n}</td><td class="num">{found.mean_a:.3f}</td><td class="num">{found.mean_b:.3f}</td>'
+        f'<td class="num">{found.n}{of}</td><td class="num">{found.mean_a:.3f}</td><td class="num">{found.mean_b:.3f}</td>'
         f'<td class="num"><b class="{kind}">{_signed(found.difference)}</b></td><td class="num">{limits}</td>'
         f'<td class="num">{p}</td><td><small>{escape(found.test)}</small></td>'
     )
