@@ -111,7 +111,10 @@ def standard_error(values: Sequence[float], clusters: Clusters = None) -> float:
 
 
 def wilson_interval(k: float, n: float) -> tuple[float, float]:
-    """Wilson's 95% score interval for k successes in n trials, whole or effective numbers of them; (0, 1) for none. ValueError unless 0 <= k <= n."""
+    """Wilson's 95% score interval for k successes in n trials, counted or effective; (0, 1) for no trials.
+
+    ValueError unless 0 <= k <= n.
+    """
     if not 0 <= k <= n:
         raise ValueError(f"{k} successes in {n} trials: needs 0 <= k <= n")
     if n == 0:

@@ -38,6 +38,8 @@ class TaskComparison:
     "Of every score that some matched sample has in both runs."
     categories: dict[tuple[str, str], PairedDifference]
     "Of the main score, by (kind, category) as the first run has it."
+    lower_is_better: frozenset[str]
+    "Scores of which less is better, as the results file of either run says."
 
 
 def compare_runs(a: Run, b: Run) -> list[TaskComparison]:
@@ -55,7 +57,7 @@ def _compare_task(a: TaskResult, b: TaskResult) -> TaskComparison:
         found = None if main is None else _difference(of_category, main)
         if found is not None:
             categories[category] = found
-    return TaskComparison(a.name, main, matching, scores, categories)
+    return TaskComparison(a.name, main, matching, scores, categories, a.lower_is_better | b.lower_is_better)
 
 
 def match_samples(a: TaskResult, b: TaskResult) -> Matching:

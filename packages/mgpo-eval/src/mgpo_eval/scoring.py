@@ -2,7 +2,8 @@
 
 Every score is a mean over samples with a standard error, and accuracy has a 95% interval (Wilson's for 0/1 scores,
 normal otherwise). Where a benchmark repeats questions, a score is `{"score": ..., "cluster": name of the question}` and
-both are by question (lmms-eval's convention, its `cluster_key`); else it is a number. Scores of boxes come from the trajectory behind the answer; models that give none are scored on answers alone.
+both are by question (lmms-eval's convention, its `cluster_key`); else it is a number. Scores of boxes come from the
+trajectory behind the answer; models that give none are scored on answers alone.
 """
 
 from __future__ import annotations

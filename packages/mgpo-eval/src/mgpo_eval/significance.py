@@ -67,6 +67,7 @@ def compare_paired(a: Sequence[float], b: Sequence[float], clusters: Clusters = 
     sums = _sums(differences, clusters)
     effect = design_effect(differences, clusters)
     table = None
+    interval: tuple[float, float] | None
     if all(value in (0.0, 1.0) for value in (*a, *b)):
         cells = [sum(pair == cell for pair in zip(a, b, strict=True)) for cell in ((1, 1), (1, 0), (0, 1), (0, 0))]
         both, only_a, only_b, neither = cells
