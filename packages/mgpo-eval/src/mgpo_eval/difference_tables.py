@@ -29,9 +29,9 @@ def comparison_section(runs: Mapping[str, Run], baseline: str) -> str:
     return (
         f'<section class="part" id="comparison"><h2>Comparison</h2><p>{stated}.</p>{parts}'
         '<p class="legend">Green is better than the baseline, red worse, where p is below 0.05; of some scores, less '
-        "is better. Over samples with the same doc_id and target in both runs. Intervals: Bonett and Price's for scores "
-        "of 0 and 1, else normal; intervals and tests by question where samples repeat one. p-values are two-sided and "
-        "not corrected for the number of comparisons.</p></section>"
+        "is better. Over samples with the same doc_id and target in both runs. Intervals: Bonett and Price's for "
+        "scores of 0 and 1, else normal; intervals and tests by question where samples repeat one. p-values are "
+        "two-sided and not corrected for the number of comparisons.</p></section>"
     )
 
 
