@@ -54,6 +54,8 @@ class Logged:
     stripped: bool = False
     "Whether lmms-eval took the envelope away before scoring, as it does for stock tasks."
     pictures: Trajectory | None = None
+    asked: str | None = None
+    "The task's prompt."
 
     def line(self) -> dict[str, Any]:
         """The line of the log, as evaluator.py makes it and evaluation_tracker.py writes it."""
@@ -66,7 +68,7 @@ class Logged:
             "token_counts": [{"input_tokens": 90, "output_tokens": 30}],
             "doc_hash": hashlib.sha256(str(self.doc_id).encode()).hexdigest(),
         }
-        return line | self.metrics | {"input": f"What colour is mark {self.doc_id}?"}
+        return line | self.metrics | {"input": self.asked or f"What colour is mark {self.doc_id}?"}
 
 
 @dataclass
@@ -274,7 +276,18 @@ def mme_realworld(doc_id: int, pred: str, sub_category: str = "Monitoring", **pl
     return stock(doc_id, pred == "A", {"mme_realworld_score": value}, **play)
 
 
-def hrbench(doc_id: int, right: bool, category: str = "single", cycle: str = "0", **play: Any) -> Logged:
+def hrbench(
+    doc_id: int, right: bool, category: str = "single", cycle: str = "0", *, asked: str | None = None, **play: Any
+) -> Logged:
     """A sample of `hrbench4k`, as tasks/hrbench/utils.py returns it."""
     value = {"index": doc_id, "cycle_category": cycle, "gpt_score": int(right)}
-    return stock(doc_id, right, {category: value, "average": value}, **play)
+    sample = stock(doc_id, right, {category: value, "average": value}, **play)
+    sample.asked = asked
+    return sample
+
+
+def rotated(question: str, rotation: int, choices: Sequence[str] = CHOICES) -> str:
+    """The prompt of `hrbench4k` for a rotation of the choices, as tasks/hrbench/utils.py writes it."""
+    turned = [*choices[rotation:], *choices[:rotation]]
+    lines = "".join(f"{letter}. {choice}\n" for letter, choice in zip("ABCD", turned, strict=True))
+    return f"{question}\n{lines}Answer the option letter directly."

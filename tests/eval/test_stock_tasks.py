@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
+import statistics
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +17,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import hub_fixture
 from oracle import CONFIG, Oracle
 
+from mgpo_core.averages import wilson_interval
 from mgpo_core.envelope import open_envelope
+from mgpo_eval import mig_scoring, scoring
 
 pytestmark = pytest.mark.slow
 
@@ -102,7 +107,51 @@ def test_our_tasks_score_the_oracle_with_every_category(task: str, hub: Path) ->
     assert scores["accuracy,none"] == scores["answered_rate,none"] == scores["valid_box_rate,none"] == 1.0
     assert 0.5 < scores["accuracy_low,none"] < scores["accuracy_high,none"] == 1.0
     assert {name.partition(",")[0] for name in scores if "/" in name and "stderr" not in name} >= categories
+    assert scores["accuracy_stderr,none"] == scores["valid_box_rate_stderr,none"] == 0.0
     assert all(scores[f"{category},none"] == 1.0 for category in categories)
+
+
+def standard_errors(entries: list[Any], aggregation: Any, **options: Any) -> dict[str, Any]:
+    """What lmms-eval's results hold beside an average, `bootstrap_iters` being its default unless given."""
+    import lmms_eval.models  # noqa: F401 - our entry point
+    from lmms_eval.evaluator_utils import TaskOutput
+
+    task = SimpleNamespace(aggregation=lambda: {"accuracy": aggregation}, args=None)
+    output = TaskOutput(task, "mgpo_hrbench4k", {"cluster_key": "cluster"})
+    output.sample_metrics["accuracy", "none"] = entries
+    output.calculate_aggregate_metric(**options)
+    output.calculate_clt_aggregate_metric()
+    return output.agg_metrics
+
+
+def test_the_stderr_column_of_lmms_eval_is_filled_by_question() -> None:
+    entries = [{"score": float(question < 150), "cluster": f"{question}"} for question in range(200) for _ in range(4)]
+    found = standard_errors(entries, scoring.mean)
+    low, high = wilson_interval(150, 200)
+    assert 3.92 * found["accuracy_stderr,none"] == pytest.approx(high - low, rel=0.02)
+    assert found["accuracy_stderr_clustered,none"] == pytest.approx(found["accuracy_stderr,none"], rel=0.01)
+    plain = standard_errors([entry["score"] for entry in entries], scoring.mean)
+    assert plain["accuracy_stderr,none"] == pytest.approx(plain["accuracy_stderr_clt,none"])
+    assert plain["accuracy_stderr,none"] == pytest.approx(found["accuracy_stderr,none"] / 2)
+
+
+def test_the_stderr_of_a_macro_mean_is_that_of_the_tasks_means() -> None:
+    scores = {"region": [1.0, 0.0, 1.0], "diff": [0.2, 0.4]}
+    entries = [{"score": value, "task": task} for task, values in scores.items() for value in values]
+    found = standard_errors(entries, mig_scoring.macro_mean)["accuracy_stderr,none"]
+    parts = [statistics.variance(values) / len(values) for values in scores.values()]
+    assert found == pytest.approx(math.sqrt(sum(parts)) / 2)
+    assert (
+        standard_errors([*entries, {"score": 1.0, "task": "new"}], mig_scoring.macro_mean)["accuracy_stderr,none"]
+        is None
+    )
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "options"), [(scoring.mean, {"bootstrap_iters": 0}), (scoring.low, {}), (scoring.total, {})]
+)
+def test_what_has_no_standard_error_keeps_none(aggregation: Any, options: dict[str, Any]) -> None:
+    assert standard_errors([1.0, 0.0], aggregation, **options)["accuracy_stderr,none"] == "N/A"
 
 
 def test_choices_are_asked_in_the_second_turn_alone_and_no_stock_instruction_is_left(hub: Path) -> None:

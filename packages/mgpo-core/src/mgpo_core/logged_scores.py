@@ -11,7 +11,9 @@ lmms-eval writes what a task's `process_results` returned into the line, beside 
 
 Beside a score, our own tasks log the same value again under names of their own, for lmms-eval to average: `NAME_low`
 and `NAME_high` (the ends of its interval) and `NAME/CATEGORY` (its mean over a category). These are no further scores.
-`skipped` is none either: a skipped sample is known by its envelope.
+`skipped` is none either: a skipped sample is known by its envelope. Tasks of ours that repeat questions log dicts,
+`{"score": ..., "cluster": name of the question}`. Of hrbench, which repeats questions too (a dict has `cycle_category`)
+and logs neither their names nor images, the question is known by the words and the choices of its prompt.
 
 Null, NaN and infinity mean that the score is not defined for the sample: it is left out of that mean, and n says so.
 Categories are texts under `CATEGORY_KEYS`, of the line or else of the first dict that has any, and those of
@@ -21,16 +23,21 @@ Categories are texts under `CATEGORY_KEYS`, of the line or else of the first dic
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from mgpo_core.averages import METRICS, interval, mean_interval
+from mgpo_core.averages import METRICS, Clusters, interval, mean_interval
+from mgpo_core.questions import split_question
+from mgpo_core.repeated_questions import question_key
 
 __all__ = [
+    "CLUSTER",
     "GROUNDING",
     "TRUE_BOXES",
     "main_score",
     "read_categories",
+    "read_cluster",
     "read_scores",
     "repeated_scores",
     "score_interval",
@@ -44,6 +51,8 @@ SCORE_KEYS = ("score", "gpt_score", "accuracy", "acc", "correct", "exact_match")
 CATEGORY_KEYS = ("category", "sub_category", "cycle_category")
 TRUE_BOXES = "true_boxes"
 "Key under which our tasks log true boxes: lists of x1, y1, x2, y2 in pixels of the original, and the image."
+CLUSTER = "cluster"
+"Key beside a score that names the question, where a task asks each several times; lmms-eval's `cluster_key`."
 MAIN_SCORES = ("accuracy", "iou_05")
 "Scores that say whether a sample is right wherever a task has them; the second is MIG-Bench's, an overlap of a half."
 
@@ -114,6 +123,26 @@ def read_categories(line: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     return tuple(dict.fromkeys(found))
 
 
+def read_cluster(line: Mapping[str, Any], seen: Counter[tuple[str, ...]]) -> str | None:
+    """The name of the question that a line repeats; None where its task is not known to repeat any.
+
+    `seen` counts what was read so far of a log. A question whose choices come in the same order again is not another
+    rotation: it is the same words about another image.
+    """
+    dicts = [value for value in line.values() if isinstance(value, Mapping)]
+    for holder in dicts:
+        if isinstance(holder.get(CLUSTER), str):
+            return str(holder[CLUSTER])
+    if not any("cycle_category" in holder for holder in dicts):
+        return None
+    question, choices = split_question(str(line.get("input", "")))
+    if not choices:
+        return None
+    key = question_key(question, (), choices)
+    seen[key, *choices] += 1
+    return f"{key}-{seen[key, *choices]}"
+
+
 def main_score(scores: Iterable[Mapping[str, float]], lower_is_better: Collection[str] = ()) -> str | None:
     """The score that says whether a sample is right, given the scores of a task's samples; None without such a score.
 
@@ -140,11 +169,11 @@ def verdict(score: float | None) -> bool | None:
     return {1.0: True, 0.0: False}.get(score) if score is not None else None
 
 
-def score_interval(values: Sequence[float]) -> tuple[float, float] | None:
+def score_interval(values: Sequence[float], clusters: Clusters = None) -> tuple[float, float] | None:
     """95% interval of the mean: as for every metric of this project where values lie in 0-1, else normal.
 
     None for a single value outside 0-1, and for none at all.
     """
     if values and all(0.0 <= value <= 1.0 for value in values):
-        return interval(values)
-    return mean_interval(values) if len(values) > 1 else None
+        return interval(values, clusters)
+    return mean_interval(values, clusters) if len(values) > 1 else None

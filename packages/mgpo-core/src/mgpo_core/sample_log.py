@@ -8,7 +8,8 @@ save_results_samples).
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +17,18 @@ from typing import Any
 
 from mgpo_core.envelope import Envelope, open_envelope
 from mgpo_core.json_lines import DAMAGED, json_at, numbered_lines, reason
-from mgpo_core.logged_scores import GROUNDING, main_score, read_categories, read_scores, repeated_scores, verdict
+from mgpo_core.logged_scores import (
+    GROUNDING,
+    main_score,
+    read_categories,
+    read_cluster,
+    read_scores,
+    repeated_scores,
+    verdict,
+)
 from mgpo_core.trajectory import Trajectory
 
-__all__ = ["SampleResult", "TaskResult", "in_order", "read_sample", "read_task"]
+__all__ = ["SampleResult", "TaskResult", "clusters_of", "in_order", "read_sample", "read_task"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,8 @@ class SampleResult:
     "Whether the trajectory's box, its answer or where it looked, was refused."
     skipped: str | None = None
     "Why the sample could not be played; it is scored all the same, as lmms-eval does."
+    cluster: str | None = None
+    "Names the question that it asks, where the task repeats questions; None where it asks its own."
     responses: int = 1
     "How many responses were logged for it; the first is read."
 
@@ -101,6 +112,13 @@ class TaskResult:
         return None if self.main is None else verdict(sample.scores.get(self.main))
 
 
+def clusters_of(samples: Sequence[SampleResult]) -> list[Hashable] | None:
+    """The cluster of each sample, for `mgpo_core.averages`; None where no task of theirs repeats questions."""
+    if all(sample.cluster is None for sample in samples):
+        return None
+    return [("row", sample.doc_id) if sample.cluster is None else sample.cluster for sample in samples]
+
+
 def in_order(names: Iterable[str], mains: Collection[str | None]) -> list[str]:
     """Names of scores with the main ones first and those of grounding last, in the order of `GROUNDING`."""
     order = {name: place for place, name in enumerate(GROUNDING)}
@@ -115,10 +133,11 @@ def read_task(name: str, path: Path, report: Mapping[str, Any]) -> TaskResult:
     higher = (report.get("higher_is_better") or {}).get(name) or {}
     lower = frozenset(metric for metric, better in higher.items() if better is False)
     task = TaskResult(name, path, reported=(report.get("results") or {}).get(name) or {}, lower_is_better=lower)
+    seen: Counter[tuple[str, ...]] = Counter()
     for number, offset, raw in numbered_lines(path):
         try:
             line = json.loads(raw)
-            sample, problem = _sample(line, path, offset, higher)
+            sample, problem = _sample(line, path, offset, higher, seen)
         except DAMAGED as error:
             task.broken.append(f"{path.name}, line {number}: {reason(error)}; left out")
             continue
@@ -142,7 +161,11 @@ def read_sample(sample: SampleResult) -> tuple[dict[str, Any], Envelope]:
 
 
 def _sample(
-    line: Mapping[str, Any], path: Path, offset: int, metrics: Mapping[str, Any]
+    line: Mapping[str, Any],
+    path: Path,
+    offset: int,
+    metrics: Mapping[str, Any],
+    seen: Counter[tuple[str, ...]],
 ) -> tuple[SampleResult, Exception | None]:
     """The sample of a line, and what was wrong with its trajectory."""
     doc_id, responses = line["doc_id"], _responses(line)
@@ -167,6 +190,7 @@ def _sample(
         pictured=envelope.record is not None and bool(envelope.record.get("pictures")),
         refused=turn is not None and turn.rejection is not None,
         skipped=envelope.skipped,
+        cluster=read_cluster(line, seen),
         responses=len(responses),
     )
     return sample, problem

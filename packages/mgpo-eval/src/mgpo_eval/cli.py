@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mgpo_eval.failures import data_sets_told, in_one_line
 from mgpo_eval.options import ENGINES, help_text
 from mgpo_eval.plugin import TASKS
 
@@ -96,8 +97,13 @@ def _evaluate(arguments: Sequence[str]) -> int:
     def watched(*args: Any, **options: Any) -> Any:
         try:
             results = original(*args, **options)
+        except SystemExit:
+            raise
         except BaseException as error:
-            failures.append(f"{type(error).__name__}: {error}")
+            line = in_one_line(error)
+            failures.append(f"{type(error).__name__}: {error}" if line is None else line)
+            if line is not None and os.environ.get("VERBOSITY") != "DEBUG":
+                raise SystemExit from error  # lmms-eval's command prints a traceback of everything else
             raise
         if results is not None:
             finished.append(_results_file(options.get("evaluation_tracker"), options.get("datetime_str", "")))
@@ -106,7 +112,8 @@ def _evaluate(arguments: Sequence[str]) -> int:
 
     evaluator.simple_evaluate = watched
     try:
-        _dispatch(["eval", *with_defaults(arguments)])
+        with data_sets_told(failures):
+            _dispatch(["eval", *with_defaults(arguments)])
     except SystemExit as stop:  # lmms-eval leaves with None, that is 0, after a listing and after an error alike
         if stop.code not in (None, 0):
             raise

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mgpo_core.evaluation_runs import Run
-from mgpo_core.sample_log import SampleResult, TaskResult
+from mgpo_core.sample_log import SampleResult, TaskResult, clusters_of
 from mgpo_eval.significance import PairedDifference, compare_paired
 
 __all__ = ["Matching", "TaskComparison", "compare_runs", "fairness", "flat_provenance"]
@@ -38,6 +38,8 @@ class TaskComparison:
     "Of every score that some matched sample has in both runs."
     categories: dict[tuple[str, str], PairedDifference]
     "Of the main score, by (kind, category) as the first run has it."
+    lower_is_better: frozenset[str]
+    "Scores of which less is better, as the results file of either run says."
 
 
 def compare_runs(a: Run, b: Run) -> list[TaskComparison]:
@@ -55,7 +57,7 @@ def _compare_task(a: TaskResult, b: TaskResult) -> TaskComparison:
         found = None if main is None else _difference(of_category, main)
         if found is not None:
             categories[category] = found
-    return TaskComparison(a.name, main, matching, scores, categories)
+    return TaskComparison(a.name, main, matching, scores, categories, a.lower_is_better | b.lower_is_better)
 
 
 def match_samples(a: TaskResult, b: TaskResult) -> Matching:
@@ -67,8 +69,11 @@ def match_samples(a: TaskResult, b: TaskResult) -> Matching:
 
 
 def _difference(pairs: tuple[tuple[SampleResult, SampleResult], ...], name: str) -> PairedDifference | None:
-    both = [(a.scores[name], b.scores[name]) for a, b in pairs if name in a.scores and name in b.scores]
-    return compare_paired([a for a, _ in both], [b for _, b in both]) if both else None
+    both = [(a, b) for a, b in pairs if name in a.scores and name in b.scores]
+    if not both:
+        return None
+    clusters = clusters_of([a if a.cluster is not None else b for a, b in both])
+    return compare_paired([a.scores[name] for a, _ in both], [b.scores[name] for _, b in both], clusters)
 
 
 def fairness(a: Run, b: Run) -> list[str]:

@@ -93,6 +93,6 @@ def _mig_bench_copy(repo: str) -> Path:
         return Path(snapshot_download(repo, repo_type="dataset"))
     except (OSError, HfHubHTTPError, LocalEntryNotFoundError) as error:
         raise SampleError(
-            f"MIG-Bench cannot be had from the hub ({repo}: {error}); set MIG_BENCH to a folder with its JSON and "
-            "images."
+            f"MIG-Bench could not be downloaded from the hub ({repo}: {str(error).splitlines()[0]:.200}); check the "
+            f"network, or set MIG_BENCH to a folder with its JSON and images, or put them into ./{repo}"
         ) from error

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from PIL import Image
 
+from mgpo_core.averages import standard_error
 from mgpo_core.envelope import open_envelope
 from mgpo_core.logged_scores import TRUE_BOXES
 from mgpo_core.sample import load_image
 from mgpo_core.trajectory import Trajectory
 from mgpo_eval import mig_bench
+from mgpo_eval.scoring import with_stderr
 
-__all__ = ["macro_high", "macro_low", "macro_mean", "pictures", "prompt", "score", "target"]
+__all__ = ["macro_high", "macro_low", "macro_mean", "macro_stderr", "pictures", "prompt", "score", "target"]
 
 Row = Mapping[str, Any]
 
@@ -67,23 +70,33 @@ def _box_metrics(record: mig_bench.Record, trajectory: Trajectory) -> dict[str, 
     return {name: value for name, value in played.metrics().items() if name in wanted}
 
 
+def macro_stderr(entries: Sequence[Mapping[str, Any]]) -> float | None:
+    """The standard error of `macro_mean`; None where a task has a single record, which tells of no spread."""
+    columns = _columns(entries).values()
+    if any(len(values) < 2 for values in columns):
+        return None
+    return math.hypot(*map(standard_error, columns)) / len(columns)
+
+
+@with_stderr(macro_stderr)
 def macro_mean(entries: Sequence[Mapping[str, Any]]) -> float:
     """The mean over tasks of a metric's mean per task: what papers publish."""
-    return _macro(entries)[0]
+    return mig_bench.macro_mean(_columns(entries))[0]
 
 
 def macro_low(entries: Sequence[Mapping[str, Any]]) -> float:
     """The lower end of its 95% interval."""
-    return _macro(entries)[1]
+    return mig_bench.macro_mean(_columns(entries))[1]
 
 
 def macro_high(entries: Sequence[Mapping[str, Any]]) -> float:
     """The upper end of its 95% interval."""
-    return _macro(entries)[2]
+    return mig_bench.macro_mean(_columns(entries))[2]
 
 
-def _macro(entries: Sequence[Mapping[str, Any]]) -> tuple[float, float, float]:
+def _columns(entries: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """The scores by task."""
     columns: dict[str, list[float]] = {}
     for entry in entries:
         columns.setdefault(entry["task"], []).append(entry["score"])
-    return mig_bench.macro_mean(columns)
+    return columns

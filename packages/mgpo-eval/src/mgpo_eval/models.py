@@ -82,7 +82,10 @@ class MGPO(lmms):
             return AutoConfig.from_pretrained(resolve_model(self.options.pretrained))
         except (OSError, ValueError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise OptionError(f"pretrained={self.options.pretrained!r} cannot be loaded: {reason}") from error
+            raise OptionError(
+                f"pretrained={self.options.pretrained!r}: cannot be loaded: {reason:.300}; check the name and the "
+                "network, log in for a private model (hf auth login), or name a folder that holds a copy"
+            ) from error
 
     def _saved_settings(self) -> EpisodeSettings | None:
         if self._live or self.options.pretrained is None:

@@ -2,8 +2,9 @@
 
 Stands on lmms-eval 0.7.3: the entry point group `lmms_eval.models`, read at `import lmms_eval.models`, and
 `TaskManager.initialize_tasks(include_path=, include_defaults=)`. There is no entry point for tasks, so the function
-that lists them is wrapped to see our folder too; names of stock tasks win. No torch and no model is imported here, and
-nothing is raised: an error would take other plug-ins down.
+that lists them is wrapped to see our folder too; names of stock tasks win. Nor is there one for standard errors:
+`evaluator_utils.stderr_for_metric(metric, bootstrap_iters)` knows those of lmms-eval's own averages, and is wrapped to
+know those of ours. No model is imported here, and nothing is raised: an error would take other plug-ins down.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ def manifests() -> list[Any]:
     from lmms_eval.models.registry_v2 import ModelManifest
 
     _add_tasks()
+    _add_standard_errors()
     return [ModelManifest(name, chat_class_path=f"mgpo_eval.models.{cls}") for name, cls in _MODELS.items()]
 
 
@@ -51,5 +53,28 @@ def _add_tasks() -> None:
     except Exception as error:
         warnings.warn(
             f"mgpo-eval could not add its tasks to this version of lmms-eval ({error}); add --include_path {TASKS}.",
+            stacklevel=2,
+        )
+
+
+def _add_standard_errors() -> None:
+    try:
+        from lmms_eval import evaluator_utils
+
+        original = evaluator_utils.stderr_for_metric
+        if getattr(original, "knows_mgpo", False):
+            return
+
+        @functools.wraps(original)
+        def stderr_for_metric(metric: Any, bootstrap_iters: int) -> Any:
+            own = getattr(metric, "stderr", None)
+            return original(metric, bootstrap_iters) if own is None or bootstrap_iters <= 0 else own
+
+        stderr_for_metric.knows_mgpo = True  # type: ignore[attr-defined]
+        evaluator_utils.stderr_for_metric = stderr_for_metric
+    except Exception as error:
+        warnings.warn(
+            f"mgpo-eval could not add its standard errors to this version of lmms-eval ({error}); its tasks have "
+            "N/A there, and their intervals all the same.",
             stacklevel=2,
         )

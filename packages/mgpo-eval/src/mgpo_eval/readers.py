@@ -18,6 +18,7 @@ from typing import Any
 from mgpo_core import Box
 from mgpo_core.errors import SampleError
 from mgpo_core.questions import split_question, without_letters
+from mgpo_core.repeated_questions import question_key
 from mgpo_core.sample import ImageSource
 from mgpo_eval.haystack_rows import answer_of_set, boxes_in, pictures_of_set, pictures_of_words
 
@@ -49,6 +50,8 @@ class Reader:
     """True boxes in pixels of the originals, where they are known."""
     regions: Callable[[Row], tuple[Box, ...]] = lambda row: ()
     """The boxes that the question speaks of, one for each `<region>` in it, in pixels of the originals."""
+    cluster: Callable[[Row], str | None] = lambda row: None
+    """Names the question, the same for every row that asks it; None where each row asks its own."""
     asks_for_box: bool = False
     """Whether the answer is a box in one of the pictures, not words."""
 
@@ -94,6 +97,17 @@ def _hr_question(row: Row) -> tuple[str, tuple[str, ...]]:
     return str(row["question"]).strip(), tuple(str(choice).strip() for choice in filled)
 
 
+def _hr_cluster(row: Row) -> str:
+    """The question and its picture: the benchmark asks each in four rotations of its choices."""
+    question, choices = _hr_question(row)
+    picture = row.get("image")
+    if isinstance(picture, Mapping):
+        picture = picture.get("bytes") or picture.get("path")
+    if isinstance(picture, (str, bytes)):
+        return question_key(question, [picture])
+    return question_key(question, [], choices)  # a copy whose pictures lmms-eval takes away before it scores
+
+
 def _is_filled(value: Any) -> bool:
     return value is not None and not (isinstance(value, float) and math.isnan(value))
 
@@ -125,6 +139,7 @@ READERS: tuple[Reader, ...] = (
         categories=lambda row: (str(row["category"]),),
         pictures=_picture("image"),
         picture_columns=("image",),
+        cluster=_hr_cluster,
     ),
     Reader(
         "haystack",

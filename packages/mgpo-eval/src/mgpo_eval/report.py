@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from mgpo_core.evaluation_runs import ResultsError, Run, read_runs
 from mgpo_core.report_page import write_gallery
 from mgpo_core.token_view import escape
+from mgpo_eval.baseline import describe_baseline
 from mgpo_eval.comparison import compare_runs
 from mgpo_eval.difference_tables import comparison_section
 from mgpo_eval.gallery import choose_exhibits, exhibits_of, gallery_items
 from mgpo_eval.report_tables import gallery_note, notes_section, settings_section
-from mgpo_eval.results import choose_runs, lettered
+from mgpo_eval.results import lettered, order_runs
 from mgpo_eval.score_tables import score_section
 
 __all__ = ["write_results_report"]
@@ -25,29 +26,34 @@ def write_results_report(
     samples: int = 200,
     tasks: Collection[str] = (),
     runs: Sequence[str] = (),
+    baseline: str | None = None,
+    tell: Callable[[str], object] = lambda text: None,
 ) -> Path:
     """Write the report of lmms-eval's output folders as one self-contained HTML page; gives its path.
 
-    Every run in the folders is on it, or the wanted `runs` (by letter, name, id, date or folder) and `tasks`; the first
-    run is what the others are compared with. At most `samples` samples can be browsed; scores are always over all.
+    Every run in the folders is on it, or the wanted `runs` (by letter, name, id, date or folder) and `tasks`. They are
+    compared with the `baseline`, else with the first of `runs`, else with the run that `baseline_first` finds; `tell`
+    gets a sentence that says which it is. At most `samples` samples can be browsed; scores are always over all.
     ResultsError for folders that hold no readable samples, and for two folders (or named runs) that share none.
     """
-    found = read_runs(folders, tasks)
-    chosen = choose_runs(found, runs) if runs else found
+    chosen, reason = order_runs(read_runs(folders, tasks), runs, baseline)
     by_letter = lettered(chosen)
     if len(folders) > 1 or runs:
         _check_in_common(chosen)
     exhibits = exhibits_of(by_letter)
     shown = choose_exhibits(exhibits, samples)
     several = len(chosen) > 1
+    stated = describe_baseline(by_letter, reason) if several else ""
     header = (
-        f"{_overview(by_letter)}{notes_section(by_letter)}{comparison_section(by_letter)}{score_section(by_letter)}"
-        f'{settings_section(by_letter)}<section class="part" id="gallery"><h2>Trajectories</h2>'
-        f"{gallery_note(shown, exhibits)}</section>"
+        f"{_overview(by_letter)}{notes_section(by_letter)}{comparison_section(by_letter, stated)}"
+        f"{score_section(by_letter)}{settings_section(by_letter)}"
+        f'<section class="part" id="gallery"><h2>Trajectories</h2>{gallery_note(shown, exhibits)}</section>'
     )
     aside = page.with_suffix(".tmp.html")  # written aside and renamed: a reader never meets half a page
     names = {letter: run.name for letter, run in by_letter.items()} if several else None
     write_gallery(aside, gallery_items(shown, several=several), _title(chosen), header, runs=names)
+    if several:
+        tell(stated)
     return aside.replace(page)
 
 

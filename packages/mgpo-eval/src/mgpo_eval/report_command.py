@@ -13,11 +13,16 @@ EXAMPLES = """\
 examples:
   mgpo-eval report outputs/eval                 all that is in the folder, as one page: outputs/eval/report.html
   mgpo-eval report outputs/direct outputs/two_turn --output compare.html
-                                                the second folder against the first, sample by sample
+                                                two turns against one look, sample by sample, in whatever
+                                                order the folders are named
   mgpo-eval report outputs/eval --tasks vstar_bench --samples 500
                                                 one task, more trajectories to browse
   mgpo-eval report outputs/eval --runs B,A      of several runs in a folder these two, by the letters that
                                                 the page gives them: what A adds to B
+
+The baseline, with which the others are compared: --baseline, else the first of --runs, else the weights that training
+started from, else one look (mode=direct), else the run that is named first. The page and the last line but one of the
+output name it.
 
 A folder is what lmms-eval had as --output_path, with --log_samples; mgpo-eval sets both by itself:
   mgpo-eval --model mgpo --model_args pretrained=haystack:mgpo --tasks haystack
@@ -41,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
         nargs="+",
         type=Path,
         metavar="RESULTS_DIR",
-        help="output folder of lmms-eval; the first is compared to",
+        help="output folder of lmms-eval",
     )
     parser.add_argument("--output", type=Path, metavar="PAGE", help="where to write [RESULTS_DIR/report.html]")
     parser.add_argument("--tasks", default="", metavar="a,b", help="only these tasks [all]")
@@ -52,7 +57,10 @@ def make_parser() -> argparse.ArgumentParser:
         "--runs",
         default="",
         metavar="A,B",
-        help="only these runs, the first being compared to: letter, name, id, date or folder [all]",
+        help="only these runs, the first as the baseline: letter, name, id, date or folder [all]",
+    )
+    parser.add_argument(
+        "--baseline", metavar="RUN", help="the run that the others are compared with, named as in --runs"
     )
     return parser
 
@@ -70,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             samples=arguments.samples,
             tasks=_words(arguments.tasks),
             runs=_words(arguments.runs),
+            baseline=arguments.baseline,
+            tell=print,
         )
     except (MGPOError, OSError) as error:
         print(f"mgpo-eval report: error: {error}", file=sys.stderr)

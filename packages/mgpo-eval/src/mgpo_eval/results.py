@@ -1,4 +1,4 @@
-"""The runs that a report is about: chosen by the words on the command line, and lettered."""
+"""The runs that a report is about: chosen by the words on the command line, the baseline first, and lettered."""
 
 from __future__ import annotations
 
@@ -6,8 +6,27 @@ import string
 from collections.abc import Mapping, Sequence
 
 from mgpo_core.evaluation_runs import ResultsError, Run
+from mgpo_eval.baseline import baseline_first
 
-__all__ = ["choose_runs", "lettered"]
+__all__ = ["choose_runs", "lettered", "order_runs"]
+
+
+def order_runs(found: Sequence[Run], wanted: Sequence[str] = (), baseline: str | None = None) -> tuple[list[Run], str]:
+    """The runs of a report, the baseline first, and why it is the baseline.
+
+    It is the run called `baseline`, else the first of the `wanted`, else what `baseline_first` finds. Letters in these
+    words are those of a page on all that was found. ResultsError unless each word is of just one run.
+    """
+    runs, reason = baseline_first(found)
+    chosen = choose_runs(runs, wanted) if wanted else runs
+    if wanted:
+        reason = "named first in --runs"
+    if baseline is not None:
+        [first] = choose_runs(runs, [baseline])
+        if first not in chosen:
+            raise ResultsError(f"--baseline {baseline}: not among the runs {', '.join(wanted)}; add it to --runs")
+        chosen, reason = [first, *(run for run in chosen if run is not first)], "named by --baseline"
+    return chosen, reason
 
 
 def choose_runs(runs: Sequence[Run], wanted: Sequence[str]) -> list[Run]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mgpo_core.evaluation_runs import Run
 from mgpo_core.logged_scores import score_interval
-from mgpo_core.sample_log import TaskResult, in_order
+from mgpo_core.sample_log import SampleResult, TaskResult, clusters_of, in_order
 from mgpo_core.token_view import escape
 from mgpo_eval.report_html import MOST_CATEGORIES, category_html, folded, run_html, table_html
 
@@ -24,7 +24,8 @@ def score_section(runs: Mapping[str, Run]) -> str:
         parts.append(f"<h3>{escape(name)}</h3>{_score_table(tasks, several=len(runs) > 1)}{_agreement(tasks)}")
     return (
         f'<section class="part" id="scores"><h2>Scores</h2>{"".join(parts)}<p class="legend">Small numbers: 95% '
-        "interval, Wilson's for scores of 0 and 1, else normal. <b>◆</b> decides what counts as right and wrong here. "
+        "interval, Wilson's for scores of 0 and 1, else normal; by question where samples repeat one, as HR-Bench's "
+        "rotations do. <b>◆</b> decides what counts as right and wrong here. "
         "A score that is not defined for every sample says over how many it is taken.</p></section>"
     )
 
@@ -50,10 +51,15 @@ def _score_rows(
     """A row a run over the samples of a category, or over all."""
     for place, (short, task) in enumerate(tasks.items()):
         cells = [f"<td>{run_html(short)}</td>"] if several else []
-        cells.append(f'<td class="num">{len(task.of(category))}</td>')
+        cells.append(f'<td class="num">{len(task.of(category))}{_questions_html(task.of(category))}</td>')
         cells += [_score_cell(task, name, category) for name in scores]
         title = _row_head(category, len(tasks)) if place == 0 else ""
         yield f'<tr class="{"main" if category is None else "category"}">{title}{"".join(cells)}</tr>'
+
+
+def _questions_html(samples: Sequence[SampleResult]) -> str:
+    clusters = clusters_of(samples)
+    return "" if clusters is None else f"<small>{len(set(clusters))} questions</small>"
 
 
 def _row_head(category: Category | None, rows: int) -> str:
@@ -62,10 +68,11 @@ def _row_head(category: Category | None, rows: int) -> str:
 
 def _score_cell(task: TaskResult, name: str, category: Category | None) -> str:
     samples = task.of(category)
-    values = [sample.scores[name] for sample in samples if name in sample.scores]
+    scored = [sample for sample in samples if name in sample.scores]
+    values = [sample.scores[name] for sample in scored]
     if not values:
         return '<td class="num">–</td>'
-    mean, limits = sum(values) / len(values), score_interval(values)
+    mean, limits = sum(values) / len(values), score_interval(values, clusters_of(scored))
     of = "" if len(values) == len(samples) else f"<small>n = {len(values)}</small>"
     reported = disagreement(task, name, category)
     own = "" if reported is None else f'<small class="bad">lmms-eval: {reported}</small>'

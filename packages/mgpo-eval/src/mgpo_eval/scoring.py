@@ -1,27 +1,29 @@
 """How our own tasks ask, score a sample and average: what the YAML files in `tasks/` name with `!function`.
 
-Every score is a mean over samples with a 95% interval (Wilson's for 0/1 scores, normal otherwise), for every category
-too. Scores of boxes come from the trajectory behind the answer; models that give none are scored on answers alone.
+Every score is a mean over samples with a standard error, and accuracy has a 95% interval (Wilson's for 0/1 scores,
+normal otherwise). Where a benchmark repeats questions, a score is `{"score": ..., "cluster": name of the question}` and
+both are by question (lmms-eval's convention, its `cluster_key`); else it is a number. Scores of boxes come from the
+trajectory behind the answer; models that give none are scored on answers alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from PIL import Image
 
 from mgpo_core.answers import choice_letter, extract_boxed, resolve_choice
-from mgpo_core.averages import interval
+from mgpo_core.averages import Clusters, interval, standard_error
 from mgpo_core.envelope import Envelope, open_envelope
 from mgpo_core.errors import SampleError
-from mgpo_core.logged_scores import TRUE_BOXES
+from mgpo_core.logged_scores import CLUSTER, TRUE_BOXES
 from mgpo_core.sample import load_image
 from mgpo_eval.readers import Reader, find_reader
 
-__all__ = ["high", "low", "mean", "pictures", "prompt", "score", "target", "total"]
+__all__ = ["high", "low", "mean", "pictures", "prompt", "score", "stderr", "target", "total", "with_stderr"]
 
 _ASK = "Answer with the option's letter from the given choices directly."
 
@@ -57,6 +59,8 @@ def score(row: Row, results: Sequence[str]) -> dict[str, Any]:
     metrics |= _box_metrics(envelope, reader, row, choices, truth)
     categories = reader.categories(row)
     metrics |= {f"accuracy/{category}": right for category in categories}
+    if (cluster := reader.cluster(row)) is not None:
+        metrics = {name: {"score": value, CLUSTER: cluster} for name, value in metrics.items()}
     boxes = [[*box.as_tuple(), box.image] for box in reader.boxes(row)]
     return metrics | {"category": categories[-1]} | ({TRUE_BOXES: boxes} if boxes else {})
 
@@ -94,21 +98,52 @@ def _without_pictures(row: Row) -> Reader | None:
     return find_reader([*row, "image", "bytes"])
 
 
-def mean(values: Sequence[float]) -> float:
+Entry = float | Mapping[str, Any]
+"""A score of one sample as `score` gives it: the number, or a dict with it and the question that the sample repeats."""
+
+
+def _columns(entries: Sequence[Entry]) -> tuple[list[float], Clusters]:
+    """The numbers, and the question of each where they have any."""
+    values = [float(entry["score"]) if isinstance(entry, Mapping) else entry for entry in entries]
+    named = [entry.get(CLUSTER) if isinstance(entry, Mapping) else None for entry in entries]
+    return values, named if any(name is not None for name in named) else None
+
+
+def stderr(entries: Sequence[Entry]) -> float:
+    """The standard error of `mean`, by question where samples repeat one; for lmms-eval's column `Stderr`."""
+    return standard_error(*_columns(entries))
+
+
+Aggregation = Callable[[Sequence[Any]], float]
+
+
+def with_stderr(of_mean: Callable[[Sequence[Any]], float | None]) -> Callable[[Aggregation], Aggregation]:
+    """Names the function that gives an aggregation's standard error: plugin.py tells lmms-eval."""
+
+    def mark(aggregation: Aggregation) -> Aggregation:
+        aggregation.stderr = of_mean  # type: ignore[attr-defined]
+        return aggregation
+
+    return mark
+
+
+@with_stderr(stderr)
+def mean(entries: Sequence[Entry]) -> float:
     """The mean of a metric over samples."""
+    values, _ = _columns(entries)
     return math.fsum(values) / len(values)
 
 
-def low(values: Sequence[float]) -> float:
+def low(entries: Sequence[Entry]) -> float:
     """The lower end of the mean's 95% interval."""
-    return interval(values)[0]
+    return interval(*_columns(entries))[0]
 
 
-def high(values: Sequence[float]) -> float:
+def high(entries: Sequence[Entry]) -> float:
     """The upper end of the mean's 95% interval."""
-    return interval(values)[1]
+    return interval(*_columns(entries))[1]
 
 
-def total(values: Sequence[float]) -> float:
+def total(entries: Sequence[Entry]) -> float:
     """The sum: a count of samples."""
-    return math.fsum(values)
+    return math.fsum(_columns(entries)[0])

@@ -1,20 +1,24 @@
-"""Whether two runs differ on the samples that both were asked: paired differences, their intervals, their p-values."""
+"""Whether two runs differ on the samples that both were asked: paired differences, their intervals, their p-values.
+
+Where samples repeat a question, questions are what is drawn: they are swapped as wholes and counted as such.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import binomtest, permutation_test  # type: ignore[import-untyped]
 
-from mgpo_core.averages import mean_interval
+from mgpo_core.averages import Clusters, design_effect, mean_interval
 
 __all__ = ["PairedDifference", "compare_paired", "mcnemar", "paired_permutation", "paired_proportion_interval"]
 
 MCNEMAR = "McNemar, exact"
 PERMUTATION = "sign permutation"
+BY_QUESTION = "sign permutation by question"
 
 RESAMPLES = 9_999
 "How often all signs are drawn where trying every combination takes longer; the smallest p-value is then 0.0002."
@@ -39,6 +43,8 @@ class PairedDifference:
     test: str
     table: tuple[int, int, int, int] | None = None
     "Samples with (1 in both, 1 only in A, 1 only in B, 0 in both); None unless every value is 0 or 1."
+    questions: int | None = None
+    "How many questions the samples ask, where they repeat some; None where each asks its own."
 
     @property
     def difference(self) -> float:
@@ -46,24 +52,43 @@ class PairedDifference:
         return self.mean_b - self.mean_a
 
 
-def compare_paired(a: Sequence[float], b: Sequence[float]) -> PairedDifference:
+def compare_paired(a: Sequence[float], b: Sequence[float], clusters: Clusters = None) -> PairedDifference:
     """Compare two runs' values of the same samples, in the same order; ValueError without any or unless as many.
 
     Values that are all 0 or 1 get McNemar's exact test and Bonett and Price's interval; any others a permutation test
-    of the signs of the differences and the normal interval of their mean.
+    of the signs of the differences and the normal interval of their mean. Where `clusters` say that samples repeat a
+    question, the test permutes the signs of the questions' sums of differences, and the interval is taken at the
+    effective sample size of the differences; the difference itself stays the mean over samples.
     """
     if len(a) != len(b) or not a:
         raise ValueError(f"{len(a)} and {len(b)} values cannot be paired: it takes as many of both, at least one")
     n, mean_a, mean_b = len(a), math.fsum(a) / len(a), math.fsum(b) / len(b)
+    differences = [y - x for x, y in zip(a, b, strict=True)]
+    sums = _sums(differences, clusters)
+    effect = design_effect(differences, clusters)
+    table = None
+    interval: tuple[float, float] | None
     if all(value in (0.0, 1.0) for value in (*a, *b)):
         cells = [sum(pair == cell for pair in zip(a, b, strict=True)) for cell in ((1, 1), (1, 0), (0, 1), (0, 0))]
         both, only_a, only_b, neither = cells
-        interval = paired_proportion_interval(only_a, only_b, n)
-        p = mcnemar(only_a, only_b)
-        return PairedDifference(n, mean_a, mean_b, interval, p, MCNEMAR, (both, only_a, only_b, neither))
-    differences = [y - x for x, y in zip(a, b, strict=True)]
-    normal = mean_interval(differences) if n > 1 else None
-    return PairedDifference(n, mean_a, mean_b, normal, paired_permutation(a, b), PERMUTATION)
+        table = both, only_a, only_b, neither
+        interval = paired_proportion_interval(only_a / effect, only_b / effect, n / effect)
+        if len(sums) == n:
+            return PairedDifference(n, mean_a, mean_b, interval, mcnemar(only_a, only_b), MCNEMAR, table)
+    else:
+        interval = mean_interval(differences, clusters) if n > 1 else None
+    p = paired_permutation([0.0] * len(sums), sums)
+    if len(sums) == n:
+        return PairedDifference(n, mean_a, mean_b, interval, p, PERMUTATION)
+    return PairedDifference(n, mean_a, mean_b, interval, p, BY_QUESTION, table, len(sums))
+
+
+def _sums(differences: Sequence[float], clusters: Clusters) -> list[float]:
+    """The differences, those of one question added up."""
+    members: dict[Hashable, list[float]] = {}
+    for difference, key in zip(differences, range(len(differences)) if clusters is None else clusters, strict=True):
+        members.setdefault(key, []).append(difference)
+    return [math.fsum(values) for values in members.values()]
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
@@ -73,8 +98,8 @@ def mcnemar(only_a: int, only_b: int) -> float:
     return float(binomtest(only_a, only_a + only_b, 0.5).pvalue)
 
 
-def paired_proportion_interval(only_a: int, only_b: int, n: int) -> tuple[float, float]:
-    """95% interval of the difference B - A of two paired proportions over n > 0 samples.
+def paired_proportion_interval(only_a: float, only_b: float, n: float) -> tuple[float, float]:
+    """95% interval of the difference B - A of two paired proportions over n > 0 samples, counted or effective.
 
     Bonett and Price's adjusted Wald interval (2012), which Fagerland, Lydersen and Laake (2014) recommend: unlike the
     plain one it keeps a width where no sample, or every one, changed.

@@ -12,6 +12,7 @@ import torch
 from mgpo_core import CoordinateSpace, PixelBudget, Sample
 from mgpo_core.cropping import CropRules
 from mgpo_core.episode import Episode
+from mgpo_core.repeated_questions import cluster_samples
 from mgpo_core.templates import Template
 from mgpo_core.trajectory import Trajectory, aggregate
 
@@ -40,8 +41,9 @@ def evaluate(
     """Play every sample once: the metrics' `aggregate` with its 95% intervals, and the first `keep` trajectories.
 
     Temperature 0 is greedy. The result is a function of the seed, the batch size and the number of processes, which
-    share the samples (the trajectories returned are of this process). `autocast` is the type that the training computes
-    in, if not the weights' own. `progress` names a bar.
+    share the samples (the trajectories returned are of this process). Intervals are by question where several samples
+    ask one of the same images. `autocast` is the type that the training computes in, if not the weights' own.
+    `progress` names a bar.
     """
     from accelerate import PartialState
     from accelerate.utils import gather_object
@@ -53,6 +55,7 @@ def evaluate(
         model, processor, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, batch_size=batch_size
     )
     processes = PartialState()
+    clusters = cluster_samples(samples)
     samples = samples[processes.process_index :: processes.num_processes]
     was_training = getattr(model, "training", False)
     started = time.perf_counter()
@@ -75,7 +78,11 @@ def evaluate(
     if was_training:
         model.train()
     bare = [dataclasses.replace(t, messages=[], tokens=None, sources=()) for t in trajectories]
-    return aggregate(gather_object(bare)) | {"seconds": round(time.perf_counter() - started, 2)}, trajectories[:keep]
+    if clusters is not None:  # in the order in which trajectories are gathered
+        count = processes.num_processes
+        clusters = [key for place in range(count) for key in clusters[place::count]]
+    scores = aggregate(gather_object(bare), clusters)
+    return scores | {"seconds": round(time.perf_counter() - started, 2)}, trajectories[:keep]
 
 
 def evaluate_policy(

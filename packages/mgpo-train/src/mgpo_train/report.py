@@ -34,7 +34,7 @@ def write_run_report(
     if not shown:
         return None
     one_part = sum(bool(trajectories) for trajectories in parts.values()) == 1
-    header = _table(summary) + _picture(curves) + _contents(parts, tiles=one_part)
+    header = _warnings(summary) + _table(summary) + _picture(curves) + _contents(parts, tiles=one_part)
     path = Path(path)
     aside = path.with_suffix(".tmp.html")
     write_report(aside, shown, title, header, tiles=one_part)  # no average over before and after
@@ -52,6 +52,12 @@ def _contents(parts: Mapping[str, Sequence[Trajectory]], *, tiles: bool) -> str:
     counts = ", ".join(f"{len(trajectories)} {part}" for part, trajectories in parts.items() if trajectories)
     note = " The tiles above count these only." if tiles else ""
     return f"<p>Trajectories below: {html.escape(counts)}.{note}</p>"
+
+
+def _warnings(summary: Mapping[str, Any] | None) -> str:
+    """What went wrong in the training, above all else."""
+    items = "".join(f"<li>{html.escape(text)}</li>" for text in (summary or {}).get("warnings") or ())
+    return f'<ul class="warning">{items}</ul>' if items else ""
 
 
 def _table(summary: Mapping[str, Any] | None) -> str:

@@ -25,6 +25,7 @@ from mgpo_train.data_spec import DataSpec
 from mgpo_train.evaluate import evaluate_policy
 from mgpo_train.gathered import gathered
 from mgpo_train.launch_checks import check_launch, check_trainer
+from mgpo_train.learning_warnings import learning_warnings
 from mgpo_train.lmms_tasks import LMMSTasks
 from mgpo_train.lora import lora_config
 from mgpo_train.metrics import MetricsLog
@@ -44,7 +45,7 @@ from mgpo_train.output_folder import (
 from mgpo_train.periodic_evaluation import PeriodicEvaluation
 from mgpo_train.report import write_run_report
 from mgpo_train.sizing import planned_steps
-from mgpo_train.summary import print_table, timing, versions, write_json
+from mgpo_train.summary import print_table, print_warnings, timing, versions, write_json
 from mgpo_train.universal_checkpoint import fit_shards
 
 
@@ -140,6 +141,7 @@ def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | 
         )
         write_json(out / SUMMARY_FILE, summary)
         print_table(summary)
+        print_warnings(summary)
         if config.model == "haystack:base" and config.template == "two_turn":
             print(f"\n{haystack.BASE_WAS_TAUGHT}")
         if best := summary.get("best"):
@@ -247,6 +249,7 @@ def _summary(config: MGPOConfig, log: MetricsLog, data: Data, scores: Mapping[st
         "eval_samples": None if data.held_out is None else data.held_out.describe(),
         "versions": versions(),
         **scores,
+        "warnings": learning_warnings(log.rows(), scores),
     }
 
 

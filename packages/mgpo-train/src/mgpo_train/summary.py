@@ -93,6 +93,12 @@ def print_table(summary: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
+def print_warnings(summary: Mapping[str, Any]) -> None:
+    """Print what went wrong in the training to the error stream, a line each; nothing where nothing did."""
+    for text in summary.get("warnings") or ():
+        print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
 def write_json(path: str | Path, data: Mapping[str, Any]) -> None:
     """Write JSON aside and rename it, so that the file is whole whenever it exists."""
     path = Path(path)
