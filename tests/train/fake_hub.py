@@ -117,7 +117,7 @@ def fake_hub(monkeypatch) -> Iterator[FakeHub]:
             if self.command != "HEAD":
                 self.wfile.write(data)
 
-        do_GET = do_POST = do_PUT = do_HEAD = _serve
+        do_GET = do_POST = do_PUT = do_HEAD = _serve  # noqa: N815 - names that http.server calls
 
         def log_message(self, *_: object) -> None:
             pass

@@ -18,7 +18,7 @@ from mgpo_train.options import ConfigError
 from mgpo_train.publishing import Destination, UploadError, check_login, upload, upload_checkpoint
 
 sys.path.insert(0, str(Path(__file__).parent))
-from fake_hub import TOKEN, FakeHub, fake_hub  # noqa: E402
+from fake_hub import TOKEN, FakeHub, fake_hub
 
 SECRET = "a user's own words"
 MODEL = {

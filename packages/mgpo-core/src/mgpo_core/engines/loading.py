@@ -181,12 +181,13 @@ def _merged(model: Any, adapter: str) -> Any:
     from peft import PeftModel
 
     try:
-        return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+        merged = PeftModel.from_pretrained(model, adapter).merge_and_unload()
     except (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError) as error:
         raise EngineError(
             f"the adapter {adapter!r} cannot be merged into its base model ({_first_line(error)}); "
             f"{_merged_instead(adapter)}"
         ) from error
+    return merged.requires_grad_(True)  # PEFT freezes the base, which may be trained from here
 
 
 def _instead(folder: Path) -> str:
