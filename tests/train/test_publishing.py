@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import transformers
+import trl
 from huggingface_hub import ModelCard
 
 from mgpo_core import haystack
 from mgpo_train import cli, publishing
+from mgpo_train.checkpoint import ResumesWeights
+from mgpo_train.command_line import make_config
 from mgpo_train.config import MGPOConfig
 from mgpo_train.model_card import MARK, write_card
 from mgpo_train.options import ConfigError
-from mgpo_train.publishing import Destination, UploadError, check_login, upload, upload_checkpoint
+from mgpo_train.publishing import Destination, UploadError, check_login, publish_run, upload, upload_checkpoint
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_hub import TOKEN, FakeHub, fake_hub
@@ -169,6 +175,70 @@ def test_a_failed_checkpoint_upload_is_told_and_the_training_continues(tmp_path:
     assert job is not None and job.result() is None
     told = capsys.readouterr().err.strip().splitlines()[-1]  # behind huggingface_hub's progress bar
     assert told.startswith("mgpo-train: warning: the upload to 'tester/looks' failed (")
+
+
+def test_a_lora_run_sends_merged_weights_and_its_adapter_only_where_checkpoints_sent_theirs(tmp_path, hub: FakeHub):
+    saved(tmp_path / "run" / "model")
+    adapter = tmp_path / "run" / "adapter"
+    put(adapter, [*USERS, "adapter_model.safetensors"])
+    put(adapter, ["adapter_config.json"], text="{}")
+    options = {"use_peft": True, "hub_model_id": "tester/looks"}
+    publish_run(tmp_path / "run", config(tmp_path / "run", **options), "model", "adapter", 3)
+    assert hub.commits == [sorted(MODEL)]
+    publish_run(tmp_path / "run", config(tmp_path / "run", hub_strategy="every_save", **options), "model", "adapter", 3)
+    assert hub.commits[2] == ["adapter/adapter_config.json", "adapter/adapter_model.safetensors"]
+
+
+class Trainer(ResumesWeights):
+    """What the mixin needs of transformers' trainer to upload."""
+
+    def __init__(self, made: MGPOConfig) -> None:
+        self.run_config = self.args = made
+        self.state = SimpleNamespace(global_step=2)
+        self.waited = 0
+
+    def is_world_process_zero(self) -> bool:
+        return True
+
+    def _finish_current_push(self) -> None:
+        self.waited += 1
+
+    def save_model(self, output_dir: str, _internal_call: bool = False) -> None:
+        assert _internal_call
+        saved(Path(output_dir))
+
+
+def test_the_trainers_own_ways_to_upload_send_the_same_files(tmp_path: Path, hub: FakeHub):
+    out = tmp_path / "run"
+    put(out, USERS)
+    trainer = Trainer(config(out, hub_strategy="all_checkpoints", hub_model_id="tester/looks"))
+    trainer.init_hf_repo()
+    trainer.create_model_card(model_name="x")
+    assert not hub.calls and not (out / "README.md").exists()
+    trainer.push_to_hub()
+    assert set(hub.files) == MODEL
+    saved(out / "checkpoint-2")
+    trainer._push_from_checkpoint(str(out / "checkpoint-2"))
+    assert trainer.waited == 1
+    trainer.push_in_progress.wait_until_done()
+    assert set(hub.files) == MODEL | {f"checkpoint-2/{name}" for name in MODEL}
+    assert not any(SECRET.encode() in body for body in hub.received)
+
+
+def test_transformers_uploads_nowhere_else():
+    """transformers (5.17): of `Trainer`, only the methods that `ResumesWeights` replaces reach for the hub."""
+    replaced = ("init_hf_repo", "push_to_hub", "_push_from_checkpoint", "create_model_card")
+    for owner in (transformers.Trainer, trl.GRPOTrainer, trl.SFTTrainer):
+        for name, method in inspect.getmembers(owner, inspect.isfunction):
+            source = inspect.getsource(method)
+            if name not in (*replaced, "__init__"):
+                assert "upload_f" not in source and "create_repo" not in source and "README" not in source, name
+    assert all(name in vars(ResumesWeights) and hasattr(transformers.Trainer, name) for name in replaced)
+
+
+def test_the_token_is_neither_printed_nor_written_down(tmp_path: Path):
+    made, given = make_config(Path("mine.yaml"), {"hub_token": TOKEN}, ["--push_to_hub", "true"])
+    assert made.hub_token == TOKEN and set(given) == {"push_to_hub"}
 
 
 def test_options_of_the_hub_are_respected(tmp_path: Path, hub: FakeHub):

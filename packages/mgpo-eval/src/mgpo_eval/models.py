@@ -159,6 +159,10 @@ class MGPO(lmms):
         if self._folder is not None:
             logger.info("Hashing the files of {}", self._folder)  # a second for each gigabyte or so
             return "+".join(weights_identity(folder) for folder in self._folders())
+        from mgpo_core.engines.loading import adapter_base
+
+        if self.options.pretrained is None or adapter_base(self.options.pretrained) is not None:
+            return None  # the configuration at hand is that of the adapter's base
         revision = getattr(self.config, "_commit_hash", None)
         return None if revision is None else f"revision {revision}"
 
