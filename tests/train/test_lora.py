@@ -11,12 +11,13 @@ import torch
 from patience import HANG
 
 from mgpo_core import haystack
-from mgpo_core.engines.loading import load_model, load_processor
+from mgpo_core.engines.loading import load_model, load_processor, load_settings
 from mgpo_train import lora
 from mgpo_train.config import MGPOConfig
 from mgpo_train.lora import lora_config, write_merged
 from mgpo_train.metrics import METRICS_FILE, read_metrics
 from mgpo_train.model import load_policy, part_of
+from mgpo_train.model_card import is_ours
 from mgpo_train.options import ConfigError
 from mgpo_train.sft import make_trainer
 from mgpo_train.trainer import MGPOTrainer
@@ -207,6 +208,22 @@ def test_a_lora_run_resumes_exactly_and_leaves_a_model_that_loads_alone(tmp_path
     start = load_model("haystack:base").state_dict()
     changed = {part_of(name) for name, tensor in model.state_dict().items() if not torch.equal(tensor, start[name])}
     assert changed == {"language"}
+    # the adapter and a checkpoint, named where a model can be: by a run, an evaluation and the demo
+    from mgpo_demo.model import load_local
+    from mgpo_eval.models import MGPO
+
+    for folder in (whole / "adapter", whole / "checkpoint-4"):
+        policy, _ = load_policy(MGPOConfig(model=str(folder), output_dir=str(tmp_path / "next")))
+        evaluated = MGPO(pretrained=str(folder), device="cpu")
+        for loaded in (policy, evaluated.engine.model, load_local(str(folder)).engine.model):
+            for name, tensor in loaded.state_dict().items():
+                torch.testing.assert_close(tensor, model.state_dict()[name], rtol=1e-4, atol=1e-6, msg=name)
+        assert all(parameter.requires_grad for parameter in policy.parameters())
+        assert load_settings(folder) == load_settings(whole / "model")
+        assert is_ours(folder / "README.md")
+    with pytest.raises(ConfigError, match="the reference would be the base model, and model=.* name the merged model"):
+        load_policy(MGPOConfig(model=str(whole / "adapter"), beta=0.01, output_dir=str(tmp_path / "next")))
+    assert "after T=1" in (whole / "model" / "README.md").read_text().replace(",", "")
     # killed between the last step and the summary: the adapter comes back without another step
     (resumed / "summary.json").unlink()
     shutil.rmtree(resumed / "adapter")

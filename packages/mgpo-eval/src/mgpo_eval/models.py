@@ -76,10 +76,10 @@ class MGPO(lmms):
             return None
         from transformers import AutoConfig
 
-        from mgpo_core.engines.loading import resolve_model
+        from mgpo_core.engines.loading import base_model
 
         try:
-            return AutoConfig.from_pretrained(resolve_model(self.options.pretrained))
+            return AutoConfig.from_pretrained(base_model(self.options.pretrained))
         except (OSError, ValueError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise OptionError(
@@ -161,9 +161,21 @@ class MGPO(lmms):
             return None
         if self._folder is not None:
             logger.info("Hashing the files of {}", self._folder)  # a second for each gigabyte or so
-            return weights_identity(self._folder)
+            return "+".join(weights_identity(folder) for folder in self._folders())
+        from mgpo_core.engines.loading import adapter_base
+
+        if self.options.pretrained is None or adapter_base(self.options.pretrained) is not None:
+            return None  # the configuration at hand is that of the adapter's base
         revision = getattr(self.config, "_commit_hash", None)
         return None if revision is None else f"revision {revision}"
+
+    def _folders(self) -> list[Path]:
+        """The folders on this machine that the weights come from: of an adapter its base's too."""
+        from mgpo_core.engines.loading import base_model
+
+        assert self._folder is not None
+        base = Path(base_model(self._folder))
+        return [self._folder, base] if base != self._folder and base.is_dir() else [self._folder]
 
     def _open_journal(self, output: Path | None, about: Provenance) -> Journal:
         place = self.options.journal

@@ -19,6 +19,7 @@ COMMANDS = {
     "build-trajectories": "mgpo_train.trajectories.build",
     "haystack-base": "mgpo_train.haystack.base",
     "haystack-multi-base": "mgpo_train.haystack.multi_base",
+    "upload": "mgpo_train.publishing",
 }
 """Commands beside runs, with the modules whose `main` they are."""
 
@@ -40,6 +41,7 @@ examples:
   mgpo-train build-trajectories --help                         reasoning trajectories for several images
   mgpo-train haystack-base --help                              make haystack's base checkpoint anew
   mgpo-train haystack-multi-base --help                        the same for the checkpoint of several images
+  mgpo-train upload outputs/mine/model OWNER/NAME              a saved model to the Hugging Face hub
 """
 
 

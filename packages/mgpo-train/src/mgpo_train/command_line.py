@@ -36,7 +36,7 @@ def option_parser() -> argparse.ArgumentParser:
 
 
 def make_config(path: Path, options: Mapping[str, Any], arguments: Sequence[str]) -> tuple[MGPOConfig, dict[str, Any]]:
-    """(configuration, options as given): the YAML file's options with the command line's on top.
+    """(configuration, options as given but for the hub's token): the YAML file's with the command line's on top.
 
     Raises ConfigError for an unknown option, naming the nearest one, and for a value of the wrong type.
     """
@@ -60,7 +60,8 @@ def make_config(path: Path, options: Mapping[str, Any], arguments: Sequence[str]
     given |= _not_none(parsed)
     if given.get("resume_from_checkpoint"):
         raise ConfigError("resume_from_checkpoint: use --resume, which finds the last whole checkpoint in output_dir")
-    return MGPOConfig(**{"output_dir": f"outputs/{path.stem}", **given}), given
+    config = MGPOConfig(**{"output_dir": f"outputs/{path.stem}", **given})
+    return config, {name: value for name, value in given.items() if name != "hub_token"}  # printed, and written down
 
 
 def _not_none(parsed: argparse.Namespace) -> dict[str, Any]:

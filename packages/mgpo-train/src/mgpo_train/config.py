@@ -18,7 +18,16 @@ from mgpo_core.install import from_clone
 from mgpo_train.data_spec import parse_columns
 from mgpo_train.episode_options import EpisodeOptions
 from mgpo_train.lora import check_lora
-from mgpo_train.options import DEFAULT_REWARDS, METHODS, PARTS, REWARD_CONTROLS, ConfigError, RunOptions, nearest
+from mgpo_train.options import (
+    DEFAULT_REWARDS,
+    HUB_STRATEGIES,
+    METHODS,
+    PARTS,
+    REWARD_CONTROLS,
+    ConfigError,
+    RunOptions,
+    nearest,
+)
 from mgpo_train.rewards import OF_BOXES, REWARDS
 
 ONLY_WITH_ROLLOUTS = (
@@ -53,6 +62,8 @@ class MGPOConfig(EpisodeOptions, GRPOConfig):
         self._read_mappings()
         self._check_data()
         self._check_evaluation()
+        if getattr(self.hub_strategy, "value", self.hub_strategy) not in HUB_STRATEGIES:
+            raise ConfigError(f"hub_strategy={self.hub_strategy!r}: {nearest(str(self.hub_strategy), HUB_STRATEGIES)}")
         self._check_model()
         self._check_rewards()
         self._adapt_to_device()

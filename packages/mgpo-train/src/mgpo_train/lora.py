@@ -6,6 +6,7 @@ Qwen2.5-VL has layers of the same names (`gate_proj`, ...); and parts that `free
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import fields
 from importlib.util import find_spec
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mgpo_core.install import from_clone
 from mgpo_train.options import ConfigError, RunOptions
+from mgpo_train.summary import write_json
 
 if TYPE_CHECKING:
     from mgpo_train.config import MGPOConfig
@@ -101,6 +103,18 @@ def quantisation(config: MGPOConfig) -> Any:
     return get_quantization_config(ModelConfig(**given, use_peft=True, dtype="bfloat16"))
 
 
+def name_base(folder: Path, config: MGPOConfig) -> None:
+    """Have `adapter_config.json` name the base as it is found from anywhere: a hub id, haystack:base, a whole path.
+
+    PEFT writes the place that it was loaded from, relative, or below site-packages.
+    """
+    path = folder / "adapter_config.json"
+    local = Path(config.model).expanduser()
+    described = json.loads(path.read_text("utf-8"))
+    described["base_model_name_or_path"] = str(local.resolve()) if local.is_dir() else config.model
+    write_json(path, described)
+
+
 def write_merged(config: MGPOConfig, adapter: Path, folder: Path) -> None:
     """Write the start model with the adapter of a folder merged in, for `AutoModel`; on the CPU, in `dtype`.
 
@@ -108,12 +122,10 @@ def write_merged(config: MGPOConfig, adapter: Path, folder: Path) -> None:
     """
     import torch
     from peft import PeftModel
-    from transformers import AutoModelForImageTextToText
 
-    from mgpo_core.engines.loading import resolve_model
+    from mgpo_core.engines.loading import load_weights
 
-    place, dtype = resolve_model(config.model), getattr(torch, config.dtype)
-    base = AutoModelForImageTextToText.from_pretrained(place, dtype=dtype, trust_remote_code=config.trust_remote_code)
+    base = load_weights(config.model, dtype=getattr(torch, config.dtype), trust_remote_code=config.trust_remote_code)
     PeftModel.from_pretrained(base, str(adapter)).merge_and_unload().save_pretrained(folder)
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import AutoModelForImageTextToText
 
-from mgpo_core.engines.loading import load_processor, resolve_model
+from mgpo_core.engines.loading import adapter_base, load_processor, load_weights
 from mgpo_core.engines.vision import batched_vision_attention, patch_embed_as_matmul
-from mgpo_core.errors import EngineError
 from mgpo_train.config import MGPOConfig
 from mgpo_train.lora import quantisation
 from mgpo_train.options import ConfigError
@@ -29,7 +27,7 @@ PART_PREFIXES: dict[str, tuple[str, ...]] = {
 
 def load_policy(config: MGPOConfig) -> tuple[Any, Any]:
     """(model, processor) of a run, frozen parts frozen, on the run's device; raises EngineError naming the remedy."""
-    place = resolve_model(config.model)
+    _check_adapter(config)
     options = dict(config.model_init_kwargs) if isinstance(config.model_init_kwargs, dict) else {}
     options.setdefault("dtype", getattr(torch, config.dtype))
     if config.attn_implementation:
@@ -37,21 +35,29 @@ def load_policy(config: MGPOConfig) -> tuple[Any, Any]:
     quantised = quantisation(config)
     if quantised is not None:
         options |= {"quantization_config": quantised, "device_map": {"": config.device}}
-    try:
-        model = AutoModelForImageTextToText.from_pretrained(
-            place, trust_remote_code=config.trust_remote_code, **options
-        )
-    except (OSError, ValueError, ImportError) as error:
-        raise EngineError(
-            f"could not load model={config.model!r} ({(str(error) or type(error).__name__).splitlines()[0]}): "
-            "check the name, the network, and that it is an image-text-to-text checkpoint"
-        ) from error
+    model = load_weights(config.model, trust_remote_code=config.trust_remote_code, **options)
     if config.use_cpu:
         patch_embed_as_matmul(model)
     batched_vision_attention(model)
     freeze_parts(model, config.freeze)
     # quantised weights are where they belong since they were loaded
     return model if quantised is not None else model.to(config.device), load_processor(config.model)
+
+
+def _check_adapter(config: MGPOConfig) -> None:
+    """Raise ConfigError for options that cannot be with a `model` that is a LoRA adapter."""
+    if adapter_base(config.model) is None:
+        return
+    why = None
+    if config.load_in_4bit or config.load_in_8bit:
+        why = "load_in_4bit, load_in_8bit: an adapter cannot be merged into quantised weights"
+    elif config.beta > 0 and config.method != "sft" and not config.use_peft:
+        why = f"beta={config.beta}: the reference would be the base model"
+    if why is not None:
+        raise ConfigError(
+            f"{why}, and model={config.model!r} is a LoRA adapter; name the merged model (model/ in the output folder "
+            "of its run)"
+        )
 
 
 def part_of(parameter: str) -> str | None:

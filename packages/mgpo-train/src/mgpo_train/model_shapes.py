@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from mgpo_core.engines.loading import resolve_model
+from mgpo_core.engines.loading import base_model
 from mgpo_core.errors import EngineError
 from mgpo_train.config import MGPOConfig
 from mgpo_train.model import freeze_parts, part_of
@@ -101,7 +101,7 @@ def model_config(config: MGPOConfig) -> tuple[Any, str | None]:
     """(the transformers configuration of the run's model, a note when it is the shipped one); raises EngineError."""
     from transformers import AutoConfig
 
-    place = resolve_model(config.model)
+    place = base_model(config.model)
     try:
         return AutoConfig.from_pretrained(place, trust_remote_code=config.trust_remote_code), None
     except (OSError, ValueError) as error:

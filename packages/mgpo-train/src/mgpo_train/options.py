@@ -22,6 +22,8 @@ PARTS = ("vision", "merger", "language")
 
 REWARD_CONTROLS = ("none", "shuffle")
 
+HUB_STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
+
 
 class ConfigError(ValueError):
     """An option that is unknown or cannot be; the message says which and what to do."""
@@ -222,6 +224,15 @@ class RunOptions:
     logging_steps: float = _option(1, "Log every so many steps.")
     save_steps: float = _option(20, "Write a checkpoint every so many steps.")
     save_total_limit: int | None = _option(2, "Keep the newest so many checkpoints.")
+    push_to_hub: bool = _option(
+        False, "Upload the finished model to the Hugging Face hub: weights, processor, mgpo.json and card alone."
+    )
+    hub_model_id: str | None = _option(None, "Its repository, OWNER/NAME. Default: the name of output_dir.")
+    hub_strategy: str = _option(
+        "end",
+        "When to upload: end; every_save (the newest checkpoint as the model, too); checkpoint or all_checkpoints "
+        "(whole checkpoints, in folders of the repository, too).",
+    )
 
 
 GROUPS: dict[str, tuple[str, str]] = {
@@ -234,7 +245,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "Reward": ("rewards", "reward_control"),
     "Optimisation": ("max_steps", "seed"),
     "Evaluation": ("eval_samples", "best_metric"),
-    "Output": ("output_dir", "save_total_limit"),
+    "Output": ("output_dir", "hub_strategy"),
 }
 
 

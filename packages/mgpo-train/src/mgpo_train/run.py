@@ -30,6 +30,7 @@ from mgpo_train.lmms_tasks import LMMSTasks
 from mgpo_train.lora import lora_config
 from mgpo_train.metrics import MetricsLog
 from mgpo_train.model import load_policy
+from mgpo_train.model_card import RunFacts, write_card
 from mgpo_train.options import ConfigError
 from mgpo_train.output_folder import (
     ADAPTER_FOLDER,
@@ -43,6 +44,7 @@ from mgpo_train.output_folder import (
     same_length,
 )
 from mgpo_train.periodic_evaluation import PeriodicEvaluation
+from mgpo_train.publishing import Destination, check_login, publish_run
 from mgpo_train.report import write_run_report
 from mgpo_train.sizing import planned_steps
 from mgpo_train.summary import print_table, print_warnings, timing, versions, write_json
@@ -101,6 +103,8 @@ def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | 
     out = Path(str(config.output_dir))
     main = config.process_index == 0
     check_launch(config)
+    if config.push_to_hub and main:
+        check_login(Destination.of(config))
     finished = _finished(out, config, resume=resume)
     if finished is not None and same_length(out, config):
         return _nothing_to_do(out, finished, main)
@@ -126,8 +130,9 @@ def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | 
     attach(trainer, log, config)
     if config.evaluates_in_training:
         trainer.add_callback(PeriodicEvaluation(trainer, config, processor, data.held_out, tasks, log))
+    trainer.card_facts = RunFacts.of(data, _summary(config, log, data, before))
     _train(trainer, config, checkpoint)
-    write_model(trainer, config, processor, out / MODEL_FOLDER, out / ADAPTER_FOLDER, push=True)
+    write_model(trainer, config, processor, out / MODEL_FOLDER, out / ADAPTER_FOLDER)
     if log.trajectories:
         parts[f"training, step {log.trajectories_step}"] = log.trajectories
     with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as policy:
@@ -140,6 +145,7 @@ def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | 
             out / "report.html", {**shown, **parts}, title=title_of(config), summary=summary, curves=curves
         )
         write_json(out / SUMMARY_FILE, summary)
+        _write_cards(out, config, RunFacts.of(data, summary))
         print_table(summary)
         print_warnings(summary)
         if config.model == "haystack:base" and config.template == "two_turn":
@@ -147,7 +153,20 @@ def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | 
         if best := summary.get("best"):
             print(f"\nbest: {best['metric']} {best['value']:.3f} after step {best['step']}, in {best['folder']}")
         print(f"\n{out / SUMMARY_FILE}, {out / 'report.html'}, {out / 'curves.png'}, {out / MODEL_FOLDER}")
+        if config.push_to_hub:
+            publish_run(out, config, MODEL_FOLDER, ADAPTER_FOLDER, summary["steps"])
     return summary
+
+
+def _write_cards(out: Path, config: MGPOConfig, facts: RunFacts) -> None:
+    """The cards of what a finished run leaves, with its scores."""
+    best = read_best(out / BEST_FOLDER)
+    places: list[tuple[Path, Path, dict[str, Any] | None]] = [(out / MODEL_FOLDER, out / ADAPTER_FOLDER, None)]
+    if best is not None:
+        places.append((out / BEST_FOLDER, out / BEST_FOLDER / ADAPTER_FOLDER, best))
+    for folder, adapter, record in places:
+        for written in (folder, adapter) if config.use_peft else (folder,):
+            write_card(written, config, facts, best=record)
 
 
 def _finished(out: Path, config: MGPOConfig, *, resume: bool) -> dict[str, Any] | None:

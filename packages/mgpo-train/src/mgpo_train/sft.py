@@ -85,7 +85,7 @@ def _padded(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
 
 
 class AnswerTrainer(ResumesWeights, SFTTrainer):
-    """TRL's trainer without its model card, which describes a text model; batches may lack images."""
+    """TRL's trainer; batches may lack images."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -93,9 +93,6 @@ class AnswerTrainer(ResumesWeights, SFTTrainer):
         # it would be a mean of the means of processes and passes, in which tokens of short responses weigh more.
         self.model_accepts_loss_kwargs = True
         DummyImage(self.model)
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """None: the run's summary and report say what was trained."""
 
 
 def make_trainer(model: Any, processor: Any, config: MGPOConfig, samples: Sequence[Sample]) -> SFTTrainer:

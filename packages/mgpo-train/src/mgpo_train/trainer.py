@@ -233,9 +233,6 @@ class MGPOTrainer(ResumesWeights, GRPOTrainer):
         reduced = {name: np.max if name.startswith(_LARGEST) else np.mean for name in names}
         return {name: float(reduced[name]([row[name] for row in everyone if name in row])) for name in names}
 
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """None: upstream's describes a text model; the run's summary and report say what was trained."""
-
     # --- loss -------------------------------------------------------------------------------------------------
 
     def _get_per_token_logps_and_entropies(

@@ -202,11 +202,12 @@ def _processor(model: str | Path) -> Any:
 
 
 def _start(model: str | Path, options: Mapping[str, Any]) -> Any:
-    from mgpo_core.engines.loading import resolve_model
+    from mgpo_core.engines.loading import whole_model
 
+    place = whole_model(model, "vLLM")
     settings = {} if torch.cuda.is_available() else ON_CPU
     settings = settings | {"logprobs_mode": "processed_logprobs", "enable_prefix_caching": True, "seed": 0, **options}
     try:
-        return LLM(model=resolve_model(model), **settings)
+        return LLM(model=place, **settings)
     except (RuntimeError, ValueError, TypeError, OSError) as error:
         raise EngineError(f"vLLM could not start with model {str(model)!r} and {settings}: {error}") from error

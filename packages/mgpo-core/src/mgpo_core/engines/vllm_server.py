@@ -230,9 +230,9 @@ class VLLMServerEngine:
 def _vocabulary_size(model: Any) -> int:
     from transformers import AutoConfig
 
-    from mgpo_core.engines.loading import resolve_model
+    from mgpo_core.engines.loading import whole_model
 
-    return int(AutoConfig.from_pretrained(resolve_model(model)).get_text_config().vocab_size)
+    return int(AutoConfig.from_pretrained(whole_model(model, "vLLM")).get_text_config().vocab_size)
 
 
 class _ServerError(Exception):
