@@ -85,9 +85,10 @@ def _of_object(path: Path, whole: dict[str, Any], lines: list[tuple[int, str]]) 
             f"{path} holds one object with a row under each key: write the rows as an array, [{{...}}, ...]"
         )
     tables = [key for key, value in whole.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
-    if len([key for key in tables if key not in _TURNS]) > 1:
+    if len([key for key in tables if key not in _TURNS]) > 1 and not any(isinstance(value, str) for value in values):
         raise SampleError(f"{path} holds one object with several lists ({show(tables)}): write the rows as one array")
-    if len(values) > 1 and all(isinstance(value, list) for value in values):
+    lengths = {len(value) if isinstance(value, list) else -1 for value in values}
+    if len(values) > 1 and len(lengths) == 1 and min(lengths) > 0 and not set(_TURNS) & set(whole):
         raise SampleError(f"{path} holds a list for each column: write an object for each row")
     return _of_lines(path, lines) if len(lines) == 1 else [_entry(path, 0, whole)]
 
@@ -97,7 +98,7 @@ def _entry(path: Path, number: int, value: Any) -> NamedRow:
 
     def read() -> Mapping[str, Any]:
         if not isinstance(value, dict):
-            raise SampleError(f"{name} is a {type(value).__name__}: write an object for each row")
+            raise SampleError(f"{name} is {show(value)}: write an object for each row")
         return _unique(value, name)
 
     return name, read
@@ -105,7 +106,8 @@ def _entry(path: Path, number: int, value: Any) -> NamedRow:
 
 def _objects(text: str) -> list[Any] | None:
     """Values that are written one after another, over several lines each; None where the text is something else."""
-    found, at = [], 0
+    found: list[Any] = []
+    at = 0
     decoder = json.JSONDecoder(object_pairs_hook=_Pairs.of)
     try:
         while True:

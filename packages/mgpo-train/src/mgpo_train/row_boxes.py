@@ -74,7 +74,8 @@ def _four(value: Any) -> tuple[float, ...] | None:
 
 
 def _box(entry: Any, sizes: Sequence[tuple[int, int]], declared: BoxNumbers, bad: Bad) -> Box:
-    image, value, form = 0, entry, declared.format
+    image: Any = 0
+    value, form = entry, declared.format
     if isinstance(entry, Mapping):
         image = entry.get("image") if entry.get("image") is not None else 0
         keys = [key for key in _KEYS if entry.get(key) is not None]

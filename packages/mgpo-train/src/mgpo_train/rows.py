@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -172,22 +173,20 @@ class _Row:
         question, choices = self._question(len(images))
         truth = self.reading.truth
         numbers = self.reading.numbers.declared(self.fields.box_scale, self._bad)
-        boxes = {
-            field: read_boxes(self._value(field), sizes, numbers, lambda m, field=field: self._bad(field, m))
-            for field in ("boxes", "regions")
-        }
-        if truth == "boxes" and not boxes["boxes"]:
+        boxes = read_boxes(self._value("boxes"), sizes, numbers, partial(self._bad, "boxes"))
+        regions = read_boxes(self._value("regions"), sizes, numbers, partial(self._bad, "regions"))
+        if truth == "boxes" and not boxes:
             raise self._bad("boxes", "holds no true box: the answer is to be one")
         answer = self._answer(choices, optional=truth == "boxes")
-        solution = read_solution(self._value("solution"), sizes, numbers, lambda m: self._bad("solution", m))
+        solution = read_solution(self._value("solution"), sizes, numbers, partial(self._bad, "solution"))
         try:
             return Sample(
                 question=question,
                 images=tuple(images),
                 answer=answer,
                 choices=choices,
-                boxes=boxes["boxes"],
-                regions=boxes["regions"],
+                boxes=boxes,
+                regions=regions,
                 solution=solution,
                 id=self._id(row_id),
                 metadata=self._metadata(row),
@@ -214,17 +213,17 @@ class _Row:
         question = self._value("question")
         if not isinstance(question, str) or not question.strip():
             raise self._bad("question", f"is {show(question)}: give a non-empty text")
-        choices = self._choices()
         together = self.fields.columns.get("choices") == self.fields.columns["question"]
-        question, *choices = self._unmarked([self._text("question", question), *choices], images)
+        question, *unmarked = self._unmarked([self._text("question", question), *self._choices()], images)
+        choices = tuple(self._text("choices", choice) for choice in unmarked)
         if together:
             question = split_question(question)[0]
         elif self.fields.splits:
             question, listed = split_question(question)
-            choices = choices or list(listed)
+            choices = choices or listed
         if not question.strip() or not all(choice.strip() for choice in choices):
             raise self._bad("question", "holds no words, or an empty choice, besides image marks: give a text")
-        return question.strip(), tuple(self._text("choices", choice) for choice in choices)
+        return question.strip(), choices
 
     def _unmarked(self, texts: Sequence[str], images: int) -> tuple[str, ...]:
         try:
@@ -262,6 +261,9 @@ class _Row:
         value = self._value("answer")
         if value is None and optional:
             return None
+        columns = self.fields.columns
+        if value is None and self._value("boxes") and columns.get("answer") == columns.get("boxes"):
+            raise self._bad("answer", "holds a box: use a template that answers with one, as method=mirg does")
         if not _is_text(value) or not str(value).strip():
             raise self._bad("answer", f"is {show(value)}: give a text or a number")
         try:

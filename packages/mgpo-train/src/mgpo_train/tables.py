@@ -164,8 +164,8 @@ def _parquet(files: list[Path], shown: str) -> Any:
     try:
         if sum(file.stat().st_size for file in files) > IN_MEMORY:
             return _load("parquet", data_files=[str(file) for file in files], split="train")
-        import pyarrow
-        import pyarrow.parquet
+        import pyarrow  # type: ignore[import-untyped]
+        import pyarrow.parquet  # type: ignore[import-untyped]
         from datasets import Dataset
 
         tables = [pyarrow.parquet.read_table(file) for file in files]

@@ -14,7 +14,7 @@ _CANDIDATES = {
 
 
 def _fits(row: Row) -> bool:
-    solved = isinstance(row.get("solution"), str | int | float) and row.get("answer") is None
+    solved = isinstance(row.get("solution"), str | int | float) and row.get("answer") is None and not row.get("boxes")
     return isinstance(row.get("question"), str) and has_images(row) and solved
 
 
