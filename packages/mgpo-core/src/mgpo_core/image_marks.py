@@ -85,7 +85,11 @@ def _without(text: str, marks: Sequence[tuple[re.Match[str], int]], *, in_choice
     """`text` with its marks, which stand for these images, taken out or put into words."""
     if not marks:
         return text
-    spans = [(_label_start(text, mark, number), mark.end()) for mark, number in marks]
+    ends = [0, *(mark.end() for mark, _ in marks)]
+    spans = [
+        (_label_start(text, mark, number, end), mark.end())
+        for (mark, number), end in zip(marks, ends[:-1], strict=True)
+    ]
     head = _leading(text, spans)
     tail = _trailing(text, spans[head:])
     if not in_choice and head + tail == len(spans):
@@ -99,14 +103,14 @@ def _without(text: str, marks: Sequence[tuple[re.Match[str], int]], *, in_choice
     return "".join([*parts, text[last:]]).strip()
 
 
-def _label_start(text: str, mark: re.Match[str], number: int) -> int:
-    """Where a mark begins, with the label in front of it if that only counts the images."""
-    line = text.rfind("\n", 0, mark.start()) + 1
+def _label_start(text: str, mark: re.Match[str], number: int, last: int) -> int:
+    """Where a mark begins, with the label in front of it if that only counts the images; `last`: the mark before it."""
+    line = max(text.rfind("\n", 0, mark.start()) + 1, last)
     label = _LABEL.search(text, line, mark.start())
-    if label is None or text[line : label.start()].strip():
+    if label is None or text[line : label.start()].strip(" \t\r,;"):
         return mark.start()
     named = label["number"] or label["plain"]
-    return line if named is None or int(named) == number else mark.start()
+    return label.start() if named is None or int(named) == number else mark.start()
 
 
 def _leading(text: str, spans: Sequence[tuple[int, int]]) -> int:

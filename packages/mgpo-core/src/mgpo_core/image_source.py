@@ -22,7 +22,7 @@ __all__ = ["as_source", "decode_base64", "from_uri", "is_uri"]
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+(?=:)", re.IGNORECASE)
 _BASE64 = re.compile(r"[A-Za-z0-9+/=\s]{100}")
-_MAGIC = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")
+_MAGIC = ("iVBORw0KGgo", "/9j/", "_9j_", "R0lGOD", "UklGR")
 """How the base64 text of a PNG, JPEG, GIF and WebP begins."""
 _SHORTEST = 60
 """Characters of base64 below which no image fits."""
