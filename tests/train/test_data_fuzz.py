@@ -14,7 +14,7 @@ import re
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from layout_rows import ASKED, CHOICES, LAYOUTS
 from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent))
+from layout_rows import ASKED, CHOICES, LAYOUTS
 
 from mgpo_core import Box, Sample
 from mgpo_core.errors import SampleError
@@ -34,20 +36,53 @@ ROWS = 3
 SIZE = (16, 12)
 BOX = Box(2, 3, 10, 9)
 
-SOURCES: dict[str, dict[str, set[str]]] = {
-    # which columns feed which field: what a mutation of others must leave as it is
-    "plain": {"question": {"question"}, "images": {"image", "images"}, "choices": {"choices"}, "answer": {"answer"}, "boxes": {"boxes"}},
-    "ms-swift": {"question": {"messages", "objects"}, "images": {"images", "image", "messages"}, "choices": {"messages"}, "answer": {"solution", "answer", "ground_truth", "messages"}, "boxes": {"objects", "messages", "boxes"}},
-    "llama-factory": {"question": {"conversations"}, "images": {"images", "image", "conversations"}, "choices": {"conversations"}, "answer": {"conversations", "solution", "answer", "ground_truth"}},
-    "vlm-r1": {"question": {"conversations"}, "images": {"images", "image", "conversations"}, "choices": {"conversations"}, "answer": {"conversations", "solution", "answer", "ground_truth"}},
-    "verl": {"question": {"prompt", "extra_info"}, "images": {"images", "image", "prompt"}, "choices": {"prompt", "extra_info"}, "answer": {"reward_model"}},
-    "trl": {"question": {"prompt"}, "images": {"image", "images", "prompt"}, "choices": {"prompt"}, "answer": {"solution", "answer", "ground_truth", "prompt"}},
-    "easyr1": {"question": {"problem"}, "images": {"images", "image"}, "choices": {"problem"}, "answer": {"answer", "solution", "ground_truth"}},
-    "mini-o3": {"question": {"question"}, "images": {"images", "image"}, "choices": {"question"}, "answer": {"solution"}},
-    "vstar": {"question": {"text"}, "images": {"image"}, "choices": {"text"}, "answer": {"label"}},
-    "mme-realworld": {"question": {"Text", "question"}, "images": {"Image", "image", "images"}, "choices": {"Answer choices", "choices"}, "answer": {"Ground truth", "answer"}},
-}  # fmt: skip
-ANYWHERE = {"choices", "options", "multi-choice options", "Answer choices", *"ABCDEF"}
+SOURCES: dict[str, dict[str, str]] = {
+    # which columns feed which field: a mutation of others must leave the field as it is
+    "plain": {
+        "question": "question",
+        "images": "image images",
+        "choices": "choices",
+        "answer": "answer",
+        "boxes": "boxes",
+    },
+    "ms-swift": {
+        "question": "messages objects",
+        "images": "images image messages",
+        "choices": "messages",
+        "answer": "solution answer ground_truth messages",
+        "boxes": "objects messages boxes",
+    },
+    "verl": {
+        "question": "prompt extra_info",
+        "images": "images image prompt",
+        "choices": "prompt extra_info",
+        "answer": "reward_model",
+    },
+    "easyr1": {
+        "question": "problem",
+        "images": "images image",
+        "choices": "problem",
+        "answer": "answer solution ground_truth",
+    },
+    "mini-o3": {"question": "question", "images": "images image", "choices": "question", "answer": "solution"},
+    "vstar": {"question": "text", "images": "image", "choices": "text", "answer": "label"},
+    "mme-realworld": {
+        "question": "Text question",
+        "images": "Image image images",
+        "choices": "Answer_choices choices",
+        "answer": "Ground_truth answer",
+    },
+    **{
+        name: {
+            "question": turns,
+            "images": f"images image {turns}",
+            "choices": turns,
+            "answer": f"solution answer ground_truth {turns}",
+        }
+        for name, turns in (("trl", "prompt"), ("llama-factory", "conversations"), ("vlm-r1", "conversations"))
+    },
+}
+ANYWHERE = {"choices", "options", "multi-choice_options", "Answer_choices", *"ABCDEF"}
 """Columns that any layout takes for choices."""
 
 Path_ = tuple[Any, ...]
@@ -110,16 +145,13 @@ def deep(levels: int) -> Any:
     return value
 
 
-VALUES: list[Callable[[random.Random], Any]] = [
-    lambda rng: rng.choice([None, True, False, 0, -1, 1, 1.0, 2.5, 1e308, 10**30]),
-    lambda rng: rng.choice([float("nan"), float("inf"), -float("inf")]),
-    lambda rng: rng.choice(["", " ", "\n", "\0", "\ud800", "é😀", "x" * 5000, "A", "B", "Z", "red", "(B)", "<think>", "nan"]),
-    lambda rng: rng.choice(["<image>", "<image><image>Q?", "<video>", "<bbox>", "<region>", "\\boxed{B}", "<answer>B</answer>"]),
-    lambda rng: rng.choice(["gone.jpg", "cut.jpg", "long.png", "b.jpg", "http://x.org/a.jpg", "data:image/png;base64,AAAA", "a.jpg\0"]),
-    lambda rng: rng.choice([[], {}, [[]], [None], [{}], {"a": 1}, [1, 2, 3, 4], [[1, 1, 5, 5]], [[0.1, 0.1, 0.5, 0.5]], deep(60)]),
-    lambda rng: [rng.randint(-5, 20) for _ in range(rng.randint(1, 6))],
-]  # fmt: skip
-NAMES = ("question", "image", "images", "choices", "answer", "solution", "boxes", "id", "messages", "prompt", "text", "A", "B", "options", "role", "content")  # fmt: skip
+SCALARS = (None, True, False, 0, -1, 1, 1.0, 2.5, 1e308, 10**30, float("nan"), float("inf"), -float("inf"))
+TEXTS = ("", " ", "\n", "\0", "\ud800", "é😀", "x" * 5000, "A", "B", "Z", "red", "(B)", "nan", "<think>", "\\boxed{B}")
+MARKS = ("<image>", "<image><image>Q?", "<video>", "<bbox>", "<region>", "<answer>B</answer>")
+IMAGES = ("gone.jpg", "cut.jpg", "long.png", "b.jpg", "http://x.org/a.jpg", "data:image/png;base64,AAAA", "a.jpg\0")
+NESTED = ([], {}, [[]], [None], [{}], {"a": 1}, [1, 2, 3, 4], [[1, 1, 5, 5]], [[0.1, 0.1, 0.5, 0.5]], deep(60))
+NAMES = ("question", "image", "images", "choices", "answer", "solution", "boxes", "id", "messages", "prompt", "text")
+NAMES += ("A", "B", "options", "role", "content")
 
 
 def mutate(rng: random.Random, row: dict[str, Any]) -> set[Any]:
@@ -128,7 +160,8 @@ def mutate(rng: random.Random, row: dict[str, Any]) -> set[Any]:
     holder, key = at(row, path[:-1]), path[-1]
     kind = rng.choice(["value", "value", "value", "delete", "rename", "wrap", "text", "swap", "double", "truncate"])
     if kind == "value":
-        holder[key] = rng.choice(VALUES)(rng)
+        numbers = [rng.randint(-5, 20) for _ in range(rng.randint(1, 6))]
+        holder[key] = copy.deepcopy(rng.choice(rng.choice([SCALARS, TEXTS, MARKS, IMAGES, NESTED, [numbers]])))
     elif kind == "delete":
         del holder[key]
     elif kind == "rename" and isinstance(holder, dict):
@@ -205,17 +238,22 @@ def make_file(rng: random.Random, folder: Path) -> File:
     return File(layout, path, None if by_bytes else touched)
 
 
+def check_message(message: str) -> None:
+    """A message is a line, or a line for each of a few rows, and can be written as UTF-8."""
+    lines = message.split("\n")
+    assert all(len(line) < 1000 for line in lines) and len(lines) < 10, message
+    message.encode("utf-8")
+
+
 def check_file(file: File, folder: Path, counts: Counts) -> None:
     """Load a file, and check every row that was accepted and every one that was refused."""
     counts.files += 1
     try:
         samples = load_samples(str(file.path), on_bad_sample="skip", max_bad_fraction=1.0)
     except SampleError as error:
-        lines = str(error).split("\n")
-        assert all(len(line) < 1000 for line in lines) and len(lines) < 10, str(error)
-        str(error).encode("utf-8")
+        check_message(str(error))
         counts.refused_files += 1
-        counts.reasons[reason(lines[-1])] += 1
+        counts.reasons[reason(str(error).split("\n")[-1])] += 1
         return
     for message in samples.skipped:
         assert "\n" not in message and len(message) < 1000, message
@@ -265,13 +303,10 @@ def check_untouched(file: File, samples: Any, counts: Counts) -> None:
     assert len(good) == len(samples)
     assert all(file.touched[place] for place in range(ROWS) if place not in good), "a row that nothing touched"
     for place, sample in zip(good, samples, strict=True):
-        touched = file.touched[place]
-        counts.untouched_rows += not touched
-        sources = {
-            name: columns | (ANYWHERE if name in ("choices", "answer") else set())
-            for name, columns in SOURCES[file.layout].items()
-        }
-        free = {name for name, columns in sources.items() if not columns & touched}
+        counts.untouched_rows += not file.touched[place]
+        touched = {str(column).replace(" ", "_") for column in file.touched[place]}
+        free = {name for name, columns in SOURCES[file.layout].items() if not {*columns.split()} & touched}
+        free -= {"choices", "answer"} if ANYWHERE & touched else set()
         if {"question", "choices"} & free == {"question", "choices"}:
             assert (sample.question, sample.choices) == (ASKED, CHOICES)
         if {"choices", "answer"} <= free:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from layout_rows import ASKED, CHOICES, LAYOUTS, human, user
 from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent))
+from layout_rows import ASKED, CHOICES, LAYOUTS, human, user
 
 from mgpo_core.boxes import Box
 from mgpo_core.errors import SampleError
@@ -83,6 +86,10 @@ def test_parquet_rows_of_verl_hold_their_images(folder: Path) -> None:
         (True, "give a text or a number"),
         (["B"], "give a text or a number"),
         ("C", "give one letter of A to B"),
+        ("It is red or blue.\nIt is blue.", "which explains an answer"),
+        ("It is not red, so the answer is B.", "which explains an answer"),
+        ("The answer is B.", "B"),
+        ("<image>\nblue", "an image mark in it"),
     ],
 )
 @pytest.mark.parametrize("layout", ["ms-swift", "easyr1"])
@@ -107,6 +114,7 @@ def turns(*roles: str) -> list[dict[str, str]]:
         ({"messages": turns("user", "tool", "assistant")}, "a turn of 'tool'"),
         ({"messages": turns("system", "assistant")}, "no user's turn"),
         ({"messages": user(7)}, "the content 7: give a text"),
+        ({"messages": user("[{'type': 'text', 'text': 'Q?'}]")}, "a list written as text"),
         ({"messages": user([{"type": "video", "video": "a.mp4"}])}, "only texts and images"),
         ({"messages": [{"role": "user", "content": None}]}, "content missing"),
         ({"images": []}, "images' is missing: give an image"),
@@ -127,6 +135,11 @@ def test_a_conversation_that_is_no_question_is_refused(folder: Path, change: dic
         return
     with pytest.raises(SampleError, match=f"rows.jsonl, line 1, column '.*{words}"):
         load_samples(path)
+
+
+def test_rows_of_mme_realworld_have_choices(folder: Path) -> None:
+    with pytest.raises(SampleError, match="line 2, column 'Answer choices' holds no choices, which every row"):
+        load_samples(write(folder, LAYOUTS["mme-realworld"], LAYOUTS["mme-realworld"] | {"Answer choices": None}))
 
 
 def test_boxes_of_ms_swift_have_the_scale_that_they_declare(folder: Path) -> None:
@@ -257,6 +270,7 @@ def test_choices_may_stand_in_letter_columns(folder: Path, cells: dict, choices:
         ({"option1": "red", "option2": "green"}, "numbered columns .*columns=choices="),
         ({"choices": ["red", None]}, "list of texts"),
         ({"choices": ["red", float("nan")]}, "list of texts"),
+        ({"choices": ["(B) red", "(A) blue"]}, "lettered in another order"),
         ({"choices": ["red", "blue"], "options": ["blue", "red"]}, "both hold choices"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,6 +34,7 @@ from mgpo_train.row_boxes import BoxNumbers, read_boxes, read_solution
 
 __all__ = ["Reading", "RowImage", "check_image", "read_row", "row_images"]
 
+_LETTERED = re.compile(r"\s*(?:\(([A-Za-z])\)|([A-Za-z])[.):])\s+\S")
 _LONGEST_LIST = 20_000
 """Characters of a list of choices that is written as a text."""
 
@@ -179,6 +181,7 @@ class _Row:
             raise self._bad("boxes", "holds no true box: the answer is to be one")
         answer = self._answer(choices, optional=truth == "boxes")
         solution = read_solution(self._value("solution"), sizes, numbers, partial(self._bad, "solution"))
+        identity, metadata = self._id(row_id), self._metadata(row)
         try:
             return Sample(
                 question=question,
@@ -188,8 +191,8 @@ class _Row:
                 boxes=boxes,
                 regions=regions,
                 solution=solution,
-                id=self._id(row_id),
-                metadata=self._metadata(row),
+                id=identity,
+                metadata=metadata,
             )
         except SampleError as error:
             raise SampleError(f"{self.name}: {error}") from error
@@ -234,6 +237,7 @@ class _Row:
     def _choices(self) -> tuple[str, ...]:
         value = self._value("choices")
         if is_missing(value) or value == [] or value == {}:
+            self._may_lack_choices()
             return ()
         if isinstance(value, str) and value.lstrip().startswith("["):  # a list written as text, as MMMU has it
             value = _list_in(value)
@@ -250,12 +254,26 @@ class _Row:
                 raise self._bad("choices", str(error)) from error
         elif isinstance(value, list | tuple) and all(_is_text(entry) for entry in value):
             texts = without_letters(value) if len(value) <= 26 else ()
+            self._check_order(texts)
         else:
             raise self._bad("choices", f"is {show(value)}: give a list of texts")
         if len(texts) < 2 or len(texts) > 26 or not all(text.strip() for text in texts):
             hint = "a line '(A) ...' for each choice" if isinstance(value, str) else "2 to 26 non-empty texts"
             raise self._bad("choices", f"is {show(value)}: give {hint}, or none for open answers")
         return tuple(texts)
+
+    def _may_lack_choices(self) -> None:
+        layout = self.reading.layout
+        known = [name for name in layout.candidates.get("choices", ()) if name in self.reading.available]
+        if layout.always_choices and known and "choices" not in self.reading.mapping:
+            raise self._bad("choices", f"holds no choices, which every row of {layout.name} has: give them")
+
+    def _check_order(self, texts: Sequence[str]) -> None:
+        """Refuse choices that still have letters in front, in another order: whose answer is a letter of which?"""
+        found = [_LETTERED.match(text) for text in texts]
+        letters = [(mark[1] or mark[2]).upper() for mark in found if mark is not None]
+        if len(letters) == len(texts) > 1 and sorted(letters) == [choice_letter(i) for i in range(len(letters))]:
+            raise self._bad("choices", f"is {show(list(texts))}, lettered in another order: sort them by letter")
 
     def _answer(self, choices: tuple[str, ...], *, optional: bool) -> str | None:
         value = self._value("answer")
@@ -267,7 +285,7 @@ class _Row:
         if not _is_text(value) or not str(value).strip():
             raise self._bad("answer", f"is {show(value)}: give a text or a number")
         try:
-            answer = final_answer(self._text("answer", str(value)))
+            answer = final_answer(self._text("answer", str(value)), may_explain=self.fields.splits)
         except ValueError as error:  # SampleError, or an integer of too many digits
             raise self._bad("answer", one_line(error)) from error
         if not choices:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,8 @@ _ROLES = {
     "system": "system",
 }
 _ORDER = {"system": 0, "user": 1, "assistant": 2}
-_TEXT = ("text", "content", "value")
+_LIST_AS_TEXT = re.compile(r"\s*\[?\s*\{\s*['\"](?:type|role|from)['\"]\s*:")
+"""How messages and their parts begin where somebody saved a list as text."""
 
 
 @dataclass
@@ -86,6 +88,8 @@ def _roles(value: Any, column: str) -> str:
 def _parts(content: Any, column: str) -> tuple[str, list[Any]]:
     """(text, images) of a message; an image in it becomes an `<image>` in the text."""
     if isinstance(content, str):
+        if _LIST_AS_TEXT.match(content):
+            raise SampleError(f"column {column!r} has a message with a list written as text: give the list itself")
         return content, []
     texts: list[str] = []
     images: list[Any] = []

@@ -45,6 +45,8 @@ class Layout:
     read: Callable[[Row], Fields]
     candidates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """For layouts of columns: which may hold each field, the first one that a row has wins."""
+    always_choices: bool = False
+    """Whether every row has choices, where the table has a column for them."""
 
 
 def cell(row: Row, column: str) -> Any:

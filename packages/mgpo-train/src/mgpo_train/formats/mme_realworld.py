@@ -23,4 +23,5 @@ LAYOUT = Layout(
     _fits,
     by_columns(_CANDIDATES),
     _CANDIDATES,
+    always_choices=True,
 )

@@ -6,6 +6,7 @@ import re
 
 from mgpo_core.answers import extract_boxed
 from mgpo_core.errors import SampleError
+from mgpo_core.image_marks import count_marks
 from mgpo_core.shown import show
 
 __all__ = ["final_answer"]
@@ -15,15 +16,22 @@ LONGEST = 300
 _ANSWER = re.compile(r"<\s*answer\s*>(.*?)<\s*/\s*answer\s*>", re.IGNORECASE | re.DOTALL)
 _REASONING = re.compile(r"<\s*/?\s*(?:think|thinking|reasoning|thought|rethink|cot)\s*>", re.IGNORECASE)
 _TAG = re.compile(r"<\s*/?\s*answer\s*>", re.IGNORECASE)
+_SAID = re.compile(r"\banswer\s*(?:is\b|:)|答案", re.IGNORECASE)
+_SAID_FIRST = re.compile(
+    r"(?:(?:so|thus|hence|therefore)\b[\s,]*)?(?:the\s+)?(?:\w+\s+)?(?:answer|答案)", re.IGNORECASE
+)
 _REMEDY = "mark it with <answer>...</answer> or \\boxed{...}"
 
 
-def final_answer(text: str) -> str:
+def final_answer(text: str, *, may_explain: bool = False) -> str:
     r"""The answer in a text: what stands in its `<answer>` tags, else in its last `\boxed{}`, else behind its
     reasoning, else the text itself if it is short.
 
-    Raises SampleError where these rules give no answer, or two different ones.
+    `may_explain`: the text is what somebody said, not a column of answers, so that several lines, or "the answer is" in
+    its middle, are an explanation. Raises SampleError where these rules give no answer, or two different ones.
     """
+    if count_marks(text):
+        raise SampleError(f"is {show(text)}, with an image mark in it: give the answer alone")
     tagged = {answer.strip() for answer in _ANSWER.findall(text)}
     if len(tagged) > 1:
         raise SampleError(f"holds {len(tagged)} different answers in <answer> tags: leave one")
@@ -41,6 +49,8 @@ def final_answer(text: str) -> str:
     text = text.strip()
     if not text:
         raise SampleError(f"ends without an answer: {_REMEDY}")
+    if may_explain and not tagged and ("\n" in text or (_SAID.search(text) and not _SAID_FIRST.match(text))):
+        raise SampleError(f"is {show(text)}, which explains an answer: {_REMEDY}")
     if len(text) > LONGEST:
         raise SampleError(f"is {show(text)}, a text of {len(text):,} characters: {_REMEDY}")
     return text
