@@ -76,6 +76,19 @@ def test_a_cell_without_a_picture_is_named(value: Any, message: str) -> None:
         reader.pictures(MME | {"bytes": value})
 
 
+@pytest.mark.parametrize("written", ["data:image/jpeg;base64,cGljdHVyZQ==", "cGljdHVyZQ", "cGlj\ndHVyZQ=="])
+def test_base64_is_read_by_the_function_that_training_uses(written: str) -> None:
+    reader = find_reader(MME)
+    assert reader is not None and reader.pictures(MME | {"bytes": written}) == [b"picture"]
+
+
+def test_letter_columns_are_read_by_the_function_that_training_uses() -> None:
+    reader = find_reader(HR)
+    assert reader is not None
+    with pytest.raises(SampleError, match="choices A, C alone: give at least A and B, without a gap"):
+        reader.question(HR | {"B": None, "C": "z"})
+
+
 def test_haystack_rows_are_the_samples_of_the_world() -> None:
     rows = haystack_rows("ood", 3, 7, 1)
     reader = find_reader(rows[0])

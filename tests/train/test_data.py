@@ -366,9 +366,12 @@ def test_an_empty_data_set_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("indent", [None, 2])
-def test_a_json_array_is_told_from_lines_of_objects(folder: Path, indent: int | None) -> None:
-    (folder / "samples.json").write_text(json.dumps([GOOD, GOOD], indent=indent))
-    with pytest.raises(SampleError, match="holds a JSON array: write one object per line"):
+def test_a_json_array_that_breaks_off_is_refused(folder: Path, indent: int | None) -> None:
+    (folder / "samples.json").write_text(json.dumps([GOOD, GOOD], indent=indent)[:-1])
+    with pytest.raises(SampleError, match=r"samples\.json is not JSON: Expecting"):
+        load_samples(str(folder / "samples.json"))
+    (folder / "samples.json").write_text(json.dumps([GOOD, 7], indent=indent))
+    with pytest.raises(SampleError, match=r"samples\.json, entry 2 is 7: write an object for each row"):
         load_samples(str(folder / "samples.json"))
 
 

@@ -12,6 +12,18 @@ from mgpo_core.errors import ImageError
 MAX_ASPECT = 200  # the Qwen2-VL image processor refuses anything longer
 
 
+def check_shape(width: int, height: int) -> None:
+    """Raise ImageError for an image (pixels) that no budget has a size for: an empty one, or one over 200 times as long
+    as it is wide."""
+    if width < 1 or height < 1:
+        raise ImageError(f"An image of {width}x{height} pixels is empty; leave the sample out or fix its image.")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise ImageError(
+            f"An image of {width}x{height} pixels is more than {MAX_ASPECT} times as long as it is wide; "
+            "cut or pad it before use."
+        )
+
+
 @dataclass(frozen=True)
 class PixelBudget:
     """The range of pixels an image is resized into; `factor` is the side in pixels of one visual token."""
@@ -32,13 +44,7 @@ class PixelBudget:
         The rule of transformers' Qwen2-VL image processor, its banker's rounding included; raises ImageError for an
         empty image and for an aspect ratio over 200.
         """
-        if width < 1 or height < 1:
-            raise ImageError(f"An image of {width}x{height} pixels is empty; leave the sample out or fix its image.")
-        if max(width, height) > MAX_ASPECT * min(width, height):
-            raise ImageError(
-                f"An image of {width}x{height} pixels is more than {MAX_ASPECT} times as long as it is wide; "
-                "cut or pad it before use."
-            )
+        check_shape(width, height)
         factor = self.factor
         new_width, new_height = round(width / factor) * factor, round(height / factor) * factor
         if new_width * new_height > self.max_pixels:

@@ -15,9 +15,12 @@ from PIL import Image, ImageFile, ImageOps
 
 from mgpo_core.answers import choice_letter, resolve_choice
 from mgpo_core.boxes import Box
+from mgpo_core.budget import MAX_ASPECT
 from mgpo_core.errors import ImageError, SampleError
+from mgpo_core.image_source import from_uri, is_uri
 from mgpo_core.pillow_limit import pillow_limit_lifted, truncated_refused
 from mgpo_core.regions import Solution, check_regions
+from mgpo_core.shown import one_line, show
 
 MAX_PIXELS = 400_000_000
 _ORIENTATION = 0x0112
@@ -51,10 +54,10 @@ class Sample:
         for name in ("images", "choices", "boxes", "regions"):
             value = getattr(self, name)
             if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Sequence):
-                raise SampleError(f"{self._who}: {name} must be a tuple, not {value!r:.80}; or build it by Sample.of.")
+                raise SampleError(f"{self._who}: {name} must be a tuple, not {show(value)}; or build it by Sample.of.")
             object.__setattr__(self, name, tuple(value))
         if not isinstance(self.question, str) or not self.question.strip():
-            raise SampleError(f"{self._who}: the question is {self.question!r:.80}; give a text that is not empty.")
+            raise SampleError(f"{self._who}: the question is {show(self.question)}; give a text that is not empty.")
         self._check_answer()
         check_regions(f"{self._who}: the question", self.question, self.regions)
         taught = () if self.solution is None else (self.solution.box, *self.solution.regions)
@@ -66,24 +69,24 @@ class Sample:
 
     def _check_answer(self) -> None:
         if any(not isinstance(choice, str) for choice in self.choices) or len(self.choices) > 26:
-            raise SampleError(f"{self._who}: choices must be at most 26 texts, not {self.choices!r:.200}.")
+            raise SampleError(f"{self._who}: choices must be at most 26 texts, not {show(self.choices, 200)}.")
         if self.answer is None:
             return
         if not isinstance(self.answer, str) or not self.answer.strip():
-            raise SampleError(f"{self._who}: the answer is {self.answer!r:.80}; give a text, or None if it is unknown.")
+            raise SampleError(f"{self._who}: the answer is {show(self.answer)}; give a text, or None if it is unknown.")
         if self.choices:
             index = resolve_choice(self.answer, self.choices)
             if index is None:
                 last = choice_letter(len(self.choices) - 1)
                 raise SampleError(
-                    f"{self._who}: the answer {self.answer!r:.80} is none of the choices {list(self.choices)!r:.200}; "
-                    f"give a letter from A to {last}."
+                    f"{self._who}: the answer {show(self.answer)} is none of the choices "
+                    f"{show(list(self.choices), 200)}; give a letter from A to {last}."
                 )
             object.__setattr__(self, "answer", choice_letter(index))
 
     @property
     def _who(self) -> str:
-        return f"Sample {self.id!r}" if self.id else f"The sample with the question {self.question!r:.60}"
+        return f"Sample {show(self.id)}" if self.id else f"The sample with the question {show(self.question, 60)}"
 
     @classmethod
     def of(cls, question: str, images: ImageSource | Sequence[ImageSource], **rest: Any) -> Sample:
@@ -95,7 +98,7 @@ class Sample:
         """The `index`-th image, RGB, upright; raises ImageError as load_image does, or when there is no such image."""
         if not -len(self.images) <= index < len(self.images):
             raise ImageError(f"{self._who} has {len(self.images)} images: there is no image {index} (counted from 0).")
-        name = f"image {index} of sample {self.id!r}" if self.id else None
+        name = f"image {index} of sample {show(self.id)}" if self.id else None
         return load_image(self.images[index], name=name)
 
     @property
@@ -124,7 +127,8 @@ def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, name: str |
             raise
         except Exception as error:  # Pillow's decoders raise whatever the broken bytes lead them to
             raise ImageError(
-                f"{who} is truncated or corrupt ({type(error).__name__}: {error}); replace the file or drop the sample."
+                f"{who} is truncated or corrupt ({type(error).__name__}: {one_line(error)}); "
+                "replace the file or drop the sample."
             ) from error
         rgb = _to_rgb(image, who)
         if isinstance(source, Image.Image) or callable(source):
@@ -138,7 +142,7 @@ def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, name: str |
 def _describe(source: ImageSource, name: str | None) -> str:
     if isinstance(source, Mapping) and source.get("path"):
         source = str(source["path"])
-    path = f"{str(source)[:200]!r}" if isinstance(source, (str, os.PathLike)) else ""
+    path = show(str(source), 200) if isinstance(source, (str, os.PathLike)) else ""
     return f"{name} ({path})" if name and path else name or path or f"The image given as {type(source).__name__}"
 
 
@@ -155,8 +159,8 @@ def _open(source: ImageSource, who: str, files: ExitStack) -> Image.Image:
         return image
     if not isinstance(source, (bytes, bytearray, memoryview, str, os.PathLike)):
         raise ImageError(f"{who} is no image; give a PIL image, a path, bytes or a function that returns an image.")
-    if isinstance(source, str) and source.startswith(("http://", "https://")):
-        raise ImageError(f"{who} is an address; download the picture and give its path.")
+    if isinstance(source, str) and is_uri(source):
+        source = _from_uri(source, who)
     try:
         file: IO[bytes]
         if isinstance(source, (str, os.PathLike)):
@@ -169,9 +173,18 @@ def _open(source: ImageSource, who: str, files: ExitStack) -> Image.Image:
         raise ImageError(f"{who} does not exist; check the path and the folder it is relative to.") from error
     except Exception as error:
         raise ImageError(
-            f"{who} cannot be read as a picture ({type(error).__name__}: {error}); "
+            f"{who} cannot be read as a picture ({type(error).__name__}: {one_line(error)}); "
             "convert it to PNG or JPEG, or drop the sample."
         ) from error
+
+
+def _from_uri(text: str, who: str) -> bytes | str:
+    if not text[:5].lower().startswith(("data:", "file:")):
+        raise ImageError(f"{who} is an address; download the picture and give its path.")
+    try:
+        return from_uri(text)
+    except ImageError as error:
+        raise ImageError(f"{who} {error}") from error
 
 
 def _check(image: Image.Image, max_pixels: int, who: str) -> None:
@@ -183,11 +196,18 @@ def _check(image: Image.Image, max_pixels: int, who: str) -> None:
             f"{who} has {width}x{height} = {width * height:,} pixels, over the limit of {max_pixels:,}; "
             "scale it down, cut it into tiles, or raise max_pixels."
         )
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise ImageError(
+            f"{who} has {width}x{height} pixels: it is more than {MAX_ASPECT} times as long as it is wide; "
+            "cut or pad it before use."
+        )
     try:
         # an MPO file is a JPEG with previews or a depth map behind the picture: phones write them
         animated = getattr(image, "is_animated", False) and image.format != "MPO"
     except Exception as error:
-        raise ImageError(f"{who} is truncated or corrupt ({error}); replace the file or drop the sample.") from error
+        raise ImageError(
+            f"{who} is truncated or corrupt ({one_line(error)}); replace the file or drop the sample."
+        ) from error
     if animated:
         raise ImageError(
             f"{who} holds {getattr(image, 'n_frames', 'several')} frames (an animation or several pages); "

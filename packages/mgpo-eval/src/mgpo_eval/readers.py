@@ -7,16 +7,15 @@ stock tasks and by our own; any other row is read from its task's prompt.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import math
 import string
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mgpo_core import Box
-from mgpo_core.errors import SampleError
+from mgpo_core.choice_columns import lettered_choices
+from mgpo_core.errors import ImageError, SampleError
+from mgpo_core.image_source import decode_base64, from_uri, is_uri
 from mgpo_core.questions import split_question, without_letters
 from mgpo_core.repeated_questions import question_key
 from mgpo_core.sample import ImageSource
@@ -69,8 +68,8 @@ def _picture(column: str) -> Callable[[Row], list[ImageSource]]:
         value = row[column]
         if isinstance(value, str):
             try:
-                return [base64.b64decode(value, validate=True)]
-            except (binascii.Error, ValueError) as error:
+                return [from_uri(value) if is_uri(value) else decode_base64(value)]
+            except ImageError as error:
                 raise SampleError(
                     f"column {column!r} holds no base64 picture ({error}); download the data set again"
                 ) from error
@@ -93,8 +92,8 @@ def _mme_categories(row: Row) -> tuple[str, ...]:
 
 
 def _hr_question(row: Row) -> tuple[str, tuple[str, ...]]:
-    filled = [row[letter] for letter in string.ascii_uppercase if _is_filled(row.get(letter))]
-    return str(row["question"]).strip(), tuple(str(choice).strip() for choice in filled)
+    cells = {letter: row.get(letter) for letter in string.ascii_uppercase}
+    return str(row["question"]).strip(), lettered_choices(cells)
 
 
 def _hr_cluster(row: Row) -> str:
@@ -106,10 +105,6 @@ def _hr_cluster(row: Row) -> str:
     if isinstance(picture, (str, bytes)):
         return question_key(question, [picture])
     return question_key(question, [], choices)  # a copy whose pictures lmms-eval takes away before it scores
-
-
-def _is_filled(value: Any) -> bool:
-    return value is not None and not (isinstance(value, float) and math.isnan(value))
 
 
 READERS: tuple[Reader, ...] = (

@@ -15,7 +15,7 @@ from trl import GRPOConfig
 from mgpo_core import CoordinateSpace
 from mgpo_core.errors import SampleError
 from mgpo_core.install import from_clone
-from mgpo_train.data_spec import parse_columns
+from mgpo_train.data_spec import check_boxes, parse_columns
 from mgpo_train.episode_options import EpisodeOptions
 from mgpo_train.lora import check_lora
 from mgpo_train.options import (
@@ -167,6 +167,7 @@ class MGPOConfig(EpisodeOptions, GRPOConfig):
             raise ConfigError(f"on_bad_sample={self.on_bad_sample!r}: use error or skip")
         if not 0.0 <= self.max_bad_fraction <= 1.0:
             raise ConfigError(f"max_bad_fraction={self.max_bad_fraction} is a share: give a number between 0 and 1")
+        check_boxes(self.box_scale, self.box_format, "", ConfigError)
         for name in ("plot_every", "report_every", "report_trajectories", "eval_samples", "eval_every"):
             value = getattr(self, name)
             if value is not None and value < 0:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,26 +13,22 @@ import numpy as np
 from mgpo_core import Sample
 from mgpo_core.annotations import AnnotatedSet
 from mgpo_core.errors import SampleError
+from mgpo_core.image_source import as_source
 from mgpo_core.regions import Solution
+from mgpo_core.shown import show
 from mgpo_train.data_spec import HAYSTACK, HAYSTACK_MULTI, DataSpec
+from mgpo_train.formats import LAYOUTS, Row, recognise
 from mgpo_train.options import nearest
-from mgpo_train.rows import Columns, RowImage, image_cells, read_row
+from mgpo_train.row_boxes import BoxNumbers
+from mgpo_train.rows import Reading, RowImage, read_row, row_images
+from mgpo_train.tables import Table, UnreachableDataError, open_table
 
-NAMED_SCHEMAS = ("mme-realworld", "vstar")
-"""Schemas that need no naming where they stand in a hub id or path, as in those of the paper's data sets."""
+__all__ = ["DataSpec", "SampleSet", "UnreachableDataError", "load_samples"]
+
 SHOWN_ERRORS = 5
 MULTI_OPTIONS = ("images", "tasks")
-SPLITS = ("train", "val", "valid", "validation", "dev", "test")
-"""What parquet files of a folder may be called by the part of the data that they hold."""
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-
-
-class UnreachableDataError(SampleError):
-    """A data set of the hub that could not be loaded; `spec` is what was asked for."""
-
-    def __init__(self, message: str, spec: DataSpec) -> None:
-        super().__init__(message)
-        self.spec = spec
+FIRST_ROWS = 8
+"""Rows that tell the layout of a table whose rows all have the same columns."""
 
 
 class SampleSet(list[Sample]):
@@ -43,27 +36,21 @@ class SampleSet(list[Sample]):
 
     source: str = ""
     skipped: list[str]
+    layout: str = ""
+    """The layout that its rows were read in; "" where they were made."""
 
-    def __init__(self, samples: list[Sample], source: str = "", skipped: list[str] | None = None) -> None:
+    def __init__(
+        self, samples: list[Sample], source: str = "", skipped: list[str] | None = None, layout: str = ""
+    ) -> None:
         super().__init__(samples)
         self.source = source
         self.skipped = skipped or []
+        self.layout = layout
 
     def describe(self) -> str:
-        """One line: how many samples from where, and how many rows were skipped."""
-        text = f"{len(self)} samples from {self.source}"
+        """One line: how many samples from where, by which reader, and how many rows were skipped."""
+        text = f"{len(self)} samples from {self.source}" + (f", read as {self.layout}" if self.layout else "")
         return text + (f" ({len(self.skipped)} bad rows skipped)" if self.skipped else "")
-
-
-@dataclass(frozen=True)
-class _Table:
-    """Rows of any source: their columns, their number, a way to read one, and the folder of image paths."""
-
-    source: str
-    available: list[str]
-    rows: Callable[[], Iterator[tuple[str, Callable[[], Mapping[str, Any]]]]]
-    folder: Path | None
-    lazy_images: bool
 
 
 def load_samples(
@@ -74,42 +61,58 @@ def load_samples(
     max_bad_fraction: float = 0.1,
     check_images: str = "quick",
     answers_with_box: bool = False,
+    box_scale: str | None = None,
+    box_format: str | None = None,
 ) -> SampleSet:
-    """Read and check every row of a data set; images are verified (`rows.check_image`), and decoded only when used.
+    """Read and check every row of a data set; images are verified (`check_image`), and decoded only when used.
 
     `answers_with_box` says that true boxes are what is asked for: then every row has some, and need not have an answer.
-    Raises SampleError naming row and column at the first bad row, or with `on_bad_sample="skip"` when more than
-    `max_bad_fraction` of the rows are bad.
+    `columns`, `box_scale` and `box_format` serve where the spec itself does not say. Raises SampleError naming row and
+    column at the first bad row, or with `on_bad_sample="skip"` when more than `max_bad_fraction` of the rows are bad.
     """
     parsed = DataSpec.parse(spec)
     if parsed.path.startswith(HAYSTACK):
         return _haystack(parsed)
     if parsed.path.startswith(HAYSTACK_MULTI):
         return _haystack_multi(parsed)
-    if columns:
-        parsed = replace(parsed, columns={**columns, **parsed.columns})
-    table = _open(parsed)
-    schema = parsed.schema or _guess_schema(parsed.path)
-    truth = "boxes" if answers_with_box else "answer"
-    resolved = Columns.resolve(table.available, schema, parsed.columns, table.source, truth=truth)
+    parsed = parsed.with_defaults(columns=columns, box_scale=box_scale, box_format=box_format)
+    table = open_table(parsed)
+    reading = _reading(table, parsed, "boxes" if answers_with_box else "answer")
     samples: list[Sample] = []
     bad: list[str] = []
-    for number, (row_name, read) in enumerate(table.rows()):
-        if parsed.n is not None and number >= parsed.n:
-            break
+    for number, (row_name, read) in enumerate(table.rows[: parsed.n]):
         try:
-            row_id, full = f"{number}", check_images == "full"
             sample = read_row(
-                read(), resolved, name=row_name, folder=table.folder, row_id=row_id, full=full, truth=truth
+                read(), reading, name=row_name, folder=table.folder, row_id=f"{number}", full=check_images == "full"
             )
         except SampleError as error:
             if on_bad_sample != "skip":
                 raise SampleError(f"{error} (on_bad_sample=skip would leave bad rows out)") from error
             bad.append(str(error))
             continue
-        samples.append(_lazy(sample, read, resolved, row_name) if table.lazy_images else sample)
+        samples.append(_lazy(sample, read, reading, table.folder, row_name))
     _check_bad(bad, len(samples) + len(bad), max_bad_fraction, table.source)
-    return SampleSet(samples, table.source, bad)
+    return SampleSet(samples, table.source, bad, reading.layout.name)
+
+
+def _reading(table: Table, spec: DataSpec, truth: str) -> Reading:
+    """How a table is read: in the layout that the spec names, else in the one that its rows are recognised by."""
+    if spec.schema is not None and spec.schema not in LAYOUTS:
+        raise SampleError(f"{table.source}: schema={show(spec.schema)}: {nearest(spec.schema, LAYOUTS)}")
+    layout = LAYOUTS[spec.schema] if spec.schema else recognise(spec.path, table.source, table.available, _known(table))
+    numbers = BoxNumbers(spec.box_scale, spec.box_format)
+    reading = Reading(layout, table.source, tuple(table.available), spec.columns, truth, numbers)
+    reading.check()
+    return reading
+
+
+def _known(table: Table) -> Iterator[tuple[str, Row]]:
+    """The rows that tell the layout, bad ones left out: they are reported when they are read."""
+    for name, read in table.rows[: FIRST_ROWS if table.same_columns else None]:
+        try:
+            yield name, read()
+        except SampleError:
+            continue
 
 
 def _check_bad(bad: list[str], total: int, limit: float, source: str) -> None:
@@ -166,164 +169,16 @@ def _solutions(sets: Sequence[AnnotatedSet], slips: float, seed: int) -> list[So
     return [with_slip(one, solution, rng) if rng.random() < slips else solution for one, solution in written]
 
 
-def _open(spec: DataSpec) -> _Table:
-    path = Path(spec.path).expanduser()
-    if path.suffix in (".jsonl", ".json") and path.is_file():
-        return _jsonl(path, spec)
-    if path.suffix == ".parquet" and path.is_file():
-        spec.refuse("it is one file, all of which is read", "split", "name")
-        return _hub_table(_load("parquet", data_files=str(path), split="train"), str(path), spec)
-    if path.is_dir():
-        return _folder(path, spec)
-    if path.is_file():
-        raise SampleError(f"data: {spec.path!r} is neither a .jsonl nor a .parquet file")
-    if not _HUB_ID.fullmatch(spec.path) or path.suffix in (".jsonl", ".json", ".parquet") or spec.path[0] == ".":
-        raise SampleError(
-            f"data: no such file or folder: {spec.path!r} does not exist (working folder: {os.getcwd()}; "
-            "a data set of the hub is named OWNER/NAME)"
-        )
-    try:
-        dataset = _load(spec.path, name=spec.name, split=spec.split or "train")
-    except SampleError as error:
-        raise UnreachableDataError(str(error), spec) from error
-    return _hub_table(dataset, spec.path, spec)
-
-
-def _folder(path: Path, spec: DataSpec) -> _Table:
-    lists = sorted(path.glob("*.jsonl"))
-    if len(lists) > 1:
-        names = ", ".join(f.name for f in lists)
-        raise SampleError(f"data: {path} holds {len(lists)} .jsonl files: name one of {names}")
-    if lists:
-        return _jsonl(lists[0], spec)
-    spec.refuse("only data sets of the hub have configurations", "name")
-    if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
-        return _hub_table(_saved(path, spec), str(path), spec)
-    parquets = sorted(path.rglob("*.parquet"))
-    if parquets:
-        files = [str(f) for f in _of_split(parquets, path, spec.split)]
-        return _hub_table(_load("parquet", data_files=files, split="train"), str(path), spec)
-    raise SampleError(
-        f"data: {path} holds neither a .jsonl file nor parquet files: write one JSON object per line, see --help"
-    )
-
-
-def _saved(path: Path, spec: DataSpec) -> Any:
-    """What `datasets` saved into a folder: one table, or the wanted one of several."""
-    from datasets import load_from_disk
-
-    saved = load_from_disk(str(path))
-    if not isinstance(saved, dict):
-        spec.refuse("it holds one table, all of which is read", "split")
-        return saved
-    split = spec.split or "train"
-    if split not in saved:
-        raise SampleError(f"data: {path} has no split {split!r}: give split= one of {', '.join(saved)}")
-    return saved[split]
-
-
-def _of_split(files: list[Path], folder: Path, split: str | None) -> list[Path]:
-    """The files that hold a split, by their names or folders; never a mixture of splits that nobody asked for."""
-    inside = {file: file.relative_to(folder) for file in files}
-    names = ", ".join(str(name) for name in list(inside.values())[:SHOWN_ERRORS])
-    names += f" and {len(files) - SHOWN_ERRORS} more" if len(files) > SHOWN_ERRORS else ""
-    if split is None:
-        parts = {p for name in inside.values() for p in (*name.parts[:-1], re.split(r"[-_.]", name.name)[0])}
-        mixed = [part for part in SPLITS if part in parts]
-        if len(mixed) > 1:
-            raise SampleError(
-                f"data: {folder} holds parquet files of several splits ({names}): give split= one of {', '.join(mixed)}"
-            )
-        return files
-    found = [file for file, name in inside.items() if name.name.startswith(split) or split in name.parts[:-1]]
-    if not found:
-        raise SampleError(f"data: {folder} has no parquet file of split={split!r}; there are {names}")
-    return found
-
-
-def _jsonl(path: Path, spec: DataSpec) -> _Table:
-    spec.refuse(f"all of {path.name} is read; keep each split in a file of its own", "split", "name")
-    try:
-        # split at newlines alone: JSON texts may hold the other characters that str.splitlines() splits at
-        lines = [(i, line) for i, line in enumerate(path.read_text("utf-8-sig").split("\n"), start=1) if line.strip()]
-    except UnicodeDecodeError as error:
-        raise SampleError(f"{path} is not UTF-8 text ({error}): save it as UTF-8") from error
-    if not lines:
-        raise SampleError(f"{path} has no rows")
-    available: dict[str, None] = {}
-    for _, line in lines:
-        try:
-            available.update(dict.fromkeys(_parse_line(line, "")))
-        except SampleError:
-            continue  # reported with its line number when the row is read
-    if lines[0][1].lstrip().startswith("[") and not available:
-        raise SampleError(f"{path} holds a JSON array: write one object per line, without brackets and commas around")
-    if not available:
-        _parse_line(lines[0][1], f"{path.name}, line {lines[0][0]}")
-
-    def rows() -> Iterator[tuple[str, Callable[[], Mapping[str, Any]]]]:
-        for number, line in lines:
-            name = f"{path.name}, line {number}"
-            yield name, partial(_parse_line, line, name)
-
-    folder = Path(spec.images).expanduser() if spec.images else path.parent
-    return _Table(str(path), list(available), rows, folder, lazy_images=False)
-
-
-def _parse_line(line: str, name: str) -> Mapping[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise SampleError(f"{name} is not JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise SampleError(f"{name} is a {type(row).__name__}: write one JSON object per line")
-    return row
-
-
-def _load(path: str, **options: Any) -> Any:
-    from datasets import load_dataset
-
-    try:
-        return load_dataset(path, **{k: v for k, v in options.items() if v is not None})
-    except Exception as error:  # datasets and the hub client raise a dozen unrelated types here
-        here = "" if path == "parquet" else "; there is no such file or folder here, so it was looked up on the hub"
-        raise SampleError(
-            f"data: could not load {path!r} ({type(error).__name__}: {error}): check name, split and network{here}"
-        ) from error
-
-
-def _hub_table(dataset: Any, source: str, spec: DataSpec) -> _Table:
-    """A `datasets.Dataset`, whose rows stay on disk; image columns are left undecoded."""
-    from datasets import Image, List
-
-    for name, feature in dataset.features.items():
-        if isinstance(feature, Image):
-            dataset = dataset.cast_column(name, Image(decode=False))
-        elif isinstance(getattr(feature, "feature", None), Image):
-            dataset = dataset.cast_column(name, List(Image(decode=False)))
-    base = Path(source) if Path(source).is_dir() else Path(source).parent if Path(source).is_file() else None
-    folder = Path(spec.images).expanduser() if spec.images else base
-
-    def rows() -> Iterator[tuple[str, Callable[[], Mapping[str, Any]]]]:
-        for number in range(len(dataset)):
-            yield f"{source}, row {number}", partial(dataset.__getitem__, number)
-
-    return _Table(source, list(dataset.column_names), rows, folder, lazy_images=True)
-
-
-def _lazy(sample: Sample, read: Callable[[], Mapping[str, Any]], columns: Columns, name: str) -> Sample:
-    """The same sample with in-table image bytes replaced by a way to fetch them again."""
+def _lazy(sample: Sample, read: Callable[[], Row], reading: Reading, folder: Path | None, name: str) -> Sample:
+    """The same sample with images that are bytes in the table replaced by a way to fetch them again."""
+    if all(isinstance(source, str) for source in sample.images):
+        return sample
 
     def cell(position: int) -> Any:
-        return image_cells(read(), columns)[1][position]
+        return as_source(row_images(reading.fields(read()))[1][position], folder)
 
     sources = tuple(
         source if isinstance(source, str) else RowImage(partial(cell, i), name)
         for i, source in enumerate(sample.images)
     )
     return replace(sample, images=sources)
-
-
-def _guess_schema(path: str) -> str:
-    lowered = path.lower().replace("_", "-")
-    return next((schema for schema in NAMED_SCHEMAS if schema in lowered), "plain")

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 from urllib.parse import parse_qsl
 
 from mgpo_core.errors import SampleError
+from mgpo_core.shown import show
 from mgpo_train.options import nearest
 
 HAYSTACK = "haystack:"
 HAYSTACK_MULTI = "haystack_multi:"
 """What the paths of made data begin with."""
-TEXTS = ("split", "schema", "images", "name", "columns")
+TEXTS = ("split", "schema", "format", "images", "name", "columns", "box_scale", "box_format")
 """Options whose values stay texts, "2024" too."""
-COLUMNS_SYNTAX = "write columns=question=prompt,image=picture (our field = your column)"
+COLUMNS_SYNTAX = "write columns=question=prompt,image=picture (our field = your column; solution= for none)"
+BOX_SCALES = ("pixels", "0-1", "0-1000")
+BOX_FORMATS = ("xyxy", "xywh")
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,11 @@ class DataSpec:
     """haystack only; default 0."""
     columns: Mapping[str, str] = field(default_factory=dict)
     schema: str | None = None
+    """The layout by its name (`format` is the same option); default: recognised by the columns."""
+    box_scale: str | None = None
+    """What the numbers of boxes are: pixels, 0-1 or 0-1000."""
+    box_format: str | None = None
+    """xyxy or xywh."""
     images: str | None = None
     """Folder that image paths are relative to; default: the folder of the JSONL file. (Of haystack it is an option.)"""
     name: str | None = None
@@ -42,50 +50,79 @@ class DataSpec:
     def parse(cls, value: str | Mapping[str, Any]) -> DataSpec:
         """From `PATH?key=value&...` or a mapping with `path`; raises SampleError naming what cannot be."""
         given = _given(value)
+        if "format" in given:
+            if given.get("schema", given["format"]) != given["format"]:
+                raise SampleError("data: format and schema are the same option: give one of them")
+            given["schema"] = given.pop("format")
         kind = given.pop("kind", None)
         if kind == "haystack":
             given["path"] = HAYSTACK + str(given.pop("split", "train"))
         elif kind is not None:
-            raise SampleError(f"data: kind={kind!r}: only haystack has one; give path=FILE, FOLDER or hub id instead")
+            raise SampleError(
+                f"data: kind={show(kind)}: only haystack has one; give path=FILE, FOLDER or hub id instead"
+            )
         if not given.get("path"):
-            raise SampleError(f"data: {value!r} names no path: give a file, a folder, a hub id or haystack:train")
+            raise SampleError(f"data: {show(value)} names no path: give a file, a folder, a hub id or haystack:train")
         path = given["path"] = str(given["path"])
         made = is_made(path)
+        if "\0" in path:
+            raise SampleError(
+                f"data: the path {show(path)} has a NUL character in it: give a file, a folder or a hub id"
+            )
         known = {f.name for f in fields(cls)} - ({"options", "images"} if made else {"options"})
         extra = {k: given.pop(k) for k in list(given) if k not in known}
         if extra and not made:
             name = next(iter(extra))
-            raise SampleError(f"data: {name!r} is no option of {path!r}: {nearest(name, known)}")
+            raise SampleError(f"data: {show(name)} is no option of {show(path)}: {nearest(name, known)}")
         if "columns" in given:
-            given["columns"] = parse_columns(given["columns"], f"data: columns of {path!r}")
+            given["columns"] = parse_columns(given["columns"], f"data: columns of {show(path)}")
         spec = cls(**given, options=extra)
         spec._check()
         return spec
 
     def _check(self) -> None:
         if self.n is not None and (type(self.n) is not int or self.n < 1):
-            raise SampleError(f"data: n={self.n!r} of {self.path!r}: give a positive whole number")
+            raise SampleError(f"data: n={show(self.n)} of {show(self.path)}: give a positive whole number")
         if self.seed is not None and (type(self.seed) is not int or self.seed < 0):
-            raise SampleError(f"data: seed={self.seed!r} of {self.path!r}: give a whole number, 0 or more")
+            raise SampleError(f"data: seed={show(self.seed)} of {show(self.path)}: give a whole number, 0 or more")
         for name in ("split", "schema", "images", "name"):
             if not isinstance(getattr(self, name), str | None):
-                raise SampleError(f"data: {name}={getattr(self, name)!r} of {self.path!r}: give a text")
+                raise SampleError(f"data: {name}={show(getattr(self, name))} of {show(self.path)}: give a text")
+        check_boxes(self.box_scale, self.box_format, "data: ", SampleError)
         if is_made(self.path):
-            self.refuse("its samples are made, not read", "columns", "schema", "name")
+            self.refuse("its samples are made, not read", "columns", "schema", "name", "box_scale", "box_format")
             self.refuse(f"write {self.path.partition(':')[0]}:{self.split}", "split")
             if "seen" in self.options:
                 raise SampleError(
-                    f"data: 'seen' of {self.path!r} is fixed: the marks vanish only in pictures of the checkpoints' "
-                    "own budget; other worlds are made in Python, with mgpo_core.haystack.make"
+                    f"data: 'seen' of {show(self.path)} is fixed: the marks vanish only in pictures of the "
+                    "checkpoints' own budget; other worlds are made in Python, with mgpo_core.haystack.make"
                 )
         else:
             self.refuse("it is for haystack alone", "seed")
+
+    def with_defaults(
+        self, columns: Mapping[str, str] | None, box_scale: str | None, box_format: str | None
+    ) -> DataSpec:
+        """This spec with the run's own options where it says nothing itself."""
+        return replace(
+            self,
+            columns={**(columns or {}), **self.columns},
+            box_scale=self.box_scale or box_scale,
+            box_format=self.box_format or box_format,
+        )
 
     def refuse(self, why: str, *names: str) -> None:
         """Raise SampleError for the first of these options that was given."""
         for name in names:
             if getattr(self, name) not in (None, {}):
-                raise SampleError(f"data: {name!r} is no option of {self.path!r}: {why}")
+                raise SampleError(f"data: {name!r} is no option of {show(self.path)}: {why}")
+
+
+def check_boxes(scale: Any, form: Any, where: str, error: type[Exception]) -> None:
+    """Raise `error` unless the options of boxes are known or None."""
+    for name, value, known in (("box_scale", scale, BOX_SCALES), ("box_format", form, BOX_FORMATS)):
+        if value is not None and value not in known:
+            raise error(f"{where}{name}={show(value)}: use {', '.join(known[:-1])} or {known[-1]}")
 
 
 def is_made(path: str) -> bool:
@@ -108,12 +145,12 @@ def parse_columns(value: Any, where: str) -> dict[str, str]:
     """`our field = your column` from a mapping, or from the text `question=prompt,image=picture`."""
     if isinstance(value, str):
         pairs = [part.partition("=") for part in value.split(",")]
-        if not all(ours.strip() and theirs.strip() for ours, _, theirs in pairs):
-            raise SampleError(f"{where}: {value!r} maps nothing: {COLUMNS_SYNTAX}")
+        if not all(ours.strip() and equals for ours, equals, _ in pairs):
+            raise SampleError(f"{where}: {show(value)} maps nothing: {COLUMNS_SYNTAX}")
         return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
-    if not isinstance(value, Mapping) or not all(isinstance(theirs, str) for theirs in value.values()):
-        raise SampleError(f"{where}: {value!r} is no mapping of names: {COLUMNS_SYNTAX}")
-    return dict(value)
+    if not isinstance(value, Mapping) or not all(isinstance(theirs, str | None) for theirs in value.values()):
+        raise SampleError(f"{where}: {show(value)} is no mapping of names: {COLUMNS_SYNTAX}")
+    return {ours: theirs or "" for ours, theirs in value.items()}
 
 
 def _scalar(text: str) -> Any:

@@ -72,7 +72,7 @@ class RunOptions:
     train_data: dict | str | None = _option(
         "haystack:train?n=960&seed=1",
         "Training samples: haystack:SPLIT?n=..&seed=.., a .jsonl or .parquet file, a folder, or a hub id; "
-        "more by ?key=value or a mapping in YAML (split, n, columns, schema, images).",
+        "more by ?key=value or a mapping in YAML (split, n, columns, format, images, box_scale, box_format).",
     )
     eval_data: dict | str | None = _option(
         "haystack:val?n=512&seed=7", "Held-out samples, evaluated before and after training; none: no evaluation."
@@ -82,6 +82,14 @@ class RunOptions:
     )
     columns: dict | str | None = _option(
         None, "Our field = your column, as in question=prompt,image=picture, for train and eval data."
+    )
+    box_scale: str | None = _option(
+        None,
+        "What the numbers of true boxes are, in train and eval data: pixels (of the original), 0-1 or 0-1000. "
+        "Default: what their layout says, else pixels.",
+    )
+    box_format: str | None = _option(
+        None, "How true boxes are written: xyxy (x1, y1, x2, y2; the default) or xywh (x, y, width, height)."
     )
     check_images: str = _option(
         "quick", "Before training: quick (header and end of each picture) or full (decode all)."

@@ -2,118 +2,128 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import os
+import ast
+import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from io import BytesIO
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from mgpo_core import Box, Sample
+from mgpo_core import Sample
 from mgpo_core.answers import choice_letter, resolve_choice
+from mgpo_core.budget import check_shape
+from mgpo_core.choice_columns import choice_columns, is_missing, lettered_choices
 from mgpo_core.errors import ImageError, SampleError
-from mgpo_core.pillow_limit import pillow_limit_lifted
+from mgpo_core.image_check import check_image
+from mgpo_core.image_marks import resolve_marks
+from mgpo_core.image_source import as_source
 from mgpo_core.questions import split_question, without_letters
-from mgpo_core.regions import Solution
-from mgpo_core.sample import MAX_PIXELS, load_image
+from mgpo_core.regions import REGION
+from mgpo_core.sample import load_image
+from mgpo_core.shown import one_line, show
+from mgpo_train.formats import FIELDS, Fields, Layout, Row
+from mgpo_train.formats.layout import cell
+from mgpo_train.formats.worked_answer import final_answer
 from mgpo_train.options import nearest
+from mgpo_train.row_boxes import BoxNumbers, read_boxes, read_solution
 
-FIELDS = ("question", "image", "images", "choices", "answer", "boxes", "id", "regions", "solution")
+__all__ = ["Reading", "RowImage", "check_image", "read_row", "row_images"]
 
-SCHEMAS: dict[str, dict[str, tuple[str, ...]]] = {
-    # for each of our fields the columns that may hold it, first found wins; a dot steps into a nested column
-    "plain": {name: (name,) for name in FIELDS},
-    "mme-realworld": {
-        "question": ("question", "Text"),
-        "image": ("image", "bytes", "images", "image_path", "Image"),
-        "choices": ("multi-choice options", "choices", "Answer choices"),
-        "answer": ("answer", "Ground truth", "ground_truth", "solution", "reward_model.ground_truth"),
-        "id": ("index", "Question_id", "question_id", "id"),
-    },
-    "vstar": {
-        "question": ("text",),
-        "image": ("image",),
-        "choices": ("text",),
-        "answer": ("label",),
-        "id": ("question_id",),
-    },
-}
-
-
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
-_ORIENTATION = 0x0112
-_LAST_BYTES = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
-"""What a complete file of the format has at its end."""
+_LETTERED = re.compile(r"\s*(?:\(([A-Za-z])\)|([A-Za-z])[.):])\s+\S")
+_LONGEST_LIST = 20_000
+"""Characters of a list of choices that is written as a text."""
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Which column of a table holds which of our fields."""
+class Reading:
+    """How the rows of one table are read: its layout, the user's mapping over it, and what boxes' numbers are."""
 
-    of: Mapping[str, str]
+    layout: Layout
+    source: str
+    available: tuple[str, ...]
+    mapping: Mapping[str, str]
+    """Our field -> the user's column; an empty one unbinds the field."""
+    truth: str = "answer"
+    """The field that rewards compare with: `answer`, or `boxes` where the answer is a box."""
+    numbers: BoxNumbers = BoxNumbers()
 
-    @classmethod
-    def resolve(
-        cls,
-        available: Sequence[str],
-        schema: str,
-        mapping: Mapping[str, str],
-        source: str,
-        *,
-        truth: str = "answer",
-    ) -> Columns:
-        """Match fields with columns; raises SampleError when a needed one is missing or a mapped one does not exist.
-
-        `truth` is the field that rewards compare with: `answer`, or `boxes` where the answer is a box.
-        """
-        if schema not in SCHEMAS:
-            raise SampleError(f"{source}: schema={schema!r}: {nearest(schema, SCHEMAS)}")
-        unknown = [name for name in mapping if name not in FIELDS]
-        if unknown:
-            raise SampleError(
-                f"{source}: columns: {unknown[0]!r} is not one of our fields: {nearest(unknown[0], FIELDS)}"
-            )
-        found = {}
-        for name in FIELDS:
-            candidates = (mapping[name],) if name in mapping else SCHEMAS[schema].get(name, ())
-            column = next((c for c in candidates if c.split(".")[0] in available), None)
-            if name in mapping and column is None:
+    def check(self) -> None:
+        """Raise SampleError when a mapped column does not exist, or no column can hold a needed field."""
+        for name, column in self.mapping.items():
+            if name not in FIELDS:
                 raise SampleError(
-                    f"{source}: columns maps {name!r} to {mapping[name]!r}, which the data does not have "
-                    f"(it has {', '.join(available)}): {nearest(mapping[name], available)}"
+                    f"{self.source}: columns: {show(name)} is not one of our fields: {nearest(name, FIELDS)}"
                 )
-            if column is not None:
-                found[name] = column
-        for name in ("question", truth):
-            if name not in found:
-                raise SampleError(_missing(source, name, available))
-        if "image" not in found and "images" not in found:
-            raise SampleError(_missing(source, "image", available))
-        return cls(found)
+            if column and column.split(".")[0] not in self.available and column not in self.available:
+                raise SampleError(
+                    f"{self.source}: columns maps {name!r} to {show(column)}, which the data does not have "
+                    f"(it has {self._names()}): {nearest(column, self.available)}"
+                )
+        if not self.layout.candidates:
+            return
+        for name in ("question", "image", self.truth):
+            fields = ("image", "images") if name == "image" else (name,)
+            if not any(self._has(field) for field in fields):
+                raise SampleError(
+                    f"{self.source}: no column holds the {name} (columns: {self._names()}): "
+                    f"rename it, or map it with columns={{{name!r}: 'YOUR COLUMN'}}"
+                )
 
-    def get(self, row: Mapping[str, Any], name: str) -> Any:
-        """The row's value of one of our fields; None when the table has no such column."""
-        column = self.of.get(name)
-        if column is None:
-            return None
-        if column in row:
-            return row[column]
-        value: Any = row
-        for part in column.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        return value
+    def _has(self, field: str) -> bool:
+        if field in self.mapping:
+            return bool(self.mapping[field])
+        known = self.layout.candidates.get(field, ())
+        return any(column.split(".")[0] in self.available and column not in self._claimed for column in known)
+
+    def _names(self) -> str:
+        return one_line(", ".join(self.available) or "none")
+
+    @property
+    def _claimed(self) -> set[str]:
+        """The user's columns: none of them is read a second time under another name."""
+        return {column for column in self.mapping.values() if column}
+
+    def fields(self, row: Row) -> Fields:
+        """The values of our fields, unchecked; raises SampleError as the layout does."""
+        found = self.layout.read(row)
+        columns = {
+            name: column
+            for name, column in found.columns.items()
+            if name not in self.mapping and not any(_within(column, claimed) for claimed in self._claimed)
+        }
+        if "image" in self.mapping or "images" in self.mapping:
+            columns = {name: column for name, column in columns.items() if name not in ("image", "images")}
+        values = {name: found.values[name] for name in columns if name in found.values}
+        for name, column in self.mapping.items():
+            if column:
+                columns[name], values[name] = column, cell(row, column)
+        if is_missing(values.get("choices")) and "choices" not in self.mapping:
+            self._add_choice_columns(row, values, columns)
+        asked = str(values.get("question"))
+        if "regions" not in self.mapping and self.truth != "boxes" and REGION not in asked:
+            columns.pop("regions", None)
+        if "solution" not in self.mapping and self.truth != "boxes":
+            columns.pop("solution", None)
+        return replace(found, columns=columns, values={k: v for k, v in values.items() if k in columns})
+
+    def _add_choice_columns(self, row: Row, values: dict[str, Any], columns: dict[str, str]) -> None:
+        taken = set(columns.values())
+        cells = {name: row.get(name) for name in dict.fromkeys((*self.available, *row)) if name not in taken}
+        letters = choice_columns(cells)
+        texts = lettered_choices({letter: cells[column] for letter, column in letters.items()}) if letters else ()
+        if texts:
+            values["choices"] = texts
+            columns["choices"] = letters["A"]
+            columns |= {f"choice {letter}": column for letter, column in letters.items()}
 
 
-def _missing(source: str, name: str, available: Sequence[str]) -> str:
-    return (
-        f"{source}: no column holds the {name} (columns: {', '.join(available) or 'none'}): "
-        f"rename it, or map it with columns={{{name!r}: 'YOUR COLUMN'}}"
-    )
+def _within(column: str, claimed: str) -> bool:
+    return column == claimed or column.startswith(f"{claimed}.")
 
 
 @dataclass(frozen=True)
@@ -124,213 +134,238 @@ class RowImage:
     name: str
 
     def __call__(self) -> Image.Image:
-        return load_image(as_source(self.fetch(), None), name=self.name)
+        return load_image(self.fetch(), name=self.name)
 
 
-def read_row(
-    row: Mapping[str, Any],
-    columns: Columns,
-    *,
-    name: str,
-    folder: Path | None,
-    row_id: str,
-    full: bool = False,
-    truth: str = "answer",
-) -> Sample:
+def read_row(row: Row, reading: Reading, *, name: str, folder: Path | None, row_id: str, full: bool = False) -> Sample:
     """Check every field of a row and build its sample; paths are relative to `folder`; raises SampleError.
 
-    Pictures are checked by `check_image`, which decodes them all when `full`. `truth`: as in `Columns.resolve`.
+    Pictures are checked by `check_image`, which decodes them all when `full`.
     """
-    question = columns.get(row, "question")
-    if not isinstance(question, str) or not question.strip():
-        raise _bad(name, columns, "question", f"is {_show(question)}: give a non-empty text")
-    choices = _choices(columns.get(row, "choices"), name, columns)
-    if columns.of.get("choices") == columns.of["question"]:
-        question = split_question(question)[0]
-    answer = _answer(columns.get(row, "answer"), choices, name, columns, optional=truth != "answer")
-    field, images = _images(row, columns, name, folder)
-    sizes = [_verify(source, name, columns, field, full=full) for source in images]
-    used = {column.split(".")[0] for column in columns.of.values()}
-    extra = {k: v for k, v in row.items() if k not in used and isinstance(v, str | int | float | bool) and k != "bytes"}
-    identity = columns.get(row, "id")
-    boxes = _boxes(columns.get(row, "boxes"), sizes, name, columns)
-    if truth == "boxes" and not boxes:
-        raise _bad(name, columns, "boxes", "holds no true box: the answer is to be one")
-    return Sample(
-        question=question.replace("<image>", "").strip(),
-        images=tuple(images),
-        answer=answer,
-        choices=choices,
-        boxes=boxes,
-        regions=_boxes(columns.get(row, "regions"), sizes, name, columns, "regions"),
-        solution=_solution(columns.get(row, "solution"), sizes, name, columns),
-        id=row_id if identity is None else str(identity),
-        metadata=extra,
-    )
+    try:
+        fields = reading.fields(row)
+    except SampleError as error:
+        raise SampleError(f"{name}, {error}") from error
+    return _Row(name, fields, reading, folder, full).sample(row, row_id)
 
 
-def as_source(value: Any, folder: Path | None) -> Any:
-    """A cell as something `mgpo_core.load_image` takes: decoded base64 text, a path under `folder`, bytes."""
-    if isinstance(value, Mapping):
-        return value["bytes"] if value.get("bytes") is not None else as_source(value.get("path"), folder)
-    if isinstance(value, str):
-        # base64 has no dots, paths to pictures do; a base64 picture is never shorter than this
-        if len(value) > 100 and "." not in value[-10:] and re.fullmatch(r"[A-Za-z0-9+/=\s]{100}", value[:100]):
-            return base64.b64decode(value, validate=False)
-        return str(folder / value) if folder is not None and not os.path.isabs(value) else value
-    return value
-
-
-def image_cells(row: Mapping[str, Any], columns: Columns) -> tuple[str, list[Any]]:
+def row_images(fields: Fields) -> tuple[str, list[Any]]:
     """(our field, its cells): `images`, or `image` where the row has no list of several."""
-    value = columns.get(row, "images")
+    value = fields.values.get("images")
     field = "image" if value is None or value == [] or value == "" else "images"
-    if field == "image" and "image" in columns.of:
-        value = columns.get(row, "image")
-    elif "images" in columns.of:
+    if field == "image" and "image" in fields.columns:
+        value = fields.values.get("image")
+    elif "images" in fields.columns:
         field = "images"
     return field, list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _images(row: Mapping[str, Any], columns: Columns, name: str, folder: Path | None) -> tuple[str, list[Any]]:
-    """(our field, sources of its images)."""
-    field, values = image_cells(row, columns)
-    if not values or any(v is None or v == "" for v in values):
-        raise _bad(name, columns, field, f"is {_show(values[0] if len(values) == 1 else values)}: give an image")
-    for value in values:
-        place = value.get("path") if isinstance(value, Mapping) and value.get("bytes") is None else value
-        if isinstance(place, str) and _ADDRESS.match(place):
-            raise _bad(name, columns, field, f"is the address {_show(place)}: download it first and give its path")
-    try:
-        return field, [as_source(v, folder) for v in values]
-    except (binascii.Error, ValueError) as error:
-        raise _bad(name, columns, field, f"is not base64: {error}") from error
+@dataclass(frozen=True)
+class _Row:
+    """One row on its way to a sample."""
 
+    name: str
+    fields: Fields
+    reading: Reading
+    folder: Path | None
+    full: bool
 
-def _verify(source: Any, name: str, columns: Columns, field: str, *, full: bool) -> tuple[int, int]:
-    """Size in pixels (width, height) of a readable picture; raises SampleError for any other."""
-    if isinstance(source, Image.Image):
-        return source.size
-    if not isinstance(source, str | bytes | os.PathLike):
-        raise _bad(name, columns, field, f"is a {type(source).__name__}: give a path, bytes or a picture")
-    try:
-        return check_image(source, full=full)
-    except FileNotFoundError as error:
-        raise _bad(name, columns, field, f"names a file that does not exist: {source!r}") from error
-    except (ImageError, UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        shown = repr(str(source)) if not isinstance(source, bytes) else f"{len(source)} bytes"
-        raise _bad(name, columns, field, f"({shown}) is not a readable picture: {error}") from error
-
-
-def check_image(source: str | bytes | os.PathLike[str], *, full: bool = False) -> tuple[int, int]:
-    """(width, height) of a picture after EXIF rotation; raises ImageError if it is cut short, too large or moving.
-
-    Cheap for JPEG and PNG: a header and the last bytes are read. `full`, and any other format, decodes the picture.
-    """
-    # Pillow's own limit is lifted because ours, which is stated in the message, stands in its place
-    with pillow_limit_lifted(None):
-        picture = Image.open(BytesIO(source) if isinstance(source, bytes) else source)
-    with picture:
-        width, height = picture.size
-        if width * height > MAX_PIXELS:
-            raise ImageError(f"its {width}x{height} pixels are over the limit of {MAX_PIXELS:,}; scale it down")
-        kind = picture.format or ""
-        if getattr(picture, "is_animated", False) and kind != "MPO":
-            raise ImageError("it is an animation or has several pages; save the one you mean")
-        # the base class's method: PNG's own decodes the whole picture to look behind it
-        turned = Image.Image.getexif(picture).get(_ORIENTATION) in (5, 6, 7, 8)
-    end = _LAST_BYTES.get(kind)
-    if end is not None and end not in (source[-65_536:] if isinstance(source, bytes) else _tail(source)):
-        raise ImageError(f"the {kind} file is cut short; copy it again")
-    if full or end is None:
-        load_image(source)
-    return (height, width) if turned else (width, height)
-
-
-def _tail(path: str | os.PathLike[str]) -> bytes:
-    with open(path, "rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 65_536))
-        return file.read()
-
-
-def _choices(value: Any, name: str, columns: Columns) -> tuple[str, ...]:
-    if value is None or value == "" or value == []:
-        return ()
-    if isinstance(value, str):  # a block of lines "(A) red\n(B) blue", with or without the question before it
-        texts = split_question(f"?\n{value}")[1]
-    elif isinstance(value, list | tuple) and all(isinstance(v, str | int | float) for v in value):
-        texts = without_letters(value) if len(value) <= 26 else ()
-    else:
-        raise _bad(name, columns, "choices", f"is {_show(value)}: give a list of texts")
-    if len(texts) < 2 or len(texts) > 26 or not all(texts):
-        hint = "a line '(A) ...' for each choice" if isinstance(value, str) else "2 to 26 non-empty texts"
-        raise _bad(name, columns, "choices", f"is {_show(value)}: give {hint}, or none for open answers")
-    return texts
-
-
-def _answer(value: Any, choices: tuple[str, ...], name: str, columns: Columns, *, optional: bool = False) -> str | None:
-    if value is None and optional:
-        return None
-    if isinstance(value, bool) or not isinstance(value, str | int | float) or not str(value).strip():
-        raise _bad(name, columns, "answer", f"is {_show(value)}: give a text or a number")
-    answer = str(value).strip()
-    if not choices:
-        return answer
-    index = resolve_choice(answer, choices)
-    if index is None:
-        last = choice_letter(len(choices) - 1)
-        raise _bad(name, columns, "answer", f"is {answer!r}: give one letter of A to {last}, or the text of a choice")
-    return choice_letter(index)
-
-
-def _boxes(
-    value: Any, sizes: Sequence[tuple[int, int]], name: str, columns: Columns, field: str = "boxes"
-) -> tuple[Box, ...]:
-    if value is None or (isinstance(value, list | tuple) and not value):
-        return ()
-    if isinstance(value, list | tuple) and len(value) == 4 and all(isinstance(v, int | float) for v in value):
-        value = [value]
-    boxes = []
-    for entry in value if isinstance(value, list | tuple) else [value]:
-        image = entry.get("image", 0) if isinstance(entry, Mapping) else 0
-        numbers = entry.get("bbox_2d", entry.get("box")) if isinstance(entry, Mapping) else entry
-        if not (
-            isinstance(numbers, list | tuple) and len(numbers) == 4 and all(isinstance(v, int | float) for v in numbers)
-        ):
-            raise _bad(name, columns, field, f"holds {_show(entry)}: give [x1, y1, x2, y2] in pixels of the original")
-        if not isinstance(image, int) or not 0 <= image < len(sizes):
-            raise _bad(name, columns, field, f"names image {image!r} of {len(sizes)} (counted from 0)")
-        x1, y1, x2, y2 = map(float, numbers)
-        width, height = sizes[image]
-        if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
-            raise _bad(
-                name, columns, field, f"holds {_show(entry)}, which does not lie in the {width}x{height} original"
+    def sample(self, row: Row, row_id: str) -> Sample:
+        images, sizes = self._images()
+        question, choices = self._question(len(images))
+        truth = self.reading.truth
+        numbers = self.reading.numbers.declared(self.fields.box_scale, self._bad)
+        boxes = read_boxes(self._value("boxes"), sizes, numbers, partial(self._bad, "boxes"))
+        regions = read_boxes(self._value("regions"), sizes, numbers, partial(self._bad, "regions"))
+        if truth == "boxes" and not boxes:
+            raise self._bad("boxes", "holds no true box: the answer is to be one")
+        answer = self._answer(choices, optional=truth == "boxes")
+        solution = read_solution(self._value("solution"), sizes, numbers, partial(self._bad, "solution"))
+        identity, metadata = self._id(row_id), self._metadata(row)
+        try:
+            return Sample(
+                question=question,
+                images=tuple(images),
+                answer=answer,
+                choices=choices,
+                boxes=boxes,
+                regions=regions,
+                solution=solution,
+                id=identity,
+                metadata=metadata,
             )
-        boxes.append(Box(x1, y1, x2, y2, image))
-    return tuple(boxes)
+        except SampleError as error:
+            raise SampleError(f"{self.name}: {error}") from error
+
+    def _value(self, field: str) -> Any:
+        return self.fields.values.get(field)
+
+    def _bad(self, field: str, message: str) -> SampleError:
+        return SampleError(f"{self.name}, column {show(self.fields.columns.get(field, field))} {message}")
+
+    def _text(self, field: str, text: str) -> str:
+        """A text that can be written as UTF-8: JSON may hold halves of characters."""
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise self._bad(field, f"is {show(text)}, with half a character in it: write the text again") from error
+        return text
+
+    def _question(self, images: int) -> tuple[str, tuple[str, ...]]:
+        """(question, choices), without marks of images and without letters."""
+        question = self._value("question")
+        if not isinstance(question, str) or not question.strip():
+            raise self._bad("question", f"is {show(question)}: give a non-empty text")
+        together = self.fields.columns.get("choices") == self.fields.columns["question"]
+        question, *unmarked = self._unmarked([self._text("question", question), *self._choices()], images)
+        choices = tuple(self._text("choices", choice) for choice in unmarked)
+        if together:
+            question = split_question(question)[0]
+        elif self.fields.splits:
+            question, listed = split_question(question)
+            choices = choices or listed
+        if not question.strip() or not all(choice.strip() for choice in choices):
+            raise self._bad("question", "holds no words, or an empty choice, besides image marks: give a text")
+        return question.strip(), choices
+
+    def _unmarked(self, texts: Sequence[str], images: int) -> tuple[str, ...]:
+        try:
+            return resolve_marks(texts, images)
+        except SampleError as error:
+            raise self._bad("question", str(error)) from error
+
+    def _choices(self) -> tuple[str, ...]:
+        value = self._value("choices")
+        if is_missing(value) or value == [] or value == {}:
+            self._may_lack_choices()
+            return ()
+        if isinstance(value, str) and value.lstrip().startswith("["):  # a list written as text, as MMMU has it
+            value = _list_in(value)
+        if isinstance(value, str):  # a block of lines "(A) red\n(B) blue", with or without the question before it
+            texts = split_question(f"?\n{value}")[1]
+        elif (
+            isinstance(value, Mapping)
+            and all(isinstance(key, str) and len(key) == 1 for key in value)
+            and len(value) > 1
+        ):
+            try:
+                texts = lettered_choices(value)
+            except SampleError as error:
+                raise self._bad("choices", str(error)) from error
+        elif isinstance(value, list | tuple) and all(_is_text(entry) for entry in value):
+            texts = without_letters(value) if len(value) <= 26 else ()
+            self._check_order(texts)
+        else:
+            raise self._bad("choices", f"is {show(value)}: give a list of texts")
+        if len(texts) < 2 or len(texts) > 26 or not all(text.strip() for text in texts):
+            hint = "a line '(A) ...' for each choice" if isinstance(value, str) else "2 to 26 non-empty texts"
+            raise self._bad("choices", f"is {show(value)}: give {hint}, or none for open answers")
+        return tuple(texts)
+
+    def _may_lack_choices(self) -> None:
+        layout = self.reading.layout
+        known = [name for name in layout.candidates.get("choices", ()) if name in self.reading.available]
+        if layout.always_choices and known and "choices" not in self.reading.mapping:
+            raise self._bad("choices", f"holds no choices, which every row of {layout.name} has: give them")
+
+    def _check_order(self, texts: Sequence[str]) -> None:
+        """Refuse choices that still have letters in front, in another order: whose answer is a letter of which?"""
+        found = [_LETTERED.match(text) for text in texts]
+        letters = [(mark[1] or mark[2]).upper() for mark in found if mark is not None]
+        if len(letters) == len(texts) > 1 and sorted(letters) == [choice_letter(i) for i in range(len(letters))]:
+            raise self._bad("choices", f"is {show(list(texts))}, lettered in another order: sort them by letter")
+
+    def _answer(self, choices: tuple[str, ...], *, optional: bool) -> str | None:
+        value = self._value("answer")
+        if value is None and optional:
+            return None
+        columns = self.fields.columns
+        if value is None and self._value("boxes") and columns.get("answer") == columns.get("boxes"):
+            raise self._bad("answer", "holds a box: use a template that answers with one, as method=mirg does")
+        if not _is_text(value) or not str(value).strip():
+            raise self._bad("answer", f"is {show(value)}: give a text or a number")
+        try:
+            answer = final_answer(self._text("answer", str(value)), may_explain=self.fields.splits)
+        except ValueError as error:  # SampleError, or an integer of too many digits
+            raise self._bad("answer", one_line(error)) from error
+        if not choices:
+            return answer
+        index = resolve_choice(answer, choices)
+        if index is None:
+            last = choice_letter(len(choices) - 1)
+            raise self._bad("answer", f"is {show(answer)}: give one letter of A to {last}, or the text of a choice")
+        return choice_letter(index)
+
+    def _images(self) -> tuple[list[Any], list[tuple[int, int]]]:
+        """The sources of the row's images, and their sizes (width, height) in pixels."""
+        field, values = row_images(self.fields)
+        if not values or any(value is None or value == "" for value in values):
+            raise self._bad(field, f"is {show(values[0] if len(values) == 1 else values)}: give an image")
+        try:
+            sources = [as_source(value, self.folder) for value in values]
+        except ImageError as error:
+            raise self._bad(field, str(error)) from error
+        return sources, [self._size(source, field) for source in sources]
+
+    def _size(self, source: Any, field: str) -> tuple[int, int]:
+        shown = (
+            show(source, 200)
+            if isinstance(source, str)
+            else f"{len(source)} bytes"
+            if isinstance(source, bytes)
+            else ""
+        )
+        try:
+            if isinstance(source, Image.Image):
+                check_shape(*source.size)
+                return source.size
+            if not isinstance(source, str | bytes):
+                raise self._bad(field, f"is a {type(source).__name__}: give a path, bytes or a picture")
+            return check_image(source, full=self.full)
+        except FileNotFoundError as error:
+            raise self._bad(field, f"names a file that does not exist: {shown}") from error
+        except SampleError:
+            raise
+        except MemoryError:
+            raise
+        except UnidentifiedImageError as error:
+            raise self._bad(field, f"({shown}) is not a readable picture: its format is not known") from error
+        except Exception as error:  # Pillow's decoders raise whatever the broken bytes lead them to
+            raise self._bad(field, f"({shown}) is not a readable picture: {one_line(error)}") from error
+
+    def _id(self, row_id: str) -> str:
+        value = self._value("id")
+        if value is None:
+            return row_id
+        if not _is_text(value):
+            raise self._bad("id", f"is {show(value)}: give a text or a number, or unmap it with columns=id=")
+        return self._text("id", str(value))
+
+    def _metadata(self, row: Row) -> dict[str, Any]:
+        """The other columns with plain values; NaN is how tables write that there is none."""
+        used = {column.split(".")[0] for column in self.fields.columns.values()} | set(self.fields.columns.values())
+        kept = {k: v for k, v in row.items() if k not in used and isinstance(v, str | int | float) and k != "bytes"}
+        for key, value in kept.items():
+            self._text(show(key), str(key))
+            if isinstance(value, str):
+                self._text(str(key), value)
+        return {k: v for k, v in kept.items() if not isinstance(v, float) or math.isfinite(v)}
 
 
-def _solution(value: Any, sizes: Sequence[tuple[int, int]], name: str, columns: Columns) -> Solution | None:
-    """What `mgpo-train build-trajectories` writes: reasoning, regions, box and label."""
-    if value is None:
-        return None
-    if not isinstance(value, Mapping) or not isinstance(value.get("reasoning"), str):
-        raise _bad(name, columns, "solution", f"is {_show(value)}: give reasoning, regions, box and label")
-    boxes = _boxes(value.get("box") and [value["box"]], sizes, name, columns, "solution")
-    if not boxes:
-        raise _bad(name, columns, "solution", f"is {_show(value)}: it has no box")
-    regions = _boxes(value.get("regions"), sizes, name, columns, "solution")
-    try:
-        return Solution(value["reasoning"], boxes[0], str(value.get("label") or ""), regions)
-    except SampleError as error:
-        raise _bad(name, columns, "solution", f"cannot be: {error}") from error
+def _list_in(text: str) -> Any:
+    """The list that a text writes down, in JSON or as Python prints it; the text itself if it is none."""
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            value = parse(text.strip()) if len(text) < _LONGEST_LIST else None
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(value, list):
+            return value
+    return text
 
 
-def _bad(name: str, columns: Columns, field: str, message: str) -> SampleError:
-    return SampleError(f"{name}, column {columns.of.get(field, field)!r} {message}")
-
-
-def _show(value: Any) -> str:
-    text = "missing" if value is None else repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+def _is_text(value: Any) -> bool:
+    """Whether a cell is a text or a number that can be written as one."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, str | int) and not isinstance(value, bool)

@@ -80,13 +80,15 @@ def load_data(config: MGPOConfig, unreachable: Callable[[DataSpec], SampleSet | 
                 max_bad_fraction=config.max_bad_fraction,
                 check_images=config.check_images,
                 answers_with_box=config.make_template().answers_with_box,
+                box_scale=config.box_scale,
+                box_format=config.box_format,
             )
         except UnreachableDataError as error:
             assumed = None if unreachable is None else unreachable(error.spec)
             if assumed is None:
                 raise
             found = assumed
-        return SampleSet(found[:first], found.source, found.skipped)
+        return SampleSet(found[:first], found.source, found.skipped, found.layout)
 
     train = load(config.train_data)
     if train is None:

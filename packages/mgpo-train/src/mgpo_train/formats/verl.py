@@ -1,0 +1,43 @@
+"""verl, DeepEyes and InSight-o3: prompt (messages), images, reward_model.ground_truth, extra_info."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mgpo_core.image_marks import count_marks
+from mgpo_core.questions import split_question
+from mgpo_train.formats.conversation import is_conversation, read_conversation
+from mgpo_train.formats.conversation_fields import conversation_fields
+from mgpo_train.formats.layout import Fields, Layout, Row, cell
+
+_TRUTH = "reward_model.ground_truth"
+_ASKED = "extra_info.question"
+
+
+def _fits(row: Row) -> bool:
+    return is_conversation(row.get("prompt")) and isinstance(row.get("reward_model"), Mapping)
+
+
+def _read(row: Row) -> Fields:
+    """The question is extra_info.question where the prompt has it in it: what else the prompt says are instructions."""
+    said = read_conversation(row.get("prompt"), "prompt")
+    fields = conversation_fields(row, "prompt", said, answers=(_TRUTH,), ids=("id", "extra_info.index"))
+    values: dict[str, Any] = dict(fields.values)
+    columns = dict(fields.columns) | {"prompt": "prompt"}
+    values["answer"], columns["answer"] = cell(row, _TRUTH), _TRUTH
+    asked = cell(row, _ASKED)
+    if isinstance(asked, str) and asked.strip() and _plain(asked) in _plain(said.question):
+        choices = split_question(said.question)[1]
+        if choices and not split_question(asked)[1] and "choices" not in values:
+            values["choices"], columns["choices"] = list(choices), "prompt"
+        marks = 0 if count_marks(asked) else count_marks(said.question)
+        values["question"], columns["question"] = "<image>" * marks + asked, _ASKED
+    return Fields(values, columns, splits=True)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.replace("<image>", " ").split())
+
+
+LAYOUT = Layout("verl", "prompt, images, reward_model", _fits, _read)

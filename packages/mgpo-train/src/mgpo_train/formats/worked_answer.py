@@ -1,0 +1,56 @@
+"""The final answer of a text that may reason first, by declared rules alone: nothing is guessed out of prose."""
+
+from __future__ import annotations
+
+import re
+
+from mgpo_core.answers import extract_boxed
+from mgpo_core.errors import SampleError
+from mgpo_core.image_marks import count_marks
+from mgpo_core.shown import show
+
+__all__ = ["final_answer"]
+
+LONGEST = 300
+"""Characters of an answer without any mark: what is longer explains rather than answers."""
+_ANSWER = re.compile(r"<\s*answer\s*>(.*?)<\s*/\s*answer\s*>", re.IGNORECASE | re.DOTALL)
+_REASONING = re.compile(r"<\s*/?\s*(?:think|thinking|reasoning|thought|rethink|cot)\s*>", re.IGNORECASE)
+_TAG = re.compile(r"<\s*/?\s*answer\s*>", re.IGNORECASE)
+_SAID = re.compile(r"\banswer\s*(?:is\b|:)|答案", re.IGNORECASE)
+_SAID_FIRST = re.compile(
+    r"(?:(?:so|thus|hence|therefore)\b[\s,]*)?(?:the\s+)?(?:\w+\s+)?(?:answer|答案)", re.IGNORECASE
+)
+_REMEDY = "mark it with <answer>...</answer> or \\boxed{...}"
+
+
+def final_answer(text: str, *, may_explain: bool = False) -> str:
+    r"""The answer in a text: what stands in its `<answer>` tags, else in its last `\boxed{}`, else behind its
+    reasoning, else the text itself if it is short.
+
+    `may_explain`: the text is what somebody said, not a column of answers, so that several lines, or "the answer is" in
+    its middle, are an explanation. Raises SampleError where these rules give no answer, or two different ones.
+    """
+    if count_marks(text):
+        raise SampleError(f"is {show(text)}, with an image mark in it: give the answer alone")
+    tagged = {answer.strip() for answer in _ANSWER.findall(text)}
+    if len(tagged) > 1:
+        raise SampleError(f"holds {len(tagged)} different answers in <answer> tags: leave one")
+    if tagged:
+        text = tagged.pop()
+    elif _TAG.search(text):
+        raise SampleError(f"is {show(text)}, with an <answer> tag that is not closed: {_REMEDY}")
+    if "\\boxed" in text:
+        boxed = extract_boxed(text)
+        if not boxed:
+            raise SampleError(f"is {show(text)}, without a complete \\boxed{{...}}: {_REMEDY}")
+        return boxed
+    if not tagged and _REASONING.search(text):
+        text = text[[mark.end() for mark in _REASONING.finditer(text)][-1] :]
+    text = text.strip()
+    if not text:
+        raise SampleError(f"ends without an answer: {_REMEDY}")
+    if may_explain and not tagged and ("\n" in text or (_SAID.search(text) and not _SAID_FIRST.match(text))):
+        raise SampleError(f"is {show(text)}, which explains an answer: {_REMEDY}")
+    if len(text) > LONGEST:
+        raise SampleError(f"is {show(text)}, a text of {len(text):,} characters: {_REMEDY}")
+    return text

@@ -1,0 +1,337 @@
+"""Layouts of data files: each is recognised by its columns, and its rows are read right or refused by name."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent))
+from layout_rows import ASKED, CHOICES, LAYOUTS, human, user
+
+from mgpo_core.boxes import Box
+from mgpo_core.errors import SampleError
+from mgpo_train.data import load_samples
+
+
+def jpeg(size: tuple[int, int] = (60, 40), colour: str = "blue") -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, "JPEG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "a.jpg").write_bytes(jpeg())
+    (tmp_path / "b.jpg").write_bytes(jpeg((80, 50), "red"))
+    return tmp_path
+
+
+def write(folder: Path, *rows: Any, name: str = "rows.jsonl") -> str:
+    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(folder / name)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("form", ["jsonl", "array", "object", "pretty"])
+def test_a_layout_is_recognised_by_its_columns(folder: Path, name: str, form: str) -> None:
+    row, path = LAYOUTS[name], folder / "rows.json"
+    text = {
+        "jsonl": json.dumps(row) + "\r\n" + json.dumps(row),
+        "array": json.dumps([row, row], indent=1),
+        "object": json.dumps({"data": [row, row]}),
+        "pretty": json.dumps(row, indent=2) + "\n" + json.dumps(row, indent=2),
+    }[form]
+    path.write_text(text, encoding="utf-8-sig")
+    samples = load_samples(str(path))
+    assert f"2 samples from {path}, read as {name}" in samples.describe()
+    for sample in samples:
+        assert (sample.question, sample.choices, sample.answer) == (ASKED, CHOICES, "B")
+        assert sample.load().size == (60, 40)
+    (first,) = load_samples(f"{path}?n=1&format={name}")
+    assert first.question == ASKED
+
+
+def test_parquet_rows_of_verl_hold_their_images(folder: Path) -> None:
+    from datasets import Dataset
+
+    row = LAYOUTS["verl"] | {"images": [{"bytes": jpeg(), "path": None}]}
+    Dataset.from_list([row, row | {"images": [{"bytes": None, "path": f"file://{folder / 'b.jpg'}"}]}]).to_parquet(
+        str(folder / "rows.parquet")
+    )
+    first, second = load_samples(str(folder / "rows.parquet"))
+    assert (first.question, first.choices, first.answer, first.id) == (ASKED, CHOICES, "B", "7")
+    assert (first.load().size, second.load().size) == ((60, 40), (80, 50))
+
+
+@pytest.mark.parametrize(
+    ("answer", "read"),
+    [
+        ("<think>It is blue, not red.</think><answer>B</answer>", "B"),
+        (r"<think>Hm.</think> So \boxed{B}", "B"),
+        ("<think>Hm.</think>\n\nblue", "B"),
+        (r"<answer>\boxed{\text{blue}}</answer>", "B"),
+        ("<answer>A</answer> or <answer>B</answer>", "2 different answers"),
+        ("<think>It is blue", "'answer'|is '<think>|give one letter"),
+        ("<think>It is blue</think>", "ends without an answer"),
+        ("<answer>B", "not closed"),
+        (r"\boxed{B", "without a complete"),
+        ("I see a car. " * 40, "519 characters: mark it with <answer>"),
+        (float("nan"), "give a text or a number"),
+        (True, "give a text or a number"),
+        (["B"], "give a text or a number"),
+        ("C", "give one letter of A to B"),
+        ("It is red or blue.\nIt is blue.", "which explains an answer"),
+        ("It is not red, so the answer is B.", "which explains an answer"),
+        ("The answer is B.", "B"),
+        ("<image>\nblue", "an image mark in it"),
+    ],
+)
+@pytest.mark.parametrize("layout", ["ms-swift", "easyr1"])
+def test_reasoning_is_never_an_answer(folder: Path, layout: str, answer: Any, read: str) -> None:
+    column = "solution" if layout == "ms-swift" else "answer"
+    path = write(folder, LAYOUTS[layout] | {column: answer})
+    if len(read) == 1:
+        assert load_samples(path)[0].answer == read
+        return
+    with pytest.raises(SampleError, match=f"line 1, column '{column}' .*({read})"):
+        load_samples(path)
+
+
+def turns(*roles: str) -> list[dict[str, str]]:
+    return [{"role": role, "content": f"{role} says <image>." if role == "user" else "B"} for role in roles]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"messages": turns("user", "assistant", "user", "assistant")}, "several turns .* a row of its own"),
+        ({"messages": turns("user", "tool", "assistant")}, "a turn of 'tool'"),
+        ({"messages": turns("system", "assistant")}, "no user's turn"),
+        ({"messages": user(7)}, "the content 7: give a text"),
+        ({"messages": user("[{'type': 'text', 'text': 'Q?'}]")}, "a list written as text"),
+        ({"messages": user([{"type": "video", "video": "a.mp4"}])}, "only texts and images"),
+        ({"messages": [{"role": "user", "content": None}]}, "content missing"),
+        ({"images": []}, "images' is missing: give an image"),
+        ({"images": ["a.jpg", "b.jpg"]}, "1 image mark for 2 images"),
+        ({"messages": user(f"<video>{ASKED}")}, "the mark '<video>'"),
+        ({"objects": {"ref": ["car"], "bbox": []}}, None),
+        ({"messages": user(f"<image>{ASKED} <bbox>")}, "objects' is missing"),
+        ({"messages": user(f"<image>{ASKED} <ref-object>"), "objects": {"ref": []}}, "for 1 <ref-object>"),
+        ({"objects": {"bbox": [[1, 2, 3]]}}, r"objects' holds .* give \[x1"),
+        ({"objects": {"bbox": [[1, 2, 30, 20]], "bbox_type": "norm1000"}}, "use real or norm1"),
+        ({"objects": {"bbox": [[1, 2, 30, 20]], "image_id": [1]}}, "image 1 of 1"),
+    ],
+)
+def test_a_conversation_that_is_no_question_is_refused(folder: Path, change: dict, words: str | None) -> None:
+    path = write(folder, LAYOUTS["ms-swift"] | change)
+    if words is None:
+        assert len(load_samples(path)) == 1
+        return
+    with pytest.raises(SampleError, match=f"rows.jsonl, line 1, column '.*{words}"):
+        load_samples(path)
+
+
+def test_rows_of_mme_realworld_have_choices(folder: Path) -> None:
+    with pytest.raises(SampleError, match="line 2, column 'Answer choices' holds no choices, which every row"):
+        load_samples(write(folder, LAYOUTS["mme-realworld"], LAYOUTS["mme-realworld"] | {"Answer choices": None}))
+
+
+def test_boxes_of_ms_swift_have_the_scale_that_they_declare(folder: Path) -> None:
+    row = {
+        "messages": [*user("<image>Is the <ref-object> at <bbox> red?"), {"role": "assistant", "content": "no"}],
+        "images": ["a.jpg"],
+        "objects": {"ref": ["car"], "bbox": [[0.5, 0.5, 1, 1], [0, 0, 0.5, 0.5]], "bbox_type": "norm1"},
+    }
+    real = row | {"objects": {"ref": ["car"], "bbox": [[30, 20, 60, 40]]}}
+    first, second = load_samples(write(folder, row, real))
+    assert first.question == second.question == "Is the car at <region> red?"
+    assert first.regions == second.regions == (Box(30, 20, 60, 40),)
+    assert (first.boxes, second.boxes, first.answer) == ((Box(0, 0, 30, 20),), (), "no")
+
+
+@pytest.mark.parametrize(
+    "answer", ["[3, 4, 30, 20]", '```json\n[{"bbox_2d": [3, 4, 30, 20]}]\n```', "<answer>[3,4,30,20]</answer>"]
+)
+def test_an_answer_of_vlm_r1_that_is_a_box_is_the_true_box(folder: Path, answer: str) -> None:
+    path = write(folder, {"id": 1, "image": "a.jpg", "conversations": human("<image>Where is it?", answer)})
+    assert load_samples(path, answers_with_box=True)[0].boxes == (Box(3, 4, 30, 20),)
+    with pytest.raises(SampleError, match="line 1, column 'conversations' holds a box: use a template"):
+        load_samples(path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([LAYOUTS["plain"], LAYOUTS["ms-swift"]], "mixes layouts: .*line 1 is plain, .*line 2 is ms-swift"),
+        (
+            [LAYOUTS["plain"] | LAYOUTS["trl"] | {"image": "a.jpg"}],
+            "can be read as plain and as trl: say which with format",
+        ),
+        ([LAYOUTS["ms-swift"] | LAYOUTS["llama-factory"]], "can be read as ms-swift and as llama-factory"),
+    ],
+)
+def test_mixed_and_ambiguous_files_are_refused_by_name(folder: Path, rows: list, words: str) -> None:
+    with pytest.raises(SampleError, match=words):
+        load_samples(write(folder, *rows))
+    assert load_samples(
+        write(folder, rows[0]) + "?format=" + words.split("as ")[-1].split(":")[0].replace("mixes layouts", "plain")
+        if len(rows) == 1
+        else write(folder, rows[0])
+    )
+
+
+# ---------------------------------------------------------------- columns
+
+
+CLAIMED = {"problem": ASKED, "solution": "blue", "image": "a.jpg", "id": "7"}
+
+
+@pytest.mark.parametrize(
+    ("row", "columns", "found"),
+    [
+        (CLAIMED, None, ("blue", "7", {})),
+        (CLAIMED, "question=problem,answer=solution", ("blue", "7", {})),
+        (CLAIMED, "question=problem,answer=id", ("7", "0", {"solution": "blue"})),
+        (
+            CLAIMED | {"answer": "red", "regions": "north"},
+            "solution=",
+            ("red", "7", {"regions": "north", "solution": "blue"}),
+        ),
+        (
+            LAYOUTS["plain"] | {"solution": "Look.", "boxes": "none"},
+            "boxes=,id=",
+            ("B", "0", {"solution": "Look.", "boxes": "none"}),
+        ),
+        (LAYOUTS["plain"] | {"images": ["gone.jpg"], "p": "a.jpg"}, "image=p", ("B", "0", {"image": "a.jpg"})),
+        (
+            LAYOUTS["verl"] | {"truth": {"text": "A"}},
+            "answer=truth.text",
+            ("A", "7", {"data_source": "vstar", "ability": "vl", "env_name": "visual_toolbox_v2"}),
+        ),
+    ],
+)
+def test_a_column_is_read_once_and_can_be_unbound(folder: Path, row: dict, columns: str | None, found: tuple) -> None:
+    path = write(folder, row)
+    (sample,) = load_samples(path + (f"?columns={columns}" if columns else ""))
+    assert (sample.answer, sample.id, dict(sample.metadata)) == found
+    assert sample.question == ASKED and sample.load().size == (60, 40)
+
+
+def test_a_solution_that_is_no_reasoning_can_be_unbound_where_boxes_are_answers(folder: Path) -> None:
+    path = write(folder, LAYOUTS["plain"] | {"boxes": [[1, 2, 30, 20]], "solution": "B"})
+    with pytest.raises(SampleError, match="column 'solution' is 'B': .* leave the column out with columns=solution="):
+        load_samples(path, answers_with_box=True)
+    assert load_samples(path, answers_with_box=True, columns={"solution": ""})[0].solution is None
+
+
+OPEN = {"image": "a.jpg", "question": ASKED, "answer": "A"}
+
+
+@pytest.mark.parametrize(
+    ("cells", "choices"),
+    [
+        ({"A": "red", "B": "green", "C": "blue", "D": "white"}, ("red", "green", "blue", "white")),
+        ({"A": "red", "B": "green", "C": None, "D": ""}, ("red", "green")),
+        ({"A": "red", "B": "green", "C": float("nan")}, ("red", "green")),
+        ({letter: f"c{letter}" for letter in "ABCDEFG"}, tuple(f"c{letter}" for letter in "ABCDEFG")),
+        ({"A": 3, "B": 4.5}, ("3", "4.5")),
+        ({"option_a": "red", "option_b": "green"}, ("red", "green")),
+        ({"OptionA": "red", "OptionB": "green"}, ("red", "green")),
+        ({"choice_A": "red", "choice_B": "green", "choices": None}, ("red", "green")),
+        ({"options": ["red", "green"]}, ("red", "green")),
+        ({"options": "['red', 'green']"}, ("red", "green")),
+        ({"choices": {"A": "red", "B": "green", "C": None}}, ("red", "green")),
+        ({"A": None, "B": None}, ()),
+        ({"X": "1", "Y": "2"}, ()),
+    ],
+)
+def test_choices_may_stand_in_letter_columns(folder: Path, cells: dict, choices: tuple[str, ...]) -> None:
+    (sample,) = load_samples(write(folder, OPEN | cells))
+    assert (sample.choices, sample.answer) == (choices, "A")
+    assert not choices or not set(cells) & set(sample.metadata)
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        ({"A": "red", "C": "green"}, "choices A, C alone: give at least A and B, without a gap"),
+        ({"A": "red", "B": None, "C": "green"}, "without a gap"),
+        ({"A": None, "B": "green"}, "without a gap"),
+        ({"A": "red", "B": ["green"]}, "the choice B .*give a text"),
+        ({"A": "red", "B": True}, "the choice B True: give a text"),
+        ({"A": "red", "B": "green", "answer": "C"}, "'answer' is 'C': give one letter of A to B"),
+        ({"A": "red", "B": "green", "option_a": "x", "option_b": "y"}, "put them into one column choices"),
+        ({"option1": "red", "option2": "green"}, "numbered columns .*columns=choices="),
+        ({"choices": ["red", None]}, "list of texts"),
+        ({"choices": ["red", float("nan")]}, "list of texts"),
+        ({"choices": ["(B) red", "(A) blue"]}, "lettered in another order"),
+        ({"choices": ["red", "blue"], "options": ["blue", "red"]}, "both hold choices"),
+    ],
+)
+def test_letter_columns_that_are_no_run_are_refused(folder: Path, cells: dict, words: str) -> None:
+    with pytest.raises(SampleError, match=f"rows.jsonl, line 1.*{words}"):
+        load_samples(write(folder, OPEN | cells))
+
+
+def test_letter_columns_can_be_unbound(folder: Path) -> None:
+    (sample,) = load_samples(write(folder, OPEN | {"A": "red", "B": "green"}) + "?columns=choices=")
+    assert (sample.choices, sample.metadata) == ((), {"A": "red", "B": "green"})
+
+
+# ---------------------------------------------------------------- boxes
+
+
+@pytest.mark.parametrize(
+    ("boxes", "options", "read"),
+    [
+        ([[0.25, 0.25, 0.5, 0.5]], {"box_scale": "0-1"}, (15, 10, 30, 20)),
+        ([[0.25, 0.25, 0.25, 0.25]], {"box_scale": "0-1", "box_format": "xywh"}, (15, 10, 30, 20)),
+        ([[250, 250, 500, 500]], {"box_scale": "0-1000"}, (15, 10, 30, 20)),
+        ([[15, 10, 15, 10]], {"box_format": "xywh"}, (15, 10, 30, 20)),
+        ([{"bbox_xywh": [15, 10, 15, 10]}], {}, (15, 10, 30, 20)),
+        ([15, 10, 30, 20], {"box_scale": "pixels"}, (15, 10, 30, 20)),
+        ("[[15, 10, 30.0, 20]]", {}, (15, 10, 30, 20)),
+        ([[0.7, 0, 0.3, 1.0]], {"box_scale": "0-1", "box_format": "xywh"}, (42, 0, 60, 40)),
+    ],
+)
+def test_box_scale_and_format_are_declared(folder: Path, boxes: Any, options: dict, read: tuple) -> None:
+    path = write(folder, LAYOUTS["plain"] | {"boxes": boxes})
+    by_spec = load_samples({"path": path, **options})
+    by_run = load_samples(path, **options)
+    for samples in (by_spec, by_run):
+        assert samples[0].boxes[0].as_tuple() == pytest.approx(read)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "options", "words"),
+    [
+        ([[0.25, 0.25, 0.5, 0.5]], {}, "less than a pixel as pixels: box_scale says"),
+        ([[0, 0, 1, 1]], {}, "box_scale says"),
+        ([[0.1, 0.2, 1, 1.2]], {}, "box_scale says"),
+        ([[250, 250, 500, 500]], {}, "does not lie in the 60x40 original: box_scale says"),
+        ([[40, 30, 20, 10]], {}, "60x40 original: box_scale says .*xywh"),
+        ([[0.2, 0.2, 1.5, 1]], {"box_scale": "0-1"}, "does not lie in 0-1"),
+        ([[10, 10, 1001, 20]], {"box_scale": "0-1000"}, "does not lie in 0-1000"),
+        ([[10, 10, 10, 20]], {}, "60x40 original"),
+        ([[True, 1, 20, 20]], {}, r"give \[x1"),
+        ([["10", "20", "30", "40"]], {}, r"give \[x1"),
+        ([[10, 10, float("nan"), 20]], {}, r"give \[x1"),
+        ([[10, 10, 20, 10**400]], {}, r"give \[x1"),
+        ([{"bbox": [1, 2, 30, 20]}], {}, r"give \[x1"),
+        ([{"box": [1, 2, 30, 20], "image": True}], {}, "names image True"),
+        ("somewhere", {}, r"give \[\[x1"),
+        ([], {"box_scale": "percent"}, "box_scale='percent': use pixels, 0-1 or 0-1000"),
+        ([], {"box_format": "cxcywh"}, "box_format='cxcywh': use xyxy or xywh"),
+    ],
+)
+def test_boxes_of_another_scale_are_refused(folder: Path, boxes: Any, options: dict, words: str) -> None:
+    for field in ("boxes", "regions"):
+        row = LAYOUTS["plain"] | {field: boxes} | ({"question": "Is <region> red?"} if field == "regions" else {})
+        with pytest.raises(SampleError, match=words):
+            load_samples({"path": write(folder, row), **options})
