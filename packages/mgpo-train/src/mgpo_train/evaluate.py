@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from mgpo_core.cropping import CropRules
 from mgpo_core.episode import Episode
 from mgpo_core.templates import Template
 from mgpo_core.trajectory import Trajectory, aggregate
+from mgpo_train.metrics import without_content
 
 if TYPE_CHECKING:
     from mgpo_train.config import MGPOConfig
@@ -74,7 +74,7 @@ def evaluate(
             bar.update(len(chunk))
     if was_training:
         model.train()
-    bare = [dataclasses.replace(t, messages=[], tokens=None, sources=()) for t in trajectories]
+    bare = [without_content(trajectory) for trajectory in trajectories]
     return aggregate(gather_object(bare)) | {"seconds": round(time.perf_counter() - started, 2)}, trajectories[:keep]
 
 
