@@ -277,7 +277,6 @@ def test_what_may_pass_is_asked_again_and_then_named(server, failure):
         (401, "wrong key", "api_key.*OPENAI_API_KEY"),
         (403, "not yours", "api_key.*OPENAI_API_KEY"),
         (404, "The model `tiny` does not exist", "still serves the model"),
-        (400, "This model's maximum context length is 64 tokens.", "lower max_new_tokens .*--max-model-len"),
         (400, "At most 1 image(s) may be provided in one prompt.", r'--limit-mm-per-prompt \'{"image":2}\''),
         (422, "no such thing", "reads pictures"),
     ],

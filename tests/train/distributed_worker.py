@@ -7,7 +7,9 @@ starts it in one process and in two.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -24,16 +26,20 @@ from mgpo_train.universal_checkpoint import fit_shards
 
 BOX = '```json\n[{"bbox_2d": [%d, %d, %d, %d], "label": "key image area"}]\n```'
 GROUP = 4
+SECOND = os.environ.get("RANK", "0") != "0"
 
 
 def scripted_by(responses):
-    """In place of `TransformersEngine.run`: a function of the sample and of the place in its group alone."""
+    """In place of `TransformersEngine.run`: a function of the sample and of the place in its group alone.
+
+    Of a group that lies on both processes the first process has the first places, the second one the last.
+    """
 
     def run(engine, episodes):
         tokens = engine.tokenizer
-        for place, episode in enumerate(episodes):
+        for place, episode in places(episodes):
             dialogue = Dialogue(episode, tokens)
-            for text in responses(episode.sample, place % GROUP):
+            for text in responses(episode.sample, place):
                 response = dialogue.response(200)
                 for token in [*tokens.tokenizer.encode(text, add_special_tokens=False), tokens.end_id]:
                     if response.push(token, 0.0, tokens.end_id):
@@ -45,25 +51,39 @@ def scripted_by(responses):
     return run
 
 
+def places(episodes):
+    """(place in its group, episode) of neighbours that play the same sample."""
+    for _, group in itertools.groupby(episodes, key=lambda episode: episode.sample.id):
+        members = list(group)
+        yield from enumerate(members, start=GROUP - len(members) if SECOND else 0)
+
+
 def responses(sample, place):
     x = 5 + 3 * place + len(sample.id)
     box = (90, 80, 10, 5) if sample.metadata.get("invalid") else (x, x, x + 40, x + 30)
-    letter = sample.answer if place in (0, int(sample.id) % GROUP) else "ABCDE"[(int(sample.id) + place) % 5]
+    right = not sample.metadata.get("hopeless") and place in (0, int(sample.id) % GROUP)
+    wrong = chr(ord(sample.answer) + 1)
+    letter = sample.answer if right else wrong if place else "the letter is missing"
     return "So " * place + BOX % box, "It is " * place + f"\\boxed{{{letter}}}"
 
 
 def samples():
-    """Four per step: two for each of two processes; the second process's are odd in the later steps."""
+    """Three per step: one for each of two processes, and one between them, which both play half of.
+
+    Those that the second process plays are odd in the later steps; one that both play is never answered rightly.
+    """
     plain = haystack.make("train", 24, seed=3)
     made = []
-    for number, sample in enumerate(plain[:20]):
-        step, second = number // 4, number % 4 >= 2
+    for number, sample in enumerate(plain[:15]):
+        step, second = number // 3, number % 3 >= 1
         changes = {"id": f"{number}"}
-        if second and step == 1:
+        if number == 1:
+            changes["metadata"] = {"hopeless": True}
+        elif second and step == 1:
             changes["metadata"] = {"invalid": True}
         elif second and step == 2:
             changes["images"] = (*sample.images, plain[20].images[0])
-        elif (second and step == 3) or (step == 4 and number % 4 == 3):
+        elif (second and step == 3) or (step == 4 and number % 3 == 2):
             changes |= {"images": (), "boxes": ()}
         made.append(dataclasses.replace(sample, **changes))
     return made
@@ -79,6 +99,7 @@ def main():
         output_dir=str(out),
         per_device_train_batch_size=per_device,
         num_generations=GROUP,
+        dynamic_sampling=1,
         max_steps=10,
         max_logprob_gap=0,  # the scripted responses were not sampled by the model
         num_iterations=2,  # the second step on the same rollouts has a loss that depends on the weights

@@ -1,4 +1,4 @@
-"""Two processes train as one does, whatever their samples are; from their checkpoint one goes on as if alone."""
+"""Two processes train as one does, whatever their samples, and where a group lies on both; so does one after them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,21 @@ from launching import environment, launched
 pytest.importorskip("deepspeed")
 HERE = Path(__file__).parent
 STEPS, SAVED = 10, 6
+ROLLOUTS = 12
+"""Of a step: three groups of four, the second of which lies on both of two processes."""
+TIMES = ("time", "step_time")
 STAGES = {"plain": 0, "ddp": 0, "zero2": 2, "zero3": 3}
 
 
 def work(layout: str, processes: int, folder: Path, *checkpoint: str) -> Path:
     """Run the worker on the same batch, whatever the number of processes."""
-    worker = [str(HERE / "distributed_worker.py"), str(folder), str(16 // processes), str(STAGES[layout]), *checkpoint]
+    worker = [
+        str(HERE / "distributed_worker.py"),
+        str(folder),
+        str(ROLLOUTS // processes),
+        str(STAGES[layout]),
+        *checkpoint,
+    ]
     folder.mkdir(exist_ok=True)
     subprocess.run(launched(layout, processes, *worker), check=True, timeout=HANG, env=environment(layout))
     return folder
@@ -40,7 +49,10 @@ def assert_same(expected: Path, found: Path, after: int = 0) -> None:
     rows = logged(found, after)
     assert len(rows) == STEPS - after
     for one, two in zip(logged(expected, after), rows, strict=True):
-        for name in ("loss", "grad_norm", "entropy"):
+        names = {name for name in one if not name.startswith(TIMES)}
+        assert names == {name for name in two if not name.startswith(TIMES)}
+        assert {"loss", "grad_norm", "entropy", "accuracy", "frac_zero_advantage_groups"} <= names
+        for name in names:
             assert two[name] == pytest.approx(one[name], abs=1e-4), (name, one["step"])
     weights = [load_file(folder / "model" / "model.safetensors") for folder in (expected, found)]
     for name, weight in weights[0].items():
@@ -51,8 +63,10 @@ def assert_same(expected: Path, found: Path, after: int = 0) -> None:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one process logs with the whole batch."""
     folder = work("plain", 1, tmp_path_factory.mktemp("alone"))
-    losses = [row["loss"] for row in logged(folder)]
+    rows = logged(folder)
+    losses = [row["loss"] for row in rows]
     assert len(losses) == STEPS and len(set(losses)) == STEPS, "losses that do not vary would show nothing"
+    assert [row.get("dynamic_sampling/replaced_groups") for row in rows[:4]] == [1, None, 0, None]
     return folder
 
 
@@ -61,7 +75,10 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_processes_train_as_one_and_one_goes_on_from_their_checkpoint(
     layout: str, alone: Path, tmp_path: Path
 ) -> None:
-    """The second process's samples are, in turn: plain, refused boxes, two images each, no image, half without."""
+    """The second process's samples are, in turn: plain, refused boxes, two images each, no image, half without.
+
+    The first step's group that lies on both is given up by both, for the same fresh sample.
+    """
     together = work(layout, 2, tmp_path / "together")
     assert_same(alone, together)
     AutoModelForImageTextToText.from_pretrained(together / "model")

@@ -132,7 +132,7 @@ def test_a_picture_that_vllm_resizes_is_refused_by_name(engine):
 
 
 def test_a_conversation_that_fills_the_context_ends_at_its_limit(engine):
-    assert engine["full"] == [[["length", 7], ["length", 0]]] * 2
+    assert engine["full"] == [[["length", 7]]] * 2
 
 
 def test_log_probabilities_before_the_mask_are_refused(engine):

@@ -160,7 +160,7 @@ def run_engine(out: Path, model: str) -> None:
     played = reference.run(episodes())
     found = {"reference": records(played), "tempted": temptation(reference, played[:8]), **compare(engine, "vllm")}
     found["resized"] = _error(lambda: engine.run([Episode(s, budget=_wide()) for s in haystack.make("val", 1, 0)]))
-    # a prompt of 73 tokens: room for 7 of the first turn, and none for the second
+    # a prompt of 73 tokens: room for 7 of the first turn, and no second one
     longest, engine.llm.model_config.max_model_len = engine.llm.model_config.max_model_len, 80
     full = engine.run(episodes(2))
     engine.llm.model_config.max_model_len = longest

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mgpo_core.errors import MGPOError
 from mgpo_core.install import from_clone
+from mgpo_core.suggest import nearest
 from mgpo_demo.limits import DemoError, Limits
 
 __all__ = ["main", "parser"]
@@ -72,7 +73,10 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo until it is interrupted; gives the exit status."""
     started = time.monotonic()
-    options = parser().parse_args(arguments)
+    options, unknown = parser().parse_known_args(arguments)
+    if unknown:
+        known = [name.replace("_", "-") for name in vars(options)]
+        parser().error(f"unknown option {unknown[0]}: {nearest(unknown[0].partition('=')[0].lstrip('-'), known)}")
     try:
         limits = Limits(
             options.max_upload_mb, options.max_megapixels, options.max_question, options.max_queue, options.max_seconds

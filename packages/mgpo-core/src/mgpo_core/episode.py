@@ -155,6 +155,18 @@ class Episode:
             self._read_answer(turn)
         self._advance(turn, follow_up)
 
+    def end_too_long(self) -> None:
+        """End here, because the model's context has no room for an answer to the pending follow-up, which is withdrawn.
+
+        The last turn's finish reason becomes "length". Raises EngineError where no follow-up is pending.
+        """
+        if self.done or not self.turn:
+            raise EngineError(f"episode of sample {self.sample.id!r}: no follow-up is pending; end it by a response")
+        turn = self._trajectory.turns[-1]
+        self._trajectory.messages.pop()
+        turn.finish_reason, turn.shown_size = "length", None
+        self._finish()
+
     def _open(self) -> None:
         if self._opened:
             return
@@ -216,14 +228,18 @@ class Episode:
         trajectory.turns.append(turn)
         self._pending = [] if follow_up is None else [follow_up]
         if follow_up is None:
-            trajectory.done = True
-            if self.on_done is not None:
-                self.on_done(self)
-            self._shared.release(self)
+            self._finish()
             return
         trajectory.messages.append(follow_up)
         shown = message_images([follow_up])
         turn.shown_size = shown[-1].size if shown else None
+
+    def _finish(self) -> None:
+        self._pending = []
+        self._trajectory.done = True
+        if self.on_done is not None:
+            self.on_done(self)
+        self._shared.release(self)
 
 
 def _first_label(result: ParseResult) -> str | None:

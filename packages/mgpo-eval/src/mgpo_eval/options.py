@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -14,6 +13,7 @@ from mgpo_core.engines.families import find_family, visual_factor
 from mgpo_core.engines.sampling_options import SamplingOptions
 from mgpo_core.episode_settings import EpisodeSettings
 from mgpo_core.errors import EngineError, MGPOError
+from mgpo_core.suggest import nearest
 from mgpo_eval.task_templates import MIG_FORMATS, MODES, Templates, choose_mode, choose_templates
 
 __all__ = ["ModelOptions", "OptionError", "PlaySettings"]
@@ -193,10 +193,8 @@ def help_text(engine: str) -> str:
 
 
 def _unknown(name: str, known: Mapping[str, Any], engine: str) -> str:
-    nearest = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(known)}."
     model = next(model for model, its in ENGINES.items() if its == engine)
-    return f"{model} has no option {name!r}: {hint}"
+    return f"{model} has no option {name!r}: {nearest(name, known)}"
 
 
 def _typed(name: str, value: Any, kind: str) -> Any:

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from transformers import HfArgumentParser
 
+from mgpo_core.suggest import SYNONYMS
 from mgpo_train.config import MGPOConfig
 from mgpo_train.options import ConfigError, nearest
 from mgpo_train.recipe_files import METADATA
@@ -72,6 +73,11 @@ def _unknown(argument: str, known: Mapping[str, Any]) -> str:
     if not argument.startswith("-"):
         return f"unexpected argument {argument!r}: options are written --option value"
     name = argument.split("=")[0].lstrip("-").replace("-", "_")
+    if name in ("devices", *SYNONYMS["devices"].split()):
+        hint = (
+            "accelerate launch --num_processes N -m mgpo_train starts a process for each; --dry-run takes --devices N"
+        )
+        return f"unknown option --{name}: {hint}"
     return f"unknown option --{name}: {nearest(name, [*known, *COMMANDS])} (see --help and --help-all)"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from mgpo_core.episode import Episode
 from mgpo_core.repeated_questions import cluster_samples
 from mgpo_core.templates import Template
 from mgpo_core.trajectory import Trajectory, aggregate
+from mgpo_train.metrics import without_content
 
 if TYPE_CHECKING:
     from mgpo_train.config import MGPOConfig
@@ -77,7 +77,7 @@ def evaluate(
             bar.update(len(chunk))
     if was_training:
         model.train()
-    bare = [dataclasses.replace(t, messages=[], tokens=None, sources=()) for t in trajectories]
+    bare = [without_content(trajectory) for trajectory in trajectories]
     if clusters is not None:  # in the order in which trajectories are gathered
         count = processes.num_processes
         clusters = [key for place in range(count) for key in clusters[place::count]]

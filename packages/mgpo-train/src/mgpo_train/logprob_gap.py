@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -61,7 +61,7 @@ class GapAlarm:
         if self.limit <= 0:
             return
         for gap in gaps:
-            heard = _together(self._heard.get(gap.turn), gap)
+            (heard,) = together([self._heard[gap.turn], gap] if gap.turn in self._heard else [gap])
             if heard.mean == heard.mean and heard.tokens < self.TOKENS:
                 self._heard[gap.turn] = heard
                 continue
@@ -70,12 +70,17 @@ class GapAlarm:
                 raise LogprobGapError(_explained(heard, self.limit, step))
 
 
-def _together(before: TurnGap | None, gap: TurnGap) -> TurnGap:
-    if before is None:
-        return gap
-    tokens = before.tokens + gap.tokens
-    mean = (before.mean * before.tokens + gap.mean * gap.tokens) / tokens
-    return TurnGap(gap.turn, mean, max(before.max, gap.max), tokens)
+def together(gaps: Iterable[TurnGap]) -> list[TurnGap]:
+    """One gap of each turn, over the tokens of all that are given of it, in the turns' order."""
+    found: dict[int, TurnGap] = {}
+    for gap in gaps:
+        before = found.get(gap.turn)
+        if before is not None:
+            tokens = before.tokens + gap.tokens
+            mean = (before.mean * before.tokens + gap.mean * gap.tokens) / tokens
+            gap = TurnGap(gap.turn, mean, max(before.max, gap.max), tokens)
+        found[gap.turn] = gap
+    return [found[turn] for turn in sorted(found)]
 
 
 def _explained(gap: TurnGap, limit: float, step: int) -> str:

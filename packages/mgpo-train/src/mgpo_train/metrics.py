@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,11 @@ def step_metrics(
         if group_size:
             found["frac_zero_advantage_groups"] = float(np.mean(np.ptp(values.reshape(-1, group_size), axis=1) < 1e-8))
     return found
+
+
+def without_content(trajectory: Trajectory) -> Trajectory:
+    """A copy with all that metrics need and nothing else: no pictures, no tokens; cheap to send between processes."""
+    return replace(trajectory, messages=[], tokens=None, sources=())
 
 
 def mean_of(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:

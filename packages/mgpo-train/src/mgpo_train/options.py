@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
+
+from mgpo_core.suggest import nearest as nearest
 
 METHODS: dict[str, str] = {"mgpo": "two_turn", "grpo": "single_turn", "sft": "single_turn", "mirg": "multi_image"}
 """Each training method with the template that it uses unless told otherwise."""
@@ -27,15 +27,6 @@ HUB_STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
 
 class ConfigError(ValueError):
     """An option that is unknown or cannot be; the message says which and what to do."""
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a misspelt name: the most similar known one, or all of them when they are few."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return f"known are {', '.join(known)}" if len(known) <= 20 else "see --help and --help-all"
 
 
 def _option(default: Any, help: str, **argument: Any) -> Any:

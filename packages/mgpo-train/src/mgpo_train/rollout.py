@@ -72,10 +72,12 @@ def collect(trajectories: Sequence[Trajectory], tokens: TurnTokenizer) -> Rollou
             )
         if any(record.mask[: record.prompt_length]):
             raise TokenAlignmentError(f"Sample {trajectory.sample_id!r}: the mask marks tokens of the prompt.")
-        rollouts.prompt_ids.append(record.ids[: record.prompt_length])
-        rollouts.completion_ids.append(record.ids[record.prompt_length :])
-        rollouts.mask.append(record.mask[record.prompt_length :])
-        rollouts.logprobs.append(record.logprobs[record.prompt_length :])
+        # a prompt that fills the context gets no response; of its last token, which is masked, a row is still made
+        prompt = min(record.prompt_length, len(record) - 1)
+        rollouts.prompt_ids.append(record.ids[:prompt])
+        rollouts.completion_ids.append(record.ids[prompt:])
+        rollouts.mask.append(record.mask[prompt:])
+        rollouts.logprobs.append(record.logprobs[prompt:])
         rollouts.images.append(images)
     return rollouts
 

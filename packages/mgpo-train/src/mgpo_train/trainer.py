@@ -35,15 +35,13 @@ from mgpo_train.checkpoint import ResumesWeights
 from mgpo_train.config import MGPOConfig
 from mgpo_train.dummy_image import DummyImage, with_stand_in
 from mgpo_train.dynamic_sampling import flat_groups, fresh_samples
-from mgpo_train.logprob_gap import DEFAULT_LIMITS, GapAlarm, gaps_by_turn, turn_numbers
-from mgpo_train.metrics import MetricsLog, step_metrics
+from mgpo_train.logprob_gap import DEFAULT_LIMITS, GapAlarm, gaps_by_turn, together, turn_numbers
+from mgpo_train.metrics import MetricsLog, mean_of, step_metrics, without_content
 from mgpo_train.phases import PhaseClock
 from mgpo_train.rewards import Reward, check_rewardable, difficulty_weights, make_rewards, shuffle_rewards
 from mgpo_train.rollout import Rollouts, collect, make_episodes, without_overlong
 from mgpo_train.transformers_rollouts import TransformersRollouts
 from mgpo_train.trl_grpo import GRPOTrainer
-
-_LARGEST = "logprob_gap_max/"
 
 _IMPOSSIBLE = -1e4
 """Added to the logits of tokens that may not be sampled; finite, so that 0 times it stays 0 in the entropy."""
@@ -130,11 +128,10 @@ class MGPOTrainer(ResumesWeights, GRPOTrainer):
             trajectories = self._play([row["sample"] for row in self._inputs])
             if mode == "train" and self.args.dynamic_sampling:
                 trajectories = self._replace_flat_groups(trajectories)
-        rollouts = collect(trajectories, self.tokens)
+        rollouts, engine_metrics = collect(trajectories, self.tokens), self.player.metrics()
         if self.args.mask_truncated_completions:
-            rollouts, share = without_overlong(rollouts)
-            self._metrics[mode]["overlong_filtered"].append(share)
-        for name, value in self._averaged(self.player.metrics()).items():
+            rollouts, engine_metrics["overlong_filtered"] = without_overlong(rollouts)
+        for name, value in mean_of(gather_object([engine_metrics])).items():
             self._metrics[mode][name].append(value)
         self._rollouts = rollouts
         if mode == "train":
@@ -203,35 +200,26 @@ class MGPOTrainer(ResumesWeights, GRPOTrainer):
         return rewards
 
     def _record(self, rewards: Tensor) -> None:
-        """Log the step's metrics, as means over the processes, and keep trajectories for the report."""
+        """Log the metrics of the step's rollouts on all processes, and keep trajectories for the report.
+
+        `rewards` (processes * B, functions) are of all processes: a group may lie across several of them.
+        """
         assert self._rollouts is not None
         trajectories = self._rollouts.trajectories
-        for trajectory, reward in zip(trajectories, self._local(rewards), strict=True):
+        totals = (rewards * self.reward_weights.to(rewards.device)).nansum(dim=1).cpu().numpy()
+        first = self.accelerator.process_index * len(trajectories)
+        for trajectory, reward in zip(trajectories, totals[first : first + len(trajectories)], strict=True):
             trajectory.reward = float(reward)
         mode = "train" if self.model.training else "eval"
         group = self.num_generations if mode == "train" else self.num_generations_eval
-        found = step_metrics(trajectories, rewards=self._local(rewards), group_size=group)
+        everyone = gather_object([without_content(trajectory) for trajectory in trajectories])
+        found = step_metrics(everyone, rewards=totals, group_size=group)
         for name in ("reward", "reward_std"):  # TRL logs these itself
             found.pop(name, None)
-        for name, value in self._averaged(found).items():
+        for name, value in found.items():
             self._metrics[mode][name].append(value)
         if self.metrics_log is not None and mode == "train":
             self.metrics_log.keep(self.state.global_step + 1, trajectories)
-
-    def _local(self, rewards: Tensor) -> np.ndarray:
-        """This process's weighted rewards (B,) of the gathered table (processes * B, functions)."""
-        total = (rewards * self.reward_weights.to(rewards.device)).nansum(dim=1)
-        count = len(self._inputs)
-        return total[self.accelerator.process_index * count :][:count].cpu().numpy()
-
-    def _averaged(self, found: dict[str, float]) -> dict[str, float]:
-        """Means over the processes, over those that have the metric; of a largest value the largest."""
-        if self.accelerator.num_processes == 1:
-            return found
-        everyone = gather_object([found])
-        names = dict.fromkeys(name for row in everyone for name in row)
-        reduced = {name: np.max if name.startswith(_LARGEST) else np.mean for name in names}
-        return {name: float(reduced[name]([row[name] for row in everyone if name in row])) for name in names}
 
     # --- loss -------------------------------------------------------------------------------------------------
 
@@ -279,18 +267,20 @@ class MGPOTrainer(ResumesWeights, GRPOTrainer):
         return loss
 
     def _log_turns(self, inputs: dict[str, Any], logps: Tensor, entropies: Tensor) -> None:
-        """Per turn: entropy, and how far the trainer's log-probabilities are from the rollout engine's."""
-        mode = "train" if self.model.training else "eval"
+        """Per turn: entropy, and how far the trainer's log-probabilities are from the rollout engine's.
+
+        Means over the tokens of all processes, which are then stopped by the same numbers.
+        """
+        metrics = self._metrics["train" if self.model.training else "eval"]
         turns = turn_numbers(inputs["completion_mask"] * inputs["tool_mask"])
         # old log-probabilities, where there are any, are of the policy that sampled; the new ones have moved on
         gaps = gaps_by_turn(inputs.get("old_per_token_logps", logps), inputs["sampling_per_token_logps"], turns)
-        found = {}
+        gaps = together(gather_object(gaps))
         for gap in gaps:
-            found[f"logprob_gap/turn{gap.turn}"] = gap.mean
-            found[f"{_LARGEST}turn{gap.turn}"] = gap.max
-            found[f"entropy/turn{gap.turn}"] = entropies[turns == gap.turn].mean().item()
-        for name, value in self._averaged(found).items():
-            self._metrics[mode][name].append(value)
+            metrics[f"logprob_gap/turn{gap.turn}"].append(gap.mean)
+            metrics[f"logprob_gap_max/turn{gap.turn}"].append(gap.max)
+        for gap in together(gather_object(gaps_by_turn(entropies, torch.zeros_like(entropies), turns))):
+            metrics[f"entropy/turn{gap.turn}"].append(gap.mean)
         self._alarm.add(gaps, step=self.state.global_step + 1)
 
 

@@ -25,6 +25,7 @@ class TransformersRollouts:
             processor,
             seed=None,
             batch_size=config.rollout_batch_size or config.generation_batch_size or 16,
+            max_model_len=config.vllm_max_model_length,
             **config.sampling,
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 from mgpo_core.engines.watching import Watch
 from mgpo_core.errors import EngineError
 from mgpo_core.install import from_clone
+from mgpo_core.suggest import nearest
 
 if TYPE_CHECKING:
     from mgpo_core.episode import Episode
@@ -44,8 +44,7 @@ def load_engine(name: str, *, model: Any, **options: Any) -> Engine:
     For "openai", `model` is the name that the server at `url` knows it by.
     """
     if name not in _ENGINES:
-        nearest = difflib.get_close_matches(name, _ENGINES, n=1, cutoff=0.0)[0]
-        raise EngineError(f"There is no engine {name!r}; did you mean {nearest!r}? Engines: {', '.join(_ENGINES)}.")
+        raise EngineError(f"there is no engine {name!r}: {nearest(name, _ENGINES)} (engines: {', '.join(_ENGINES)})")
     module_name, class_name, extra = _ENGINES[name]
     try:
         module = importlib.import_module(module_name)

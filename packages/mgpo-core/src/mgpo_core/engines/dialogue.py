@@ -14,7 +14,10 @@ from mgpo_core.errors import TokenAlignmentError
 from mgpo_core.templates import message_images
 from mgpo_core.trajectory import Tokens
 
-__all__ = ["Dialogue", "Response"]
+__all__ = ["LEAST_ANSWER", "Dialogue", "Response"]
+
+LEAST_ANSWER = 8
+"""Tokens that must be left for the answer to a follow-up: `\\boxed{A}` and its end take six or seven."""
 
 
 @dataclass
@@ -75,6 +78,8 @@ class Dialogue:
     prompt_length: int = 0
     watcher: Watcher | None = field(default=None, kw_only=True)
     """Is told how every response grows."""
+    room: int | None = field(default=None, kw_only=True)
+    """How many tokens the whole conversation may have, the last response included; None: no limit."""
 
     def __post_init__(self) -> None:
         # of an episode that somebody else began, the responses so far are part of the prompt
@@ -87,8 +92,22 @@ class Dialogue:
         """The sample's id, for errors."""
         return self.episode.sample.id
 
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for another token."""
+        return self.room is not None and len(self.ids) >= self.room
+
     def response(self, limit: int) -> Response:
-        """An empty response to this dialogue, that stops at the closed fence if the episode wants a box."""
+        """An empty response of at most `limit` tokens, that stops at the closed fence if the episode wants a box.
+
+        It may fill the room that is left. Where there is none, it has ended by its length before it began.
+        """
+        response = self._response(limit if self.room is None else min(limit, self.room - len(self.ids)))
+        if self.full:
+            response.finish_reason = "length"
+        return response
+
+    def _response(self, limit: int) -> Response:
         return Response(self._scanner(), limit, watched=self._watched())
 
     def _watched(self) -> WatchedTokens | None:
@@ -100,6 +119,7 @@ class Dialogue:
     def commit(self, response: Response) -> None:
         """Hand the finished response to the episode and append the turn that follows, if any.
 
+        Where an answer to that turn would not fit into the room, it is not appended: the episode ends as too long.
         Where the episode reads less of the text than was sampled (a box without a fence, then prose), the tokens
         past it are left out, so that tokens and messages tell the same conversation.
         """
@@ -121,7 +141,11 @@ class Dialogue:
         self._take(response)
         if not self.episode.done:
             pending = self.episode.pending
-            self._append(self.tokenizer.follow_up(pending, ended, name=self.name), message_images(pending))
+            ids = self.tokenizer.follow_up(pending, ended, name=self.name)
+            if self.room is not None and len(self.ids) + len(ids) + LEAST_ANSWER > self.room:
+                self.episode.end_too_long()
+            else:
+                self._append(ids, message_images(pending))
 
     def _take(self, response: Response) -> None:
         """Append the sampled tokens (mask 1)."""

@@ -36,6 +36,9 @@ __all__ = ["OpenAIEngine"]
 _PAUSE = 0.5
 """Seconds before a response whose stream broke is asked for again; doubled each time."""
 
+_TOO_LONG = "status 4.*(context|length|too long|max_model_len)"
+_FLAGS = re.IGNORECASE | re.DOTALL
+
 _REMEDIES = {
     # what was said matches: what the user can do
     "Request timed out": "lower concurrency, or raise timeout",
@@ -43,9 +46,7 @@ _REMEDIES = {
     "status 404": "see that url leads to an OpenAI chat API, and that it still serves the model",
     "status 429": "lower concurrency, or try again later",
     "status 4.*at most .*image": "let it take more pictures (vLLM: --limit-mm-per-prompt '{\"image\":PICTURES}')",
-    "status 4.*(context|length|too long|max_model_len)": (
-        "lower max_new_tokens or the pixel budget, or give it a longer context (vLLM: --max-model-len)"
-    ),
+    _TOO_LONG: "lower max_new_tokens or the pixel budget, or give it a longer context (vLLM: --max-model-len)",
     "status 4": "see that its model reads pictures and takes these options",
     "": "see that url is right, look at the server's log, start it again, and run again",
 }
@@ -152,6 +153,9 @@ class OpenAIEngine:
             messages = [await _chat_message(message, pictures) for message in episode.messages]
             request = self._request(index, episode) | {"messages": messages}
             response = await self._respond(client, request, episode, watcher)
+            if response is None:
+                episode.end_too_long()
+                break
             episode.observe(
                 b"".join(response.pieces).decode(),
                 finish_reason=response.finish_reason,
@@ -183,13 +187,20 @@ class OpenAIEngine:
 
     async def _respond(
         self, client: openai.AsyncOpenAI, request: dict[str, Any], episode: Episode, watcher: Watcher | None
-    ) -> _Response:
-        """One response; the client retries a request that fails, and a stream that breaks is asked for again here."""
+    ) -> _Response | None:
+        """One response; the client retries a request that fails, and a stream that breaks is asked for again here.
+
+        A follow-up that the model's context has no room for, with `max_tokens` behind it, may take what is left; None
+        where nothing is.
+        """
         for attempt in range(self.retries + 1):
             started = time.perf_counter()
             try:
                 stream = await client.chat.completions.create(**request)
             except openai.OpenAIError as error:
+                if episode.turn and re.match(_TOO_LONG, _said(error), _FLAGS):
+                    left = {name: value for name, value in request.items() if name != "max_tokens"}
+                    return None if left == request else await self._respond(client, left, episode, watcher)
                 raise self._failure(episode, error) from error
             try:
                 response = await self._read(stream, episode, watcher)
@@ -297,12 +308,14 @@ def _with_version(url: str) -> str:
 
 def _told(error: Exception, pictures: int) -> str:
     """What went wrong, in the server's own words if it had any, and the remedy; a conversation may hold `pictures`."""
+    said = _said(error)
+    remedy = next(remedy for pattern, remedy in _REMEDIES.items() if re.match(pattern, said, _FLAGS))
+    return f"({said}); {remedy.replace('PICTURES', str(pictures))}."
+
+
+def _said(error: Exception) -> str:
     if isinstance(error, openai.APIStatusError):
         message = error.body.get("message") if isinstance(error.body, dict) else None
-        said = f"status {error.status_code}: {message or error.response.text[:500]}"
-    else:
-        cause = error.__cause__
-        said = f"{error}" if cause is None else f"{error} {type(cause).__name__}: {cause}"
-    flags = re.IGNORECASE | re.DOTALL
-    remedy = next(remedy for pattern, remedy in _REMEDIES.items() if re.match(pattern, said, flags))
-    return f"({said}); {remedy.replace('PICTURES', str(pictures))}."
+        return f"status {error.status_code}: {message or error.response.text[:500]}"
+    cause = error.__cause__
+    return f"{error}" if cause is None else f"{error} {type(cause).__name__}: {cause}"

@@ -79,8 +79,7 @@ class Row(Dialogue):
             images.insert(0, image)
         return images
 
-    def response(self, limit: int) -> CachedResponse:
-        """As `Dialogue.response`, with room for the cache."""
+    def _response(self, limit: int) -> CachedResponse:
         return CachedResponse(self._scanner(), limit, watched=self._watched())
 
     def _take(self, response: Response) -> None:

@@ -41,9 +41,10 @@ class TransformersEngine:
     """Plays episodes with a model of a known family, greedily (temperature 0) or by sampling.
 
     `model` is a folder, a hub id, "haystack:base", or a loaded model (left as it is; assign `engine.model` to swap
-    it). `max_new_tokens` bounds one response. `seed=None` draws from torch's global generator, for a trainer whose
-    checkpoints restore it. `reuse_cache=False` recomputes everything for every token, one row at a time: the slow
-    reference. Raises EngineError on a model it cannot load or play with.
+    it). `max_new_tokens` bounds one response, and `max_model_len` the whole conversation (None: the model's own context
+    does); an episode without room for an answer to its next turn ends as too long. `seed=None` draws from torch's
+    global generator, for a trainer whose checkpoints restore it. `reuse_cache=False` recomputes everything for every
+    token, one row at a time: the slow reference. Raises EngineError on a model it cannot load or play with.
     """
 
     def __init__(
@@ -61,8 +62,10 @@ class TransformersEngine:
         dtype: str | torch.dtype | None = None,
         reuse_cache: bool = True,
         progress: bool = False,
+        max_model_len: int | None = None,
     ) -> None:
         self.options = SamplingOptions(max_new_tokens, temperature, top_p, top_k, seed)
+        self.max_model_len = max_model_len
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1.")
         if isinstance(model, (str, Path)):
@@ -123,6 +126,8 @@ class _Play:
         self.head = engine.model.get_output_embeddings()
         self.device = self.embed.weight.device
         self.text_config = self.core.language_model.config
+        contexts = [engine.max_model_len, getattr(self.text_config, "max_position_embeddings", None)]
+        self.room = min((tokens for tokens in contexts if tokens), default=None)
         self.positions = TurnPositions(self.core, self.tokenizer)
         # sliding windows need caches that forget; such models are played without reuse
         layer_types = set(getattr(self.text_config, "layer_types", None) or ["full_attention"])
@@ -134,15 +139,17 @@ class _Play:
     def batch(self, episodes: Sequence[Episode]) -> None:
         """Play these episodes turn by turn until all are done."""
         rows = [
-            Row(episode, self.tokenizer, turn_positions=self.positions, watcher=self.watcher)
+            Row(episode, self.tokenizer, turn_positions=self.positions, watcher=self.watcher, room=self.room)
             for episode in episodes
             if not episode.done
         ]
         everyone = list(rows)
-        while rows:
+        for row in rows:
+            if row.full:
+                row.commit(row.response(0))
+        while rows := [row for row in rows if not row.episode.done]:
             for row, response in zip(rows, self._responses(rows), strict=True):
                 row.commit(response)
-            rows = [row for row in rows if not row.episode.done]
         for row in everyone:
             row.episode.trajectory.tokens = row.tokens()
         self.features.clear()

@@ -21,7 +21,7 @@ from vllm.sampling_params import RequestOutputKind
 from mgpo_core.engines.dialogue import Dialogue, Response
 from mgpo_core.engines.sampling_options import SamplingOptions
 from mgpo_core.engines.turn_tokens import TurnTokenizer
-from mgpo_core.engines.vllm_requests import ON_CPU, RolloutCounts, check_prompt, collapse_images, out_of_room
+from mgpo_core.engines.vllm_requests import ON_CPU, RolloutCounts, check_prompt, collapse_images
 from mgpo_core.engines.watching import Watch, Watcher, run_watched
 from mgpo_core.episode import Episode
 from mgpo_core.errors import EngineError
@@ -125,14 +125,15 @@ class _Play:
             if episode is None:
                 break
             if not episode.done:
-                self.begin(index, Dialogue(episode, self.tokenizer, watcher=self.watcher))
+                self.begin(index, Dialogue(episode, self.tokenizer, watcher=self.watcher, room=self.room))
         return bool(self.flights)
 
     def begin(self, index: int, dialogue: Dialogue) -> int:
         """Ask vLLM for the dialogue's next response; 1 if the episode ended because the context has no room for it."""
         turn = dialogue.episode.turn
-        if len(dialogue.ids) >= self.room:
-            return self._commit(_Flight(index, dialogue, out_of_room(dialogue), time.perf_counter()))
+        flight = _Flight(index, dialogue, dialogue.response(self.owner.options.max_new_tokens), time.perf_counter())
+        if dialogue.full:
+            return self._commit(flight)
         request = self.owner.options.request(dialogue, index, self.vocabulary, self.room)
         params = SamplingParams(**request, output_kind=RequestOutputKind.DELTA)
         prompt: dict[str, Any] = {"prompt_token_ids": collapse_images(dialogue.ids, self.tokenizer.image_id)}
@@ -144,7 +145,7 @@ class _Play:
             self.core.add_request(name, rendered, params)
         except (ValueError, TypeError) as error:
             raise EngineError(f"Sample {dialogue.name!r}: vLLM refused turn {turn + 1}: {error}") from error
-        self.flights[name] = _Flight(index, dialogue, dialogue.response(request["max_tokens"]), time.perf_counter())
+        self.flights[name] = flight
         return 0
 
     def step(self) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mgpo_core.engines.dialogue import Dialogue, Response
+from mgpo_core.engines.dialogue import Dialogue
 from mgpo_core.errors import TokenAlignmentError
 
 __all__ = [
@@ -18,7 +18,6 @@ __all__ = [
     "RolloutCounts",
     "check_prompt",
     "collapse_images",
-    "out_of_room",
 ]
 
 ON_CPU: dict[str, Any] = {
@@ -62,13 +61,6 @@ class RolloutCounts:
 def collapse_images(ids: Sequence[int], image_id: int) -> list[int]:
     """Ids with every run of image tokens as a single one, as vLLM wants them."""
     return [token for at, token in enumerate(ids) if token != image_id or at == 0 or ids[at - 1] != image_id]
-
-
-def out_of_room(dialogue: Dialogue) -> Response:
-    """An empty response that ran into the length limit: for a conversation that fills the model's context."""
-    response = dialogue.response(0)
-    response.finish_reason = "length"
-    return response
 
 
 def check_prompt(dialogue: Dialogue, seen: Sequence[int] | None) -> None:

@@ -20,7 +20,7 @@ from mgpo_core.engines.data_urls import DataUrls
 from mgpo_core.engines.dialogue import Dialogue, Response
 from mgpo_core.engines.sampling_options import SamplingOptions
 from mgpo_core.engines.turn_tokens import TurnTokenizer
-from mgpo_core.engines.vllm_requests import RolloutCounts, check_prompt, collapse_images, out_of_room
+from mgpo_core.engines.vllm_requests import RolloutCounts, check_prompt, collapse_images
 from mgpo_core.engines.watching import Watch, Watcher, run_watched
 from mgpo_core.episode import Episode
 from mgpo_core.errors import EngineError
@@ -146,10 +146,10 @@ class VLLMServerEngine:
         async with places:
             if episode.done:
                 return
-            dialogue = Dialogue(episode, self.tokenizer, watcher=watcher)
+            dialogue = Dialogue(episode, self.tokenizer, watcher=watcher, room=self.room)
             while not episode.done:
-                full = len(dialogue.ids) >= self.room
-                response = out_of_room(dialogue) if full else await self._respond(client, pictures, index, dialogue)
+                full = dialogue.full  # by the prompt alone
+                response = dialogue.response(0) if full else await self._respond(client, pictures, index, dialogue)
                 dialogue.commit(response)
             episode.trajectory.tokens = dialogue.tokens()
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
-from difflib import get_close_matches
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -23,6 +22,7 @@ from mgpo_core.errors import SampleError
 from mgpo_core.haystack.multi import make_sets
 from mgpo_core.haystack.world import DIFFICULTY, MARKS, SPLITS, Difficulty, Scene, make_scene, make_scenes
 from mgpo_core.sample import Sample
+from mgpo_core.suggest import nearest
 
 BUDGET = PixelBudget(min_pixels=4 * 28 * 28, max_pixels=168 * 168)
 """What the tiny checkpoints are shown: 36 image tokens of 28x28 pixels."""
@@ -60,9 +60,7 @@ def make(split: str = "val", n: int = 512, seed: int = 0, images: int = 1, **dif
     known = [f.name for f in fields(Difficulty)]
     for option in difficulty:
         if option not in known:
-            nearest = get_close_matches(option, [*known, "images"], n=1)
-            hint = f"; did you mean {nearest[0]!r}?" if nearest else f"; known: {', '.join(known)}"
-            raise SampleError(f"haystack has no difficulty option {option!r}{hint}")
+            raise SampleError(f"haystack has no difficulty option {option!r}: {nearest(option, [*known, 'images'])}")
     try:
         chosen = replace(DIFFICULTY[split], **{name: _checked(name, value) for name, value in difficulty.items()})
         _check_room(chosen)
