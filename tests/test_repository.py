@@ -256,6 +256,15 @@ def test_test_files_mirror_the_packages_and_have_names_of_their_own() -> None:
     assert not [name for name, count in Counter(path.name for path in tests).items() if count > 1]
 
 
+def test_limits_of_tests_are_in_one_place() -> None:
+    """A limit is for hangs: tests/patience.py has it, and none is fitted to the machine of its author."""
+    clocks = r"(?:perf_counter|monotonic)\(\) \+ \d{2,}"
+    literal = re.compile(r"(?<!wait_for_)timeout[=(]\s*\d{2,}|\.wait\(\d{2,}\)|" + clocks)
+    tests = ((str(path), text) for path, text in texts() if path.parts[0] == "tests")
+    found = {(path, hit[0]) for path, text in tests for hit in literal.finditer(text)}
+    assert found <= {("tests/demo/demo_process.py", ".wait(30)")}  # after which it is killed
+
+
 def test_words_that_the_project_avoids_are_not_module_names() -> None:
     assert not [path for path in files() if path.name in {"utils.py", "helpers.py", "common.py"}]
 

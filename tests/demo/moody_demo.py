@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import mgpo_demo.model
@@ -13,6 +15,7 @@ from mgpo_core.trajectory import Trajectory
 from mgpo_demo.cli import main
 
 SECONDS_A_TOKEN = 0.25
+GO_ON = Path(os.environ["MOODY_GO_ON"])
 
 
 class Moody:
@@ -33,7 +36,8 @@ class Moody:
         def slow_watch(episode: Episode, text: str) -> None:
             time.sleep(SECONDS_A_TOKEN)
             watch(episode, text)
-            while text.count(",") == 2:  # on and on between two numbers, until the watch raises
+            # between two numbers it waits for the test, and one number later for nothing, until the watch raises
+            while text.count(",") == 2 or (text.count(",") == 1 and not GO_ON.exists()):
                 time.sleep(SECONDS_A_TOKEN)
                 watch(episode, text)
 

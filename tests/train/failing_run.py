@@ -1,4 +1,7 @@
-"""`mgpo-train` of which one process fails at its third step: `failing_run.py raise|kill RECIPE ...`. Not a test."""
+"""`mgpo-train` whose last process fails in a step: `failing_run.py raise|kill RECIPE ...`. Not a test.
+
+FAIL_AFTER in the environment is the number of steps that it finishes, 2 without it.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,13 @@ import sys
 from mgpo_train.cli import main
 from mgpo_train.trainer import MGPOTrainer
 
-HOW = sys.argv.pop(1)
+HOW, AFTER = sys.argv.pop(1), int(os.environ.get("FAIL_AFTER", "2"))
 generate = MGPOTrainer._generate
 
 
 def broken(self, prompts):
-    if self.state.global_step == 2 and self.accelerator.process_index == 1:
+    last = self.accelerator.process_index == self.accelerator.num_processes - 1
+    if self.state.global_step == AFTER and last:
         if HOW == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         raise OSError("no space left on the device")

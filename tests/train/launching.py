@@ -73,7 +73,7 @@ def _wait_until_up(url: str, process: subprocess.Popen[bytes], log: Path) -> Non
     while time.monotonic() < deadline:
         assert process.poll() is None, log.read_text()[-4000:]
         try:
-            urllib.request.urlopen(f"{url}/health", timeout=60)
+            urllib.request.urlopen(f"{url}/health", timeout=HANG)
             return
         except OSError:
             time.sleep(1)

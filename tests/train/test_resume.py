@@ -7,11 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from patience import HANG
 
 from mgpo_core import EngineError
 from mgpo_core.engines.loading import load_model
@@ -39,9 +39,9 @@ RECIPES = {
 }  # fmt: skip
 
 
-def command(recipe: str, folder: Path, *more: str) -> list[str]:
+def command(recipe: str, folder: Path, *more: str, script: tuple[str, ...] = ("-m", "mgpo_train")) -> list[str]:
     options = [*OPTIONS, *RECIPES[recipe]]
-    return [sys.executable, "-m", "mgpo_train", recipe, *options, "--output_dir", str(folder), *more]
+    return [sys.executable, *script, recipe, *options, "--output_dir", str(folder), *more]
 
 
 def rows(folder: Path) -> list[dict]:
@@ -108,22 +108,18 @@ def test_a_folder_that_recorded_less_is_not_refused_for_it(tmp_path, monkeypatch
 @pytest.mark.parametrize("recipe", list(RECIPES))
 def test_a_killed_and_resumed_run_logs_the_same_steps(recipe, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run(command(recipe, whole), check=True, timeout=400)
+    subprocess.run(command(recipe, whole), check=True, timeout=HANG)
     expected = rows(whole)
     assert [row["step"] for row in expected] == list(range(1, STEPS + 1))
     assert len({row["reward"] for row in expected}) > 1, "nothing varies: equality would show nothing"
 
-    process = subprocess.Popen(command(recipe, killed))
-    deadline = time.monotonic() + 300
-    while len(rows(killed)) < 3:  # step 3 is past the checkpoint of step 2
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline, "the run took too long to reach step 3"
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert len(rows(killed)) < STEPS
+    # killed by its own hand, so that it is the same step on every machine: step 3 is past the checkpoint of step 2
+    failing = command(recipe, killed, script=(str(Path(__file__).with_name("failing_run.py")), "kill"))
+    ended = subprocess.run(failing, env=os.environ | {"FAIL_AFTER": "3"}, check=False, timeout=HANG)
+    assert ended.returncode == -signal.SIGKILL
+    assert len(rows(killed)) == 3 and (killed / "checkpoint-2").is_dir()
 
-    subprocess.run(command(recipe, killed, "--resume"), check=True, timeout=400)
+    subprocess.run(command(recipe, killed, "--resume"), check=True, timeout=HANG)
     assert rows(killed) == expected
     if recipe == "haystack-mirg-rl":
         return  # what follows is the same code for every recipe
@@ -131,7 +127,7 @@ def test_a_killed_and_resumed_run_logs_the_same_steps(recipe, tmp_path):
     # killed once more, now between the last step and the summary: not a step more, and the same weights
     (killed / "summary.json").unlink()
     (killed / "model" / "model.safetensors").unlink()
-    subprocess.run(command(recipe, killed, "--resume"), check=True, timeout=400)
+    subprocess.run(command(recipe, killed, "--resume"), check=True, timeout=HANG)
     assert rows(killed) == expected
     assert json.loads((killed / "summary.json").read_text(encoding="utf-8"))["steps"] == STEPS
     weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (whole, killed)]
