@@ -15,6 +15,13 @@ from mgpo_eval.options import OptionError
 VSTAR = "lmms-lab-encoder/vstar-bench"
 
 
+@pytest.fixture(autouse=True)
+def _online(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables by which the tests are kept from the network."""
+    for variable in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(variable, raising=False)
+
+
 def caused(error: Exception, cause: Exception) -> Exception:
     error.__cause__ = cause
     return error
@@ -67,8 +74,6 @@ def test_a_data_set_is_named_with_the_reason_and_the_local_copy(
     name: str, error: Exception, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for variable in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
-        monkeypatch.delenv(variable, raising=False)
     line = data_set_failure(name, error)
     assert line.startswith(f"data set {name!r} could not be downloaded: {reason}")
     copied = f"hf download {name} --repo-type dataset --local-dir {name}"
