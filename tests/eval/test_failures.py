@@ -15,6 +15,13 @@ from mgpo_eval.options import OptionError
 VSTAR = "lmms-lab-encoder/vstar-bench"
 
 
+@pytest.fixture(autouse=True)
+def _online(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables by which the tests are kept from the network."""
+    for variable in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(variable, raising=False)
+
+
 def caused(error: Exception, cause: Exception) -> Exception:
     error.__cause__ = cause
     return error
@@ -38,7 +45,6 @@ REMEDY = "check its name, the network and the login"
 UNREACHED = caused(
     ConnectionError(f"Couldn't reach '{VSTAR}' on the Hub (LocalEntryNotFoundError)"), named("LocalEntryNotFoundError")
 )
-OFFLINE = caused(ConnectionError(f"Couldn't reach '{VSTAR}' on the Hub"), named("OfflineModeIsEnabled", "Cannot reach"))
 
 
 @pytest.mark.parametrize(
@@ -50,8 +56,7 @@ OFFLINE = caused(ConnectionError(f"Couldn't reach '{VSTAR}' on the Hub"), named(
         (UNREACHED, "the hub cannot be reached; check the network"),
         (retried(UNREACHED), "the hub cannot be reached; check the network"),
         (named("ConnectTimeout", "timed out"), "the hub cannot be reached; check the network"),
-        (OFFLINE, "HF_HUB_OFFLINE is set and the cache holds no copy; unset it"),
-        (ConnectionError("Couldn't reach it: Offline mode is enabled."), "HF_HUB_OFFLINE is set"),
+        (ConnectionError("Couldn't reach it: Offline mode is enabled."), "offline mode is set and the cache holds no"),
         (
             named("DatasetNotFoundError", "Dataset 'x' doesn't exist on the Hub"),
             "the hub has none of this",
@@ -74,6 +79,24 @@ def test_a_data_set_is_named_with_the_reason_and_the_local_copy(
     copied = f"hf download {name} --repo-type dataset --local-dir {name}"
     assert line.endswith(f", or put a copy into ./{name} ({copied}), where lmms-eval looks first")
     assert "\n" not in line and "Future" not in line
+
+
+@pytest.mark.parametrize("name", ["HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"])
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("1", "{} is set and the cache holds no copy; unset it"),
+        ("true", "{} is set and the cache holds no copy; unset it"),
+        ("0", "the hub cannot be reached; check the network"),
+    ],
+)
+def test_offline_mode_is_told_from_a_network_that_is_down(
+    name: str, value: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(name, value)
+    assert f"could not be downloaded: {reason.format(name)}, or put a copy" in data_set_failure(VSTAR, UNREACHED)
+    assert "offline" not in data_set_failure(VSTAR, named("DatasetNotFoundError", "no such")).lower()
 
 
 def test_a_local_copy_that_is_broken_is_named_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,8 @@ from mgpo_train.command_line import make_config
 from mgpo_train.config import MGPOConfig
 from mgpo_train.curves import task_panels
 from mgpo_train.evaluate import evaluate
-from mgpo_train.lmms_tasks import LMMSTasks, Scores, read_scores
+from mgpo_train.learning_warnings import learning_warnings
+from mgpo_train.lmms_tasks import LMMSTasks, Scores, data_sets_told, read_scores
 from mgpo_train.metrics import is_evaluation, read_metrics
 from mgpo_train.options import ConfigError
 from mgpo_train.periodic_evaluation import PeriodicEvaluation, choose_metric, column
@@ -150,6 +152,7 @@ def test_best_is_the_checkpoint_with_the_best_score(evaluated, models, scores):
     assert summary["best"] == {name: record[name] for name in ("step", "metric", "value")} | {
         "folder": str(evaluated / "best")
     }
+    assert summary["warnings"] == learning_warnings(list(read_metrics(evaluated / "metrics.jsonl")), summary)
     assert not [path.name for path in evaluated.glob("best.*")], "nothing half done is left"
 
 
@@ -381,3 +384,23 @@ def test_a_task_has_a_panel_of_its_own_scores():
             "eval_haystack/exact_match,flexible": "exact match,flexible",
         }
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cause", "reason"),
+    [
+        (ConnectionError("Couldn't reach 'a/b' on the Hub"), "Couldn't reach 'a/b' on the Hub"),
+        (FileNotFoundError("Dataset 'a/b' doesn't exist\nor cannot be accessed"), "Dataset 'a/b' doesn't exist"),
+        (ValueError(), "ValueError"),
+    ],
+)
+def test_a_data_set_that_cannot_be_loaded_is_told_with_the_remedy(cause, reason):
+    from tenacity import Future, RetryError
+
+    hidden = Future(1)
+    hidden.set_exception(cause)
+    told = f"eval_tasks=mgpo_vstar: a data set could not be loaded: {re.escape(reason)}; check the network"
+    with pytest.raises(ConfigError, match=f"{told}.*put a copy"), data_sets_told(["mgpo_vstar"]):
+        raise RetryError(hidden)
+    with pytest.raises(KeyError), data_sets_told(["mgpo_vstar"]):
+        raise KeyError("a bug")

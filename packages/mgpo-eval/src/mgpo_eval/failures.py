@@ -63,15 +63,17 @@ def data_set_failure(name: str, error: Exception) -> str:
         )
     kinds = {type(part).__name__ for part in _chain(error)}
     text = " ".join(str(part) for part in _chain(error))
-    if "OfflineModeIsEnabled" in kinds or "offline mode" in text.lower():
-        reason, remedy = "HF_HUB_OFFLINE is set and the cache holds no copy", "unset it"
+    unreached = any(isinstance(part, (ConnectionError, TimeoutError)) for part in _chain(error)) or kinds & _UNREACHED
+    offline = next((name for name in _OFFLINE if os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE")), None)
+    if (unreached and offline) or "offline mode" in text.lower():
+        reason, remedy = f"{offline or 'offline mode'} is set and the cache holds no copy", "unset it"
     elif "LocalTokenNotFoundError" in kinds:
         reason, remedy = "its task asks for a login to the hub", "log in (hf auth login)"
     elif "gated" in text:
         reason, remedy = "it is gated", "ask for access on its page and log in (hf auth login)"
     elif kinds & {"DatasetNotFoundError", "RepositoryNotFoundError"}:
         reason, remedy = "the hub has none of this name, or it is private", "check the name, log in (hf auth login)"
-    elif any(isinstance(part, (ConnectionError, TimeoutError)) for part in _chain(error)) or kinds & _UNREACHED:
+    elif unreached:
         reason, remedy = "the hub cannot be reached", "check the network"
     else:
         reason, remedy = _reason(error), "try again"
@@ -80,6 +82,9 @@ def data_set_failure(name: str, error: Exception) -> str:
         f"({_download(name)}), where lmms-eval looks first"
     )
 
+
+_OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
+"What keeps the hub's client, and `datasets`, from the network; the latter's errors do not say so."
 
 _UNREACHED = {"ConnectError", "ConnectTimeout", "ReadTimeout", "ProxyError", "LocalEntryNotFoundError"}
 "Names of errors that mean no connection, of whatever HTTP library the hub's client uses."

@@ -15,7 +15,7 @@ import os
 import re
 import warnings
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
@@ -77,6 +77,7 @@ class LMMSTasks:
         )
         device = PartialState().device.type
         with (
+            data_sets_told(config.eval_tasks),
             _process_settings_kept(),
             torch.autocast(device, dtype=config.autocast_dtype, enabled=config.autocast_dtype is not None),
         ):
@@ -134,6 +135,25 @@ def read_scores(results: Mapping[str, Any]) -> Scores:
             if better.get(metric) is False:
                 scores.lower.add(name)
     return scores
+
+
+@contextlib.contextmanager
+def data_sets_told(tasks: Sequence[str]) -> Iterator[None]:
+    """Raise ConfigError, with reason and remedy, for a data set of the tasks that could not be loaded.
+
+    lmms-eval loads data sets with tenacity's retry, whose RetryError hides the reason.
+    """
+    from tenacity import RetryError
+
+    try:
+        yield
+    except RetryError as error:
+        cause = error.last_attempt.exception()
+        reason = next((line for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
+        raise ConfigError(
+            f"eval_tasks={','.join(tasks)}: a data set could not be loaded: {reason:.240}; check the network and the "
+            "login (hf auth login), or put a copy into a folder of its name below the working folder"
+        ) from error
 
 
 _ACCUMULATION = "ACCELERATE_GRADIENT_ACCUMULATION_STEPS"
