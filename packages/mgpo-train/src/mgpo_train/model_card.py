@@ -47,6 +47,7 @@ OTHER_OPTIONS = (
 
 _NOT_SHOWN = ("Data", "Evaluation", "Output")
 _KINDS = {"sft": "supervised fine-tuning", "grpo": "GRPO", "mgpo": "MGPO", "mirg": "MIRG-RL"}
+_LOOKS = "It names the area to look at first, is shown that area cut from the original image, and then answers."
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SETS = {"train": "train_data", "held_out": "eval_data", "ood": "eval_ood_data"}
 
@@ -124,7 +125,7 @@ def card_text(
         _playing(config),
         _training(config, facts),
         _scores(summary, step),
-        _caveats(config, summary),
+        _caveats(config, summary, best),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -155,7 +156,8 @@ def _opening(
     return (
         f"# {Path(base).name.replace(':', '-')}, {_KINDS[config.method]}{', adapter' if adapter else ''}\n\n{what} "
         f"`{base}`{'' if is_hub_id(config.model) or is_made(config.model) else ' (a local folder)'} by "
-        f"{_KINDS[config.method]} with mgpo-train{merged}. {state}"
+        f"{_KINDS[config.method]} with mgpo-train{merged}. {state}\n\nIt answers questions about images. "
+        + (_LOOKS if config.make_template().max_turns > 1 else "It looks once, at the image as the budget shows it.")
     )
 
 
@@ -303,7 +305,7 @@ def _scores(summary: Mapping[str, Any], step: int | None) -> str:
     return text.rstrip()
 
 
-def _caveats(config: MGPOConfig, summary: Mapping[str, Any]) -> str:
+def _caveats(config: MGPOConfig, summary: Mapping[str, Any], best: Mapping[str, Any] | None) -> str:
     counts = {scores["n"] for scores in summary.values() if isinstance(scores, Mapping) and "n" in scores}
     found = [
         "The scores hold for the pixel budget, the prompts and the decoding above. Others were not measured.",
@@ -316,6 +318,8 @@ def _caveats(config: MGPOConfig, summary: Mapping[str, Any]) -> str:
     ]
     if config.model == "haystack:base":
         found.insert(0, f"{haystack.BASE_WAS_TAUGHT} What training adds is to be read against that.")
+    if best is not None:
+        found.insert(0, "Chosen for its score among many: that score is too good by some. Measure it on other samples.")
     if config.reward_control != "none":
         found.insert(0, "A control: rewards were dealt out at random, so that nothing could be learnt from them.")
     return "## Caveats\n\n" + "\n".join(f"- {line}" for line in found)
