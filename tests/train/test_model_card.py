@@ -17,7 +17,8 @@ from mgpo_core.engines.loading import load_model, load_processor
 from mgpo_core.templates import load_template, message_text
 from mgpo_train.config import MGPOConfig
 from mgpo_train.lora import name_base
-from mgpo_train.model_card import CARD_FILES, MARK, RunFacts, card_text, find_card, public_source, write_card
+from mgpo_train.model_card import CARD_FILES, MARK, RunFacts, card_text, find_card, write_card
+from mgpo_train.public_names import public_source
 
 SCORES = {"accuracy": 0.5, "hit_rate": 0.25, "n": 64, "intervals": {"accuracy": [0.38, 0.62], "hit_rate": [0.16, 0.37]}}
 SUMMARY = {

@@ -7,7 +7,6 @@ a path, and shows only options that are listed here.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -21,6 +20,7 @@ from mgpo_core.cropping import CropOutcome
 from mgpo_core.templates import Message, Template
 from mgpo_train.data_spec import DataSpec, is_made
 from mgpo_train.options import grouped_fields
+from mgpo_train.public_names import is_hub_id, public_source, public_text
 from mgpo_train.summary import table_rows
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ OTHER_OPTIONS = (
 
 _NOT_SHOWN = ("Data", "Evaluation", "Output")
 _KINDS = {"sft": "supervised fine-tuning", "grpo": "GRPO", "mgpo": "MGPO", "mirg": "MIRG-RL"}
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_LOOKS = "It names the area to look at first, is shown that area cut from the original image, and then answers."
 _SETS = {"train": "train_data", "held_out": "eval_data", "ood": "eval_ood_data"}
 
 
@@ -124,7 +124,7 @@ def card_text(
         _playing(config),
         _training(config, facts),
         _scores(summary, step),
-        _caveats(config, summary),
+        _caveats(config, summary, best),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -155,7 +155,8 @@ def _opening(
     return (
         f"# {Path(base).name.replace(':', '-')}, {_KINDS[config.method]}{', adapter' if adapter else ''}\n\n{what} "
         f"`{base}`{'' if is_hub_id(config.model) or is_made(config.model) else ' (a local folder)'} by "
-        f"{_KINDS[config.method]} with mgpo-train{merged}. {state}"
+        f"{_KINDS[config.method]} with mgpo-train{merged}. {state}\n\nIt answers questions about images. "
+        + (_LOOKS if config.make_template().max_turns > 1 else "It looks once, at the image as the budget shows it.")
     )
 
 
@@ -267,29 +268,6 @@ def _public(value: Any) -> Any:
     return value if isinstance(value, (bool, int, float)) or value is None else public_text(str(value))
 
 
-def public_text(text: str) -> str:
-    """A text that may be published: of a path on this machine its last part alone."""
-    if is_made(text) or is_hub_id(text) or not ("/" in text or "\\" in text or text.startswith("~")):
-        return text
-    return re.split(r"[/\\]", text.rstrip("/\\"))[-1]
-
-
-def is_hub_id(name: str) -> bool:
-    """Whether a model or data set is one of the hub's, as far as its name tells: no path that is there."""
-    return bool(_HUB_ID.fullmatch(name)) and not name.startswith(".") and not Path(name).expanduser().exists()
-
-
-def public_source(spec: str | Mapping[str, Any]) -> str:
-    """Where data came from, as it may be published: made data and hub ids in full, of anything local its name."""
-    parsed = DataSpec.parse(spec)
-    if not is_made(parsed.path) and not is_hub_id(parsed.path):
-        return f"`{public_text(parsed.path)}`, local"
-    named = {name: getattr(parsed, name) for name in ("split", "name", "n", "seed", "schema")} | dict(parsed.options)
-    made = is_made(parsed.path)  # whose path ends with its split
-    query = "&".join(f"{k}={v}" for k, v in named.items() if v is not None and not (made and k == "split"))
-    return f"`{parsed.path}{'?' if query else ''}{query}`"
-
-
 def _scores(summary: Mapping[str, Any], step: int | None) -> str:
     rows = table_rows(summary)
     text = "## Scores\n\n"
@@ -303,7 +281,7 @@ def _scores(summary: Mapping[str, Any], step: int | None) -> str:
     return text.rstrip()
 
 
-def _caveats(config: MGPOConfig, summary: Mapping[str, Any]) -> str:
+def _caveats(config: MGPOConfig, summary: Mapping[str, Any], best: Mapping[str, Any] | None) -> str:
     counts = {scores["n"] for scores in summary.values() if isinstance(scores, Mapping) and "n" in scores}
     found = [
         "The scores hold for the pixel budget, the prompts and the decoding above. Others were not measured.",
@@ -316,6 +294,8 @@ def _caveats(config: MGPOConfig, summary: Mapping[str, Any]) -> str:
     ]
     if config.model == "haystack:base":
         found.insert(0, f"{haystack.BASE_WAS_TAUGHT} What training adds is to be read against that.")
+    if best is not None:
+        found.insert(0, "Chosen for its score among many: that score is too good by some. Measure it on other samples.")
     if config.reward_control != "none":
         found.insert(0, "A control: rewards were dealt out at random, so that nothing could be learnt from them.")
     return "## Caveats\n\n" + "\n".join(f"- {line}" for line in found)

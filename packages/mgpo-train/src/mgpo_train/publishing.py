@@ -24,8 +24,9 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from mgpo_core.episode_settings import SETTINGS_FILE
 from mgpo_core.errors import MGPOError
-from mgpo_train.model_card import CARD_FILES, HERE, MARK, find_card, public_text
+from mgpo_train.model_card import CARD_FILES, HERE, MARK, find_card
 from mgpo_train.options import ConfigError
+from mgpo_train.public_names import public_text
 
 if TYPE_CHECKING:
     from mgpo_train.config import MGPOConfig
