@@ -79,9 +79,7 @@ def _picture(column: str) -> Callable[[Row], list[ImageSource]]:
 
 
 def _mme_question(row: Row) -> tuple[str, tuple[str, ...]]:
-    # the Chinese rows have full-width parentheses
-    options = [str(option).replace("（", "(").replace("）", ")") for option in row["multi-choice options"]]
-    return str(row["question"]).strip(), without_letters(options)
+    return str(row["question"]).strip(), without_letters(row["multi-choice options"])
 
 
 def _mme_categories(row: Row) -> tuple[str, ...]:
@@ -91,7 +89,7 @@ def _mme_categories(row: Row) -> tuple[str, ...]:
 
 def _hr_question(row: Row) -> tuple[str, tuple[str, ...]]:
     filled = [row[letter] for letter in string.ascii_uppercase if _is_filled(row.get(letter))]
-    return str(row["question"]).strip(), tuple(str(choice).strip() for choice in filled)
+    return str(row["question"]).strip(), without_letters(filled)
 
 
 def _is_filled(value: Any) -> bool:
