@@ -29,7 +29,7 @@ def played(prompt: str, answer: str, mode: str = "two_turn") -> tuple[str, Traje
     rows = table([{"prompt": prompt, "size": [112, 112]}])
     request: Any = SimpleNamespace(args=("", stand_in.doc_to_messages, {}, 0, "t", "test"), metadata={})
     templates = choose_templates(mode, "two_turn", CoordinateSpace.ABSOLUTE)
-    [job] = make_jobs([request], {"t": {"test": rows}}, ModelOptions(pretrained="x"), templates)
+    [job] = make_jobs([request], {"t": {"test": rows}}, ModelOptions("transformers", "a checkpoint"), templates)
     episode = Episode(job.sample(), template=job.template, budget=BUDGET)
     while not episode.done:
         episode.observe(BOX if episode.wants_box else answer)

@@ -27,7 +27,7 @@ def test_the_prompts_name_the_letters_that_there_are(count: int, named: str, met
     row = {"question": "What is it?", "image": "a.png", "answer": "A"}
     row |= {"choices": [f"{letter}. thing {letter}" for letter in "ABCDEFG"[:count]]} if count else {}
     (tmp_path / "data.jsonl").write_text(json.dumps(row) + "\n")
-    [sample] = load_samples(tmp_path / "data.jsonl")
+    [sample] = load_samples(str(tmp_path / "data.jsonl"))
     template = MGPOConfig(method=method, output_dir=str(tmp_path / "out")).make_template()
     episode = Episode(sample, template=template, budget=BUDGET)
     again = template.follow_up(sample, episode.images, CropOutcome(None, None, "no_json"), 0)
