@@ -77,6 +77,9 @@ def test_relative_coordinates_are_thousandths_of_the_image():
         ("I cannot tell.", "no_json"),
         ("", "no_json"),
         ('```json\n[{"bbox_2d": [1, 2', "bad_json"),
+        (r"The sign is red, so \boxed{A}.", "answered"),
+        ("<think>" + box_text(10, 10, 80, 80), "no_json"),
+        ('{"bbox_norm": [0.1, 0.1, 0.9, 0.9]}', "other_layout"),
         ('```json\n[{"bbox_2d": [1, 2, 3], "label": "x"}]\n```', "not_four_numbers"),
         (box_text(90, 20, 10, 80), "reversed"),
         (box_text(100, 100, 180, 160), "outside"),
@@ -93,6 +96,14 @@ def test_a_refused_box_returns_the_original_with_the_papers_sentence_and_the_rea
     assert message_images(play.pending) == play.images
     assert message_text(play.pending[0]).startswith(REFUSAL)
     assert turn.shown_size == (168, 168)
+
+
+def test_the_box_behind_the_reasoning_is_cropped_and_the_reasoning_is_kept():
+    play = episode()
+    said = f"<think>Perhaps {box_text(1, 1, 90, 90)}? No.</think>\n{box_text(10, 20, 52, 97)}"
+    play.observe(f"{said} and more")
+    [turn] = play.trajectory.turns
+    assert (turn.box, turn.text, turn.finish_reason) == (Box(10, 20, 52, 97), said, "cut")
 
 
 def test_an_elongated_box_is_refused():

@@ -46,6 +46,20 @@ def test_a_long_question_is_told_how_long_it_may_be() -> None:
         LIMITS.question_of("x" * 21)
 
 
+@pytest.mark.parametrize(
+    ("question", "choices", "asked"),
+    [
+        ("Which?", "(A) red\nB. blue", ("Which?", ("red", "blue"))),
+        ("When?", "A.M.\nP.M.", ("When?", ("A.M.", "P.M."))),
+        ("Which? Options: A: red, B: blue", "", ("Which?", ("red", "blue"))),
+        ("Which?\nA. red\nB. blue", None, ("Which?", ("red", "blue"))),
+        ("Which? Answer with a letter.", "", ("Which? Answer with a letter.", ())),
+    ],
+)
+def test_choices_are_read_as_training_and_evaluation_read_them(question, choices, asked) -> None:
+    assert Limits().asked(question, choices) == asked
+
+
 def test_choices_are_lines_without_blank_ones() -> None:
     assert LIMITS.choices_of(" red \n\n blue\n") == ("red", "blue")
     assert LIMITS.choices_of(None) == LIMITS.choices_of(" \n ") == ()

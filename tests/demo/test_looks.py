@@ -13,7 +13,8 @@ from PIL import Image
 from mgpo_core import Box, Episode, crop, parse_boxes
 from mgpo_core.boxes import CoordinateSpace
 from mgpo_core.regions import View
-from mgpo_core.templates import message_images
+from mgpo_core.templates import message_images, message_text
+from mgpo_demo import views
 from mgpo_demo.limits import DemoError
 from mgpo_demo.looks import Ask, Look, answer_from_box, box_text, closer_look, first_look, whole
 from mgpo_demo.stream import StopSignal, stream
@@ -122,3 +123,25 @@ def test_first_look_plays_both_ways_over_the_same_picture(tmp_path: Path) -> Non
     assert (len(look.turns), len(direct.turns)) == (2, 1) and look.correct and direct.correct
     assert look.true_boxes == truth
     assert Image.open(look.sources[0]).size == (400, 300)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("count", "named"),
+    [(0, ""), (2, " (A, B, C, D, or E)"), (5, " (A, B, C, D, or E)"), (7, " (A, B, C, D, E, F, or G)")],
+)
+def test_the_prompts_name_the_letters_that_there_are(count: int, named: str, tmp_path: Path) -> None:
+    ask = Ask("Which?", tuple(f"thing {index}" for index in range(count)))
+    played = first_look(scripted(), picture_of(noise(400, 300), tmp_path), ask)
+    for episode, times in ((played["look"], 2), (played["direct"], 1)):
+        if times == 2:
+            episode.observe("I do not know.")
+        said = "\n".join(map(message_text, episode.messages))
+        assert said.count("provide the final answer") == times
+        assert said.count(f"provide the final answer{named} enclosed") == times
+
+
+def test_an_answer_instead_of_a_box_is_told_in_words(tmp_path: Path) -> None:
+    episode = first_look(scripted(), picture_of(noise(400, 300), tmp_path), ASK)["look"]
+    episode.observe(r"It is red: \boxed{A}")
+    assert "No crop (answered instead of giving a box)" in views.crop(episode.trajectory)
+    assert "answered instead of giving a box" in views.said(1, "", episode.trajectory.turns[0])

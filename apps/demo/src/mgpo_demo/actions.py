@@ -77,7 +77,7 @@ class Actions:
         """What is to be asked; DemoError where something is missing or too long."""
         if visitor.picture is None:
             raise DemoError("There is no picture yet: choose an example, or drop one of your own.")
-        return visitor.asked(self.limits.question_of(question), self.limits.choices_of(choices))
+        return visitor.asked(*self.limits.asked(question, choices))
 
     def run(self, visitor: Visitor, ask: Ask) -> Iterator[News]:
         """The model's own look, and beside it its answer after one look; then the other models'."""

@@ -100,7 +100,7 @@ def _played(
     try:
         if not image:
             raise DemoError("The call has no image.")
-        ask = Ask(actions.limits.question_of(question), actions.limits.choices_of(choices))
+        ask = Ask(*actions.limits.asked(question, choices))
         upload = Path(image)
         with tempfile.TemporaryDirectory(prefix="mgpo-demo-") as folder:
             episodes = play(keep_upload(upload, upload.name, Path(folder), actions.limits), ask)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from mgpo_core.errors import MGPOError
+from mgpo_core.questions import split_question, without_letters
 
 __all__ = ["DemoError", "Limits"]
 
@@ -77,6 +78,18 @@ class Limits:
                 f"The question has {len(question):,} characters; at most {self.question:,} are taken. Shorten it."
             )
         return question
+
+    def asked(self, question: str | None, choices: str | None) -> tuple[str, tuple[str, ...]]:
+        """(question, choices without letters), as training and evaluation read them.
+
+        Without choices of their own, those that the question lists. DemoError for what `question_of` and `choices_of`
+        refuse.
+        """
+        asked, lines = self.question_of(question), self.choices_of(choices)
+        if lines:
+            return asked, without_letters(lines)
+        alone, listed = split_question(asked)
+        return (alone, listed) if listed else (asked, ())
 
     def choices_of(self, text: str | None) -> tuple[str, ...]:
         """The choices, one a line, blank lines left out; DemoError for one alone, too many or too long."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mgpo_core import Box, Episode, Sample
-from mgpo_core.boxes import Rejection
+from mgpo_core.boxes import Rejection, rejection_words
 from mgpo_core.regions import View
 from mgpo_core.templates import SingleTurn, TwoTurn
 from mgpo_core.trajectory import Trajectory, Turn
@@ -126,4 +126,4 @@ def box_text(box: Box, view: View) -> str:
 def _why(rejection: str, model: DemoModel, episode: Episode) -> str:
     [shown], [real] = episode.trajectory.input_sizes, episode.trajectory.original_sizes
     side = round(model.settings.crop_min_side * max(real[0] / shown[0], real[1] / shown[1]))
-    return _REFUSALS.get(Rejection(rejection), rejection.replace("_", " ")).format(side=side)
+    return _REFUSALS.get(Rejection(rejection), rejection_words(rejection)).format(side=side)

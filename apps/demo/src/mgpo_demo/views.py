@@ -8,6 +8,7 @@ from PIL import Image
 
 from mgpo_core import Box
 from mgpo_core.answers import choice_letter, resolve_choice
+from mgpo_core.boxes import rejection_words
 from mgpo_core.report_card import data_uri, fact_html, verdict_html
 from mgpo_core.templates import message_images
 from mgpo_core.token_view import escape, tokens_html
@@ -60,7 +61,7 @@ def said(number: int, text: str, turn: Turn | None, by: str = "Model") -> str:
     if turn is not None:
         word, kind = _ENDS.get(turn.finish_reason, (turn.finish_reason, ""))
         facts = fact_html("", word, kind) if word else ""
-        facts += fact_html("refused", turn.rejection.replace("_", " "), "bad") if turn.rejection else ""
+        facts += fact_html("refused", rejection_words(turn.rejection), "bad") if turn.rejection else ""
         facts += fact_html("tokens", str(turn.tokens)) if turn.tokens else ""
         facts += fact_html("", took(turn.seconds)) if turn.seconds else ""
     title = f"{escape(by)}, turn {number}"
@@ -77,7 +78,7 @@ def crop(trajectory: Trajectory) -> str:
     if len(shown) < 2 or turn.shown_size is None:
         return ""
     if turn.box_original is None:
-        reason = (turn.rejection or "no box").replace("_", " ")
+        reason = rejection_words(turn.rejection or "no box")
         return note(f"No crop ({reason}): the model was shown the whole picture again.", "soft")
     box, seen, real = turn.box_original, trajectory.input_sizes[0], trajectory.original_sizes[0]
     first = box.scaled(seen[0] / real[0], seen[1] / real[1])

@@ -14,7 +14,7 @@ from mgpo_core.box_layouts import Corners, Layout, box_key, corners, is_no_box, 
 from mgpo_core.box_text import MarkedBoxes, bare_pair, marked_boxes, without_latex, without_reasoning
 from mgpo_core.loose_json import FENCE, Value, find_values
 
-__all__ = ["Box", "CoordinateSpace", "ParseResult", "Rejection", "Size", "iou", "parse_boxes"]
+__all__ = ["Box", "CoordinateSpace", "ParseResult", "Rejection", "Size", "iou", "parse_boxes", "rejection_words"]
 
 
 class Rejection(enum.StrEnum):
@@ -30,6 +30,11 @@ class Rejection(enum.StrEnum):
     TOO_SMALL = "too_small"
     TOO_ELONGATED = "too_elongated"
     NO_IMAGE = "no_image"  # an answer over several images that does not say which one it means
+
+
+def rejection_words(rejection: str) -> str:
+    """A Rejection value as reports and the demo word it."""
+    return "answered instead of giving a box" if rejection == Rejection.ANSWERED else rejection.replace("_", " ")
 
 
 @dataclass(frozen=True)

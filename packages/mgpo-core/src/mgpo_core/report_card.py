@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from mgpo_core.answers import choice_letter
-from mgpo_core.boxes import Box
+from mgpo_core.boxes import Box, rejection_words
 from mgpo_core.errors import ImageError
 from mgpo_core.templates import Message
 from mgpo_core.token_view import escape, tokens_html
@@ -148,7 +148,7 @@ def _facts(card: Card) -> Iterator[str]:
         yield fact_html("reward", f"{trajectory.reward:.3g}")
     turn, metrics = trajectory.judged_turn, trajectory.metrics()
     if turn is not None and turn.rejection is not None:
-        yield fact_html("box refused", turn.rejection.replace("_", " "), "bad")
+        yield fact_html("box refused", rejection_words(turn.rejection), "bad")
     elif card.hit is not None:
         yield fact_html("box", "hit" if card.hit else "missed", "good" if card.hit else "bad")
     if "image_accuracy" in metrics:
@@ -264,7 +264,7 @@ def _response(turn: Turn | None, text: str, number: int) -> str:
         ends = {"length": ("ran out of length", "bad"), "cut": ("cut after the box", ""), "stop": ("", "")}
         word, kind = ends.get(turn.finish_reason, (turn.finish_reason, ""))
         facts += fact_html("", word, kind) if word else ""
-        facts += fact_html("refused", turn.rejection.replace("_", " "), "bad") if turn.rejection else ""
+        facts += fact_html("refused", rejection_words(turn.rejection), "bad") if turn.rejection else ""
         facts += fact_html("tokens", str(turn.tokens)) if turn.tokens else ""
         facts += fact_html("seconds", f"{turn.seconds:.2g}") if turn.seconds else ""
     return (
@@ -291,7 +291,7 @@ def _follow_up(trajectory: Trajectory, message: Message, responses: int, max_sid
                 f"<figcaption>{note}</figcaption></figure>"
             )
         else:
-            reason = turn.rejection.replace("_", " ") if turn is not None and turn.rejection else "no crop"
+            reason = rejection_words(turn.rejection) if turn is not None and turn.rejection else "no crop"
             figures += f'<p class="refusal">{escape(reason.capitalize())}: the image again, at {shown}.</p>'
     return figures + _folded(message, "Said to the model", sizes)
 

@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from mgpo_core.boxes import rejection_words
 from mgpo_core.report_card import (
     DISPLAY_SIDE,
     Card,
@@ -183,7 +184,7 @@ def _picture_side(n: int) -> int:
 def _summary(summary: dict[str, Any]) -> str:
     """The metrics with their intervals as tiles, and the reasons for refused boxes."""
     tiles = "".join(_tile(name, summary) for name in METRICS if name in summary)
-    reasons = ", ".join(f"{reason.replace('_', ' ')} {count}" for reason, count in summary["rejections"].items())
+    reasons = ", ".join(f"{rejection_words(reason)} {count}" for reason, count in summary["rejections"].items())
     refused = f'<p class="refusals">Boxes refused: {escape(reasons)}.</p>' if reasons else ""
     return f'<dl class="tiles"><div><dt>Trajectories</dt><dd>{summary["n"]}</dd></div>{tiles}</dl>{refused}'
 

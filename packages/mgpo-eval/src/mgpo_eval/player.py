@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mgpo_core import Sample
-from mgpo_core.answers import choice_letter, extract_boxed, resolve_choice
+from mgpo_core.answers import choice_letter, extract_boxed, lone_letter, resolve_choice
 from mgpo_core.engines import Engine
 from mgpo_core.engines.packing import packed
 from mgpo_core.envelope import Envelope, seal
@@ -156,6 +156,9 @@ def answer_of(trajectory: Trajectory) -> str:
         return text.strip()
     boxed = extract_boxed(text)
     if not trajectory.choices:
+        letter = None if boxed is None else lone_letter(boxed)
+        if boxed is not None and letter is not None and letter in boxed:
+            return letter  # the choices stand in the question: scorers know "C", not "\\text{(C)}"
         return text.strip() if boxed is None else boxed
     index = None if boxed is None else resolve_choice(boxed, trajectory.choices)
     return NO_ANSWER if index is None else choice_letter(index)

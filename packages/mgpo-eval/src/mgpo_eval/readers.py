@@ -81,9 +81,7 @@ def _picture(column: str) -> Callable[[Row], list[ImageSource]]:
 
 
 def _mme_question(row: Row) -> tuple[str, tuple[str, ...]]:
-    # the Chinese rows have full-width parentheses
-    options = [str(option).replace("（", "(").replace("）", ")") for option in row["multi-choice options"]]
-    return str(row["question"]).strip(), without_letters(options)
+    return str(row["question"]).strip(), without_letters(row["multi-choice options"])
 
 
 def _mme_categories(row: Row) -> tuple[str, ...]:
@@ -93,7 +91,7 @@ def _mme_categories(row: Row) -> tuple[str, ...]:
 
 def _hr_question(row: Row) -> tuple[str, tuple[str, ...]]:
     cells = {letter: row.get(letter) for letter in string.ascii_uppercase}
-    return str(row["question"]).strip(), lettered_choices(cells)
+    return str(row["question"]).strip(), without_letters(lettered_choices(cells))
 
 
 def _hr_cluster(row: Row) -> str:
