@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from mgpo_core import Sample
 from mgpo_core.answers import choice_letter, resolve_choice
@@ -324,14 +324,8 @@ class _Row:
             return check_image(source, full=self.full)
         except FileNotFoundError as error:
             raise self._bad(field, f"names a file that does not exist: {shown}") from error
-        except SampleError:
-            raise
-        except MemoryError:
-            raise
-        except UnidentifiedImageError as error:
-            raise self._bad(field, f"({shown}) is not a readable picture: its format is not known") from error
-        except Exception as error:  # Pillow's decoders raise whatever the broken bytes lead them to
-            raise self._bad(field, f"({shown}) is not a readable picture: {one_line(error)}") from error
+        except ImageError as error:
+            raise self._bad(field, f"({shown}) is not a readable picture: {error}") from error
 
     def _id(self, row_id: str) -> str:
         value = self._value("id")
