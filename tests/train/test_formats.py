@@ -186,6 +186,28 @@ def test_mixed_and_ambiguous_files_are_refused_by_name(folder: Path, rows: list,
     )
 
 
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (
+            {"conversations": str(human("<image>Q?", "B")), "images": ["a.jpg"]},
+            "'conversations' is no list of messages",
+        ),
+        ({"messages": ["Q?"], "images": ["a.jpg"]}, "'messages' is no list of messages"),
+        ({"prompt": ASKED, "image": "a.jpg", "answer": "x"}, "map it with columns="),
+    ],
+)
+def test_advice_can_be_followed(folder: Path, row: dict, words: str) -> None:
+    with pytest.raises(SampleError, match=f"no column holds the question .*{words}"):
+        load_samples(write(folder, row))
+
+
+def test_rows_that_two_layouts_read_alike_are_not_ambiguous(folder: Path) -> None:
+    row = OPEN | {"multi-choice options": ["(A) red", "(B) blue"], "category": "x", "l2-category": "y"}
+    (sample,) = load_samples(write(folder, row))
+    assert (sample.choices, sample.answer) == (CHOICES, "A")
+
+
 # ---------------------------------------------------------------- columns
 
 

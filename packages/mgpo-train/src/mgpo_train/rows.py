@@ -70,9 +70,14 @@ class Reading:
             fields = ("image", "images") if name == "image" else (name,)
             if not any(self._has(field) for field in fields):
                 raise SampleError(
-                    f"{self.source}: no column holds the {name} (columns: {self._names()}): "
-                    f"rename it, or map it with columns={{{name!r}: 'YOUR COLUMN'}}"
+                    f"{self.source}: no column holds the {name} (columns: {self._names()}): {self._remedy(name)}"
                 )
+
+    def _remedy(self, name: str) -> str:
+        turns = next((column for column in ("messages", "conversations") if column in self.available), None)
+        if name == "question" and turns is not None:
+            return f"{turns!r} is no list of messages with role and content, or from and value, in any row: write one"
+        return f"rename it, or map it with columns={{{name!r}: 'YOUR COLUMN'}}"
 
     def _has(self, field: str) -> bool:
         if field in self.mapping:
