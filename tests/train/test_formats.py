@@ -285,6 +285,7 @@ def test_choices_may_stand_in_letter_columns(folder: Path, cells: dict, choices:
         ({"A": "red", "C": "green"}, "choices A, C alone: give at least A and B, without a gap"),
         ({"A": "red", "B": None, "C": "green"}, "without a gap"),
         ({"A": None, "B": "green"}, "without a gap"),
+        ({"A": "red", "B": None, "C": ""}, "choices A alone: give at least A and B"),
         ({"A": "red", "B": ["green"]}, "the choice B .*give a text"),
         ({"A": "red", "B": True}, "the choice B True: give a text"),
         ({"A": "red", "B": "green", "answer": "C"}, "'answer' is 'C': give one letter of A to B"),
