@@ -31,7 +31,9 @@ def read_json_rows(path: Path) -> list[NamedRow]:
     """The rows of a .jsonl or .json file, to be parsed one at a time; raises SampleError for what is neither."""
     text = read_text(path)
     # split at newlines alone: JSON texts may hold the other characters that str.splitlines() splits at
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    split = enumerate(text.split("\n"), start=1)
+    # a byte order mark inside: files that were put together
+    lines = [(number, plain) for number, line in split if (plain := line.lstrip("\ufeff")).strip()]
     if not lines:
         raise SampleError(f"{path} has no rows")
     first = lines[0][1]
@@ -59,6 +61,8 @@ def read_text(path: Path) -> str:
     for magic, kind in _COMPRESSED.items():
         if data.startswith(magic):
             raise SampleError(f"{path} is compressed ({kind}): unpack it first")
+    if data.startswith(b"version https://git-lfs"):
+        raise SampleError(f"{path} is a pointer of Git LFS, not the file itself: fetch it with git lfs pull")
     if data.startswith(b"PAR1"):
         raise SampleError(f"{path} is a parquet file: give it a name that ends in .parquet")
     if data.startswith(_UTF16) or b"\0" in data[:4]:
@@ -171,7 +175,10 @@ def _try(text: str) -> Any:
 
 def parse_row(line: str, name: str) -> Mapping[str, Any]:
     """The object on a line, which is called `name` in errors; raises SampleError."""
-    row = _parse(line, name)
+    try:
+        row = _parse(line, name)
+    except SampleError as error:
+        raise SampleError(f"{error}; write one JSON object per line") from error
     if not isinstance(row, dict):
         raise SampleError(f"{name} is a {type(row).__name__}: write one JSON object per line")
     return _unique(row, name)
