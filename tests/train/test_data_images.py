@@ -177,6 +177,9 @@ def test_any_other_image_is_refused_in_one_line(tmp_path: Path, image: Any, word
         (["Image 1: <image>\nImage 2: <image>\nWhich?"], 2, ["Which?"]),
         (["<image>\n<image>\nWhich?"], 2, ["Which?"]),
         (["Picture 1: <image>, Picture 2: <image>\nWhich?"], 2, ["Which?"]),
+        (["[Image 1]: <image>\r\n[Image 2]: <image>\r\nWhich?"], 2, ["Which?"]),
+        (["Image-1 <image>\n(2) <image>\nWhich?"], 2, ["Which?"]),
+        (["In the image <image> which?"], 1, ["In the image image 1 which?"]),
         (["<|vision_start|><|image_pad|><|image_pad|><|vision_end|>Which?"], 1, ["Which?"]),
         (["<image_1><image_2>Which?"], 2, ["Which?"]),
         (["<|image_1|>\n<img>Which?".replace("<img>", "")], 1, ["Which?"]),
@@ -250,6 +253,15 @@ def test_marks_and_images_agree(tmp_path: Path, question: str, words: str) -> No
         (json.dumps(ROW | {"id": {"$oid": LONG}}).encode(), "column 'id'"),
         (json.dumps(ROW | {"messages": [{"role": LONG}]}).encode(), "can be read as plain and as ms-swift"),
         (LONG.encode(), "is not JSON"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        (
+            json.dumps(ROW).encode() + b",\n" + json.dumps(ROW).encode(),
+            "is not JSON: .*; write one JSON object per line",
+        ),
+        (
+            json.dumps({"conversations": [{"from": "human", "value": "A?"}]}).encode(),
+            "'images' is missing: give an image",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_read_says_why_in_a_line(tmp_path: Path, data: bytes, words: str) -> None:
@@ -280,6 +292,12 @@ def test_a_wrong_spec_is_told_in_a_line(spec: Any) -> None:
     with pytest.raises(SampleError) as caught:
         load_samples(spec)
     assert len(str(caught.value)) < 800 and "\n" not in str(caught.value)
+
+
+def test_files_that_were_put_together_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(PNG)
+    (tmp_path / "rows.jsonl").write_text("\n".join(["\ufeff" + json.dumps(ROW)] * 2), encoding="utf-8")
+    assert len(load_samples(str(tmp_path))) == 2
 
 
 def test_format_and_schema_are_one_option() -> None:

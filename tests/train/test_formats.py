@@ -89,6 +89,7 @@ def test_parquet_rows_of_verl_hold_their_images(folder: Path) -> None:
         ("It is red or blue.\nIt is blue.", "which explains an answer"),
         ("It is not red, so the answer is B.", "which explains an answer"),
         ("The answer is B.", "B"),
+        ("Red is out.\n#### B", "B"),
         ("<image>\nblue", "an image mark in it"),
     ],
 )
@@ -186,6 +187,29 @@ def test_mixed_and_ambiguous_files_are_refused_by_name(folder: Path, rows: list,
     )
 
 
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (
+            {"conversations": str(human("<image>Q?", "B")), "images": ["a.jpg"]},
+            "'conversations' is no list of messages",
+        ),
+        ({"messages": ["Q?"], "images": ["a.jpg"]}, "'messages' is no list of messages"),
+        ({"messages": [], "images": ["a.jpg"]}, "'messages' is no list of messages"),
+        ({"prompt": ASKED, "image": "a.jpg", "answer": "x"}, "map it with columns="),
+    ],
+)
+def test_advice_can_be_followed(folder: Path, row: dict, words: str) -> None:
+    with pytest.raises(SampleError, match=f"no column holds the question .*{words}"):
+        load_samples(write(folder, row))
+
+
+def test_rows_that_two_layouts_read_alike_are_not_ambiguous(folder: Path) -> None:
+    row = OPEN | {"multi-choice options": ["(A) red", "(B) blue"], "category": "x", "l2-category": "y"}
+    (sample,) = load_samples(write(folder, row))
+    assert (sample.choices, sample.answer) == (CHOICES, "A")
+
+
 # ---------------------------------------------------------------- columns
 
 
@@ -244,6 +268,10 @@ OPEN = {"image": "a.jpg", "question": ASKED, "answer": "A"}
         ({"option_a": "red", "option_b": "green"}, ("red", "green")),
         ({"OptionA": "red", "OptionB": "green"}, ("red", "green")),
         ({"choice_A": "red", "choice_B": "green", "choices": None}, ("red", "green")),
+        ({"(A)": "red", "(B)": "green"}, ("red", "green")),
+        ({"A.": "red", "B.": "green"}, ("red", "green")),
+        ({"a": "red", "b": "green", "c": None}, ("red", "green")),
+        ({"a": 1.5, "b": 2}, ()),
         ({"options": ["red", "green"]}, ("red", "green")),
         ({"options": "['red', 'green']"}, ("red", "green")),
         ({"choices": {"A": "red", "B": "green", "C": None}}, ("red", "green")),
@@ -263,6 +291,7 @@ def test_choices_may_stand_in_letter_columns(folder: Path, cells: dict, choices:
         ({"A": "red", "C": "green"}, "choices A, C alone: give at least A and B, without a gap"),
         ({"A": "red", "B": None, "C": "green"}, "without a gap"),
         ({"A": None, "B": "green"}, "without a gap"),
+        ({"A": "red", "B": None, "C": ""}, "choices A alone: give at least A and B"),
         ({"A": "red", "B": ["green"]}, "the choice B .*give a text"),
         ({"A": "red", "B": True}, "the choice B True: give a text"),
         ({"A": "red", "B": "green", "answer": "C"}, "'answer' is 'C': give one letter of A to B"),

@@ -151,7 +151,7 @@ BAD: list[tuple[dict[str, Any] | str, str]] = [
     ("row", "words"), [row for row in BAD if row[0] != changed(regions=[])], ids=lambda value: str(value)[:60]
 )
 def test_a_bad_line_is_named_with_its_field_and_the_remedy(folder, row, words) -> None:
-    (folder / "broken.png").write_bytes((folder / "a.png").read_bytes()[:-20])
+    (folder / "broken.png").write_bytes((folder / "a.png").read_bytes()[:-40])
     path = write(folder, GOOD, row)
     with pytest.raises(SampleError, match=words) as caught:
         read(path)
@@ -302,7 +302,7 @@ def test_what_coco_annotations_cannot_be_used_for_is_counted(folder) -> None:
         {"id": 0, "file_name": "one.png"},
         "image",
     ]
-    (folder / "cut.png").write_bytes((folder / "one.png").read_bytes()[:-20])
+    (folder / "cut.png").write_bytes((folder / "one.png").read_bytes()[:-40])
     plain = {"category_id": 10, "bbox": [1, 1, 9, 9], "iscrowd": 0}
     data["annotations"] = [entry for entry in data["annotations"] if not entry["iscrowd"] and entry["bbox"][2]]
     data["annotations"] += [plain | {"image_id": image} for image in (50, 51, 52, 54, 99)]

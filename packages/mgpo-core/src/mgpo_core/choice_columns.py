@@ -15,7 +15,7 @@ from mgpo_core.shown import show
 __all__ = ["choice_columns", "is_missing", "lettered_choices"]
 
 _PREFIX = r"(?:option|opt|choice|candidate|answer_option|answer)s?"
-_LETTER = re.compile(rf"(?:(?P<prefix>{_PREFIX})[ _-]?)?(?P<letter>[A-Z])", re.IGNORECASE)
+_LETTER = re.compile(rf"(?:(?P<prefix>{_PREFIX})[ _-]?)?[(\[]?(?P<letter>[A-Z])[)\].:]{{0,2}}", re.IGNORECASE)
 _NUMBER = re.compile(r"(?:option|opt|choice|candidate)[ _-]?\d{1,2}", re.IGNORECASE)
 
 
@@ -37,9 +37,12 @@ def choice_columns(columns: Mapping[str, Any]) -> dict[str, str]:
     styles: dict[str, dict[str, str]] = defaultdict(dict)
     for column in columns:
         found = _LETTER.fullmatch(str(column))
-        if found is None or (not found["prefix"] and not found["letter"].isupper()):
+        if found is None:
             continue
-        style = str(column)[: found.start("letter")]
+        bare = "a" if column == found["letter"].lower() else ""  # a column called a, not A, is often a number
+        if bare and not isinstance(columns[column], str | None):
+            continue
+        style = bare + str(column)[: found.start("letter")] + str(column)[found.end("letter") :]
         styles[style.lower()][found["letter"].upper()] = column
     sets = [
         found

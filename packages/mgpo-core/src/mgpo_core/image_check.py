@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from io import BytesIO
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from mgpo_core.budget import check_shape
 from mgpo_core.errors import ImageError
 from mgpo_core.pillow_limit import pillow_limit_lifted
 from mgpo_core.sample import MAX_PIXELS, load_image
+from mgpo_core.shown import one_line
 
 __all__ = ["check_image"]
 
@@ -23,10 +24,21 @@ _TAIL = 64
 def check_image(source: str | bytes | os.PathLike[str], *, full: bool = False) -> tuple[int, int]:
     """(width, height) of an image after EXIF rotation.
 
-    Raises ImageError if it is cut short, too large, too long for its width or an animation. Cheap for a JPEG or PNG
-    that ends with its end mark: the header and the last bytes are read. Anything else is decoded: bytes behind the end
-    mark (a motion photo, padding) are harmless, a missing end is not. `full` decodes in any case.
+    Raises FileNotFoundError, and ImageError if it cannot be read, is cut short, too large, too long for its width or an
+    animation. Cheap for a JPEG or PNG that ends with its end mark: the header and the last bytes are read. Anything
+    else is decoded: bytes behind the end mark (a motion photo, padding) are harmless. `full` decodes in any case.
     """
+    try:
+        return _check(source, full)
+    except (FileNotFoundError, ImageError, MemoryError):
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageError("its format is not known; convert it to PNG or JPEG") from error
+    except Exception as error:  # Pillow's decoders raise whatever the broken bytes lead them to
+        raise ImageError(f"{one_line(error)}; convert it to PNG or JPEG") from error
+
+
+def _check(source: str | bytes | os.PathLike[str], full: bool) -> tuple[int, int]:
     # Pillow's own limit is lifted because ours, which is stated in the message, replaces it
     with pillow_limit_lifted(None):
         picture = Image.open(BytesIO(source) if isinstance(source, bytes) else source)

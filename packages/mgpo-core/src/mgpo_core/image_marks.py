@@ -28,8 +28,8 @@ _MARK = re.compile(
 _OTHER_MEDIA = re.compile(r"<\|?\s*(?:video|audio|sound|speech)(?:_?(?:pad|bos|eos|\d{1,3}))?\s*\|?>", re.IGNORECASE)
 _STRAY = re.compile(r"<\|(?:vision_start|vision_end|image_pad|video_pad|vision_pad)\|>")
 _LABEL = re.compile(
-    r"(?:(?:image|picture|photo|figure|img|pic|图片?)[ \t]*[-_#]?[ \t]*(?P<number>\d{1,3})?|(?P<plain>\d{1,3}))"
-    r"[ \t]*[.:)：][ \t]*$",
+    r"[(\[]?(?:(?:image|picture|photo|figure|img|pic|图片?)[ \t]*[-_#]?[ \t]*(?P<number>\d{1,3})?[ \t]*[.:)\]：]*"
+    r"|(?P<plain>\d{1,3})[ \t]*[.:)\]：]+)[ \t]*$",
     re.IGNORECASE,
 )
 _SENTENCE_END = (".", "?", "!", ":", "。", "？", "！", "：", ")")

@@ -18,9 +18,10 @@ from mgpo_core.regions import Solution
 from mgpo_core.shown import show
 from mgpo_train.data_spec import HAYSTACK, HAYSTACK_MULTI, DataSpec
 from mgpo_train.formats import LAYOUTS, Row, recognise
+from mgpo_train.formats.reading import Reading
 from mgpo_train.options import nearest
 from mgpo_train.row_boxes import BoxNumbers
-from mgpo_train.rows import Reading, RowImage, read_row, row_images
+from mgpo_train.rows import RowImage, read_row, row_images
 from mgpo_train.tables import Table, UnreachableDataError, open_table
 
 __all__ = ["DataSpec", "SampleSet", "UnreachableDataError", "load_samples"]

@@ -11,7 +11,7 @@ from typing import Any
 from mgpo_core.errors import SampleError
 from mgpo_core.shown import one_line, show
 
-__all__ = ["NamedRow", "read_json_rows"]
+__all__ = ["NamedRow", "parse_row", "read_json_rows", "read_text"]
 
 NamedRow = tuple[str, Callable[[], Mapping[str, Any]]]
 """What a row is called in errors, and a way to read it, which raises SampleError."""
@@ -29,9 +29,11 @@ _TURNS = ("messages", "conversations", "prompt")
 
 def read_json_rows(path: Path) -> list[NamedRow]:
     """The rows of a .jsonl or .json file, to be parsed one at a time; raises SampleError for what is neither."""
-    text = _text(path)
+    text = read_text(path)
     # split at newlines alone: JSON texts may hold the other characters that str.splitlines() splits at
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    split = enumerate(text.split("\n"), start=1)
+    # a byte order mark inside: files that were put together
+    lines = [(number, plain) for number, line in split if (plain := line.lstrip("\ufeff")).strip()]
     if not lines:
         raise SampleError(f"{path} has no rows")
     first = lines[0][1]
@@ -50,7 +52,8 @@ def read_json_rows(path: Path) -> list[NamedRow]:
     return _of_lines(path, lines)
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file; raises SampleError for any other encoding, with the remedy."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -58,6 +61,8 @@ def _text(path: Path) -> str:
     for magic, kind in _COMPRESSED.items():
         if data.startswith(magic):
             raise SampleError(f"{path} is compressed ({kind}): unpack it first")
+    if data.startswith(b"version https://git-lfs"):
+        raise SampleError(f"{path} is a pointer of Git LFS, not the file itself: fetch it with git lfs pull")
     if data.startswith(b"PAR1"):
         raise SampleError(f"{path} is a parquet file: give it a name that ends in .parquet")
     if data.startswith(_UTF16) or b"\0" in data[:4]:
@@ -70,7 +75,7 @@ def _text(path: Path) -> str:
 
 def _of_lines(path: Path, lines: list[tuple[int, str]]) -> list[NamedRow]:
     names = [f"{path.name}, line {number}" for number, _ in lines]
-    return [(name, partial(_parse_row, line, name)) for name, (_, line) in zip(names, lines, strict=True)]
+    return [(name, partial(parse_row, line, name)) for name, (_, line) in zip(names, lines, strict=True)]
 
 
 def _of_object(path: Path, whole: dict[str, Any], lines: list[tuple[int, str]]) -> list[NamedRow]:
@@ -168,8 +173,12 @@ def _try(text: str) -> Any:
         return None
 
 
-def _parse_row(line: str, name: str) -> Mapping[str, Any]:
-    row = _parse(line, name)
+def parse_row(line: str, name: str) -> Mapping[str, Any]:
+    """The object on a line, which is called `name` in errors; raises SampleError."""
+    try:
+        row = _parse(line, name)
+    except SampleError as error:
+        raise SampleError(f"{error}; write one JSON object per line") from error
     if not isinstance(row, dict):
         raise SampleError(f"{name} is a {type(row).__name__}: write one JSON object per line")
     return _unique(row, name)

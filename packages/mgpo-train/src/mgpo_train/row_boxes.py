@@ -58,7 +58,9 @@ def _parsed(text: str, bad: Bad) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise bad(f"is {show(text)}: give [[x1, y1, x2, y2], ...]") from error
+        raise bad(
+            f"is {show(text)}: give [[x1, y1, x2, y2], ...], or leave the column out with columns=boxes="
+        ) from error
 
 
 def _four(value: Any) -> tuple[float, ...] | None:

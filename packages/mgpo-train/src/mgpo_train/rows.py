@@ -7,123 +7,34 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from mgpo_core import Sample
 from mgpo_core.answers import choice_letter, resolve_choice
 from mgpo_core.budget import check_shape
-from mgpo_core.choice_columns import choice_columns, is_missing, lettered_choices
+from mgpo_core.choice_columns import is_missing, lettered_choices
 from mgpo_core.errors import ImageError, SampleError
 from mgpo_core.image_check import check_image
 from mgpo_core.image_marks import resolve_marks
 from mgpo_core.image_source import as_source
 from mgpo_core.questions import split_question, without_letters
-from mgpo_core.regions import REGION
 from mgpo_core.sample import load_image
 from mgpo_core.shown import one_line, show
-from mgpo_train.formats import FIELDS, Fields, Layout, Row
-from mgpo_train.formats.layout import cell
+from mgpo_train.formats import Fields, Row
+from mgpo_train.formats.reading import Reading
 from mgpo_train.formats.worked_answer import final_answer
-from mgpo_train.options import nearest
-from mgpo_train.row_boxes import BoxNumbers, read_boxes, read_solution
+from mgpo_train.row_boxes import read_boxes, read_solution
 
-__all__ = ["Reading", "RowImage", "check_image", "read_row", "row_images"]
+__all__ = ["RowImage", "check_image", "read_row", "row_images"]
 
 _LETTERED = re.compile(r"\s*(?:\(([A-Za-z])\)|([A-Za-z])[.):])\s+\S")
 _LONGEST_LIST = 20_000
 """Characters of a list of choices that is written as a text."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How the rows of one table are read: its layout, the user's mapping over it, and what boxes' numbers are."""
-
-    layout: Layout
-    source: str
-    available: tuple[str, ...]
-    mapping: Mapping[str, str]
-    """Our field -> the user's column; an empty one unbinds the field."""
-    truth: str = "answer"
-    """The field that rewards compare with: `answer`, or `boxes` where the answer is a box."""
-    numbers: BoxNumbers = BoxNumbers()
-
-    def check(self) -> None:
-        """Raise SampleError when a mapped column does not exist, or no column can hold a needed field."""
-        for name, column in self.mapping.items():
-            if name not in FIELDS:
-                raise SampleError(
-                    f"{self.source}: columns: {show(name)} is not one of our fields: {nearest(name, FIELDS)}"
-                )
-            if column and column.split(".")[0] not in self.available and column not in self.available:
-                raise SampleError(
-                    f"{self.source}: columns maps {name!r} to {show(column)}, which the data does not have "
-                    f"(it has {self._names()}): {nearest(column, self.available)}"
-                )
-        if not self.layout.candidates:
-            return
-        for name in ("question", "image", self.truth):
-            fields = ("image", "images") if name == "image" else (name,)
-            if not any(self._has(field) for field in fields):
-                raise SampleError(
-                    f"{self.source}: no column holds the {name} (columns: {self._names()}): "
-                    f"rename it, or map it with columns={{{name!r}: 'YOUR COLUMN'}}"
-                )
-
-    def _has(self, field: str) -> bool:
-        if field in self.mapping:
-            return bool(self.mapping[field])
-        known = self.layout.candidates.get(field, ())
-        return any(column.split(".")[0] in self.available and column not in self._claimed for column in known)
-
-    def _names(self) -> str:
-        return one_line(", ".join(self.available) or "none")
-
-    @property
-    def _claimed(self) -> set[str]:
-        """The user's columns: none of them is read a second time under another name."""
-        return {column for column in self.mapping.values() if column}
-
-    def fields(self, row: Row) -> Fields:
-        """The values of our fields, unchecked; raises SampleError as the layout does."""
-        found = self.layout.read(row)
-        columns = {
-            name: column
-            for name, column in found.columns.items()
-            if name not in self.mapping and not any(_within(column, claimed) for claimed in self._claimed)
-        }
-        if "image" in self.mapping or "images" in self.mapping:
-            columns = {name: column for name, column in columns.items() if name not in ("image", "images")}
-        values = {name: found.values[name] for name in columns if name in found.values}
-        for name, column in self.mapping.items():
-            if column:
-                columns[name], values[name] = column, cell(row, column)
-        if is_missing(values.get("choices")) and "choices" not in self.mapping:
-            self._add_choice_columns(row, values, columns)
-        asked = str(values.get("question"))
-        if "regions" not in self.mapping and self.truth != "boxes" and REGION not in asked:
-            columns.pop("regions", None)
-        if "solution" not in self.mapping and self.truth != "boxes":
-            columns.pop("solution", None)
-        return replace(found, columns=columns, values={k: v for k, v in values.items() if k in columns})
-
-    def _add_choice_columns(self, row: Row, values: dict[str, Any], columns: dict[str, str]) -> None:
-        taken = set(columns.values())
-        cells = {name: row.get(name) for name in dict.fromkeys((*self.available, *row)) if name not in taken}
-        letters = choice_columns(cells)
-        texts = lettered_choices({letter: cells[column] for letter, column in letters.items()}) if letters else ()
-        if texts:
-            values["choices"] = texts
-            columns["choices"] = letters["A"]
-            columns |= {f"choice {letter}": column for letter, column in letters.items()}
-
-
-def _within(column: str, claimed: str) -> bool:
-    return column == claimed or column.startswith(f"{claimed}.")
 
 
 @dataclass(frozen=True)
@@ -324,14 +235,8 @@ class _Row:
             return check_image(source, full=self.full)
         except FileNotFoundError as error:
             raise self._bad(field, f"names a file that does not exist: {shown}") from error
-        except SampleError:
-            raise
-        except MemoryError:
-            raise
-        except UnidentifiedImageError as error:
-            raise self._bad(field, f"({shown}) is not a readable picture: its format is not known") from error
-        except Exception as error:  # Pillow's decoders raise whatever the broken bytes lead them to
-            raise self._bad(field, f"({shown}) is not a readable picture: {one_line(error)}") from error
+        except ImageError as error:
+            raise self._bad(field, f"({shown}) is not a readable picture: {error}") from error
 
     def _id(self, row_id: str) -> str:
         value = self._value("id")

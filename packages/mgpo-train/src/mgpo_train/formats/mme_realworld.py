@@ -1,5 +1,6 @@
 """MME-RealWorld: lmms-eval's copies, the authors' own release, and the paper's training questions."""
 
+from mgpo_train.formats import plain
 from mgpo_train.formats.layout import Layout, Row, by_columns
 
 _CANDIDATES = {
@@ -14,7 +15,7 @@ _CHOICES = ("multi-choice options", "Answer choices")
 
 def _fits(row: Row) -> bool:
     asked = isinstance(row.get("question"), str) or isinstance(row.get("Text"), str)
-    return asked and any(row.get(name) is not None for name in _CHOICES)
+    return asked and any(row.get(name) is not None for name in _CHOICES) and not plain.LAYOUT.fits(row)
 
 
 LAYOUT = Layout(

@@ -46,6 +46,7 @@ def _read(row: Row) -> Fields:
     values["question"] = question.replace(_BOX, REGION)
     if columns["answer"] == "messages":
         values["answer"] = None if _BOX in answer else answer or None
+        columns["answer"] = "objects" if _BOX in answer else "messages"
     if regions:
         values["regions"], columns["regions"] = regions, "objects"
     if rest:

@@ -16,6 +16,7 @@ LONGEST = 300
 _ANSWER = re.compile(r"<\s*answer\s*>(.*?)<\s*/\s*answer\s*>", re.IGNORECASE | re.DOTALL)
 _REASONING = re.compile(r"<\s*/?\s*(?:think|thinking|reasoning|thought|rethink|cot)\s*>", re.IGNORECASE)
 _TAG = re.compile(r"<\s*/?\s*answer\s*>", re.IGNORECASE)
+_HASHES = re.compile(r"^[ \t]*####[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
 _SAID = re.compile(r"\banswer\s*(?:is\b|:)|答案", re.IGNORECASE)
 _SAID_FIRST = re.compile(
     r"(?:(?:so|thus|hence|therefore)\b[\s,]*)?(?:the\s+)?(?:\w+\s+)?(?:answer|答案)", re.IGNORECASE
@@ -25,7 +26,7 @@ _REMEDY = "mark it with <answer>...</answer> or \\boxed{...}"
 
 def final_answer(text: str, *, may_explain: bool = False) -> str:
     r"""The answer in a text: what stands in its `<answer>` tags, else in its last `\boxed{}`, else behind its
-    reasoning, else the text itself if it is short.
+    last `####` or its reasoning, else the text itself if it is short.
 
     `may_explain`: the text is what somebody said, not a column of answers, so that several lines, or "the answer is" in
     its middle, are an explanation. Raises SampleError where these rules give no answer, or two different ones.
@@ -44,12 +45,15 @@ def final_answer(text: str, *, may_explain: bool = False) -> str:
         if not boxed:
             raise SampleError(f"is {show(text)}, without a complete \\boxed{{...}}: {_REMEDY}")
         return boxed
+    if not tagged and (hashed := _HASHES.findall(text)):
+        return hashed[-1]
     if not tagged and _REASONING.search(text):
         text = text[[mark.end() for mark in _REASONING.finditer(text)][-1] :]
     text = text.strip()
     if not text:
         raise SampleError(f"ends without an answer: {_REMEDY}")
-    if may_explain and not tagged and ("\n" in text or (_SAID.search(text) and not _SAID_FIRST.match(text))):
+    said = _SAID.search(text) is not None and _SAID_FIRST.match(text) is None
+    if not tagged and (("\n" in text and (may_explain or said)) or (may_explain and said)):
         raise SampleError(f"is {show(text)}, which explains an answer: {_REMEDY}")
     if len(text) > LONGEST:
         raise SampleError(f"is {show(text)}, a text of {len(text):,} characters: {_REMEDY}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -13,6 +12,8 @@ from mgpo_core.boxes import Box
 from mgpo_core.errors import ImageError, SampleError
 from mgpo_core.multi_image import THINK
 from mgpo_core.regions import REGION
+from mgpo_core.shown import show
+from mgpo_train.json_rows import parse_row, read_text
 from mgpo_train.options import nearest
 from mgpo_train.rows import check_image
 from mgpo_train.trajectories.readers.source import Annotations
@@ -43,8 +44,9 @@ def read_jsonl(path: Path, folder: Path, *, n: int | None, skip: bool) -> Annota
     for number, line in _lines(path):
         if n is not None and len(found.sets) == n:
             break
+        name = f"{path.name}, line {number}"
         try:
-            found.sets.append(_Record(f"{path.name}, line {number}", _parsed(path, number, line), folder).read(number))
+            found.sets.append(_Record(name, parse_row(line, name), folder).read(number))
         except SampleError as error:
             if not skip:
                 raise
@@ -54,23 +56,9 @@ def read_jsonl(path: Path, folder: Path, *, n: int | None, skip: bool) -> Annota
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    try:
-        text = path.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise SampleError(f"{path} is not UTF-8 text ({error}): save it as UTF-8") from error
     # split at newlines alone: JSON texts may hold the other characters that str.splitlines() splits at
-    return ((number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip())
-
-
-def _parsed(path: Path, number: int, line: str) -> Mapping[str, Any]:
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise SampleError(f"{path.name}, line {number} is not JSON: {error}") from error
-    if not isinstance(record, dict):
-        told = f"{path.name}, line {number} is a {type(record).__name__}: write one JSON object per line"
-        raise SampleError(told)
-    return record
+    lines = enumerate(read_text(path).split("\n"), start=1)
+    return ((number, line) for number, line in lines if line.strip())
 
 
 class _Record:
@@ -119,9 +107,7 @@ class _Record:
 
     def _bad(self, field: str, value: Any, remedy: str) -> BadRecordError:
         """The error that names the field, its value (cut short unless it is a path), and the remedy."""
-        shown = "missing" if value is None else repr(str(value) if isinstance(value, Path) else value)
-        if len(shown) > 80 and not isinstance(value, Path):
-            shown = shown[:77] + "..."
+        shown = show(str(value), 200) if isinstance(value, Path) else show(value)
         return BadRecordError(self.name, field, f"is {shown}: {remedy}")
 
     def _known(self, record: Mapping[str, Any], field: str, known: tuple[str, ...]) -> None:
