@@ -27,7 +27,7 @@ class _OptionParser(HfArgumentParser):
         choice = re.fullmatch(r"argument --(\w+).*: invalid choice: (.*) \(choose from (.*)\)", message)
         if choice:
             name, value, known = choice.groups()
-            hint = nearest(value.strip("'"), re.findall(r"[^', ]+", known))
+            hint = nearest(value.strip("'"), re.findall(r"[^', ]+", known)).replace("see --help", "see --help-all")
             raise ConfigError(f"{name}={value}: {hint}")
         raise ConfigError(message.removeprefix("argument "))
 
