@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,8 +14,9 @@ from transformers import HfArgumentParser
 
 from mgpo_core.suggest import SYNONYMS
 from mgpo_train.config import MGPOConfig
-from mgpo_train.options import ConfigError, nearest
-from mgpo_train.recipe_files import METADATA
+from mgpo_train.episode_options import leave_to_model
+from mgpo_train.options import ConfigError, RunOptions, nearest
+from mgpo_train.recipe_files import METADATA, left_alone
 
 COMMANDS = ("resume", "dry_run", "list", "help", "help_all")
 """Names that are commands of `mgpo-train`, not options; here to be suggested when one is misspelt."""
@@ -22,18 +24,26 @@ COMMANDS = ("resume", "dry_run", "list", "help", "help_all")
 
 class _OptionParser(HfArgumentParser):
     def error(self, message: str) -> NoReturn:
+        choice = re.fullmatch(r"argument --(\w+).*: invalid choice: (.*) \(choose from (.*)\)", message)
+        if choice:
+            name, value, known = choice.groups()
+            hint = nearest(value.strip("'"), re.findall(r"[^', ]+", known)).replace("see --help", "see --help-all")
+            raise ConfigError(f"{name}={value}: {hint}")
         raise ConfigError(message.removeprefix("argument "))
 
 
 def option_parser() -> argparse.ArgumentParser:
     """argparse parser of every option, TRL's and transformers' included; both --learning_rate and --learning-rate."""
-    return _OptionParser(
+    made = _OptionParser(
         MGPOConfig,
         prog="mgpo-train",
         usage="mgpo-train RECIPE_OR_YAML [--option value ...]",
         allow_abbrev=False,
         add_help=False,
     )
+    # argparse takes -1e-5 for an option
+    made._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
+    return made
 
 
 def make_config(path: Path, options: Mapping[str, Any], arguments: Sequence[str]) -> tuple[MGPOConfig, dict[str, Any]]:
@@ -49,6 +59,9 @@ def make_config(path: Path, options: Mapping[str, Any], arguments: Sequence[str]
     parser = option_parser()
     # only what was given is wanted back; the dataclass has the defaults (and no word on a command line parses to None)
     parser.set_defaults(**dict.fromkeys(known))
+    for name, value in options.items():
+        if isinstance(value, list) and not _takes_list(name):
+            raise ConfigError(f"{path}: {name}={value!r:.60}: give one value, not a list")
     plain = {name: value for name, value in options.items() if _is_plain(known[name], value)}
     try:
         given = _not_none(parser.parse_args(_as_arguments(plain)))
@@ -58,11 +71,21 @@ def make_config(path: Path, options: Mapping[str, Any], arguments: Sequence[str]
     parsed, unknown = parser.parse_known_args(list(arguments))
     if unknown:
         raise ConfigError(_unknown(unknown[0], known))
-    given |= _not_none(parsed)
+    words = _not_none(parsed)
+    left = _left_to_model(path, given, words)
+    given = {name: value for name, value in given.items() if name not in left} | words
     if given.get("resume_from_checkpoint"):
         raise ConfigError("resume_from_checkpoint: use --resume, which finds the last whole checkpoint in output_dir")
-    config = MGPOConfig(**{"output_dir": f"outputs/{path.stem}", **given})
+    config = MGPOConfig(**{"output_dir": f"outputs/{path.stem}", **given, **left})
+    config.left_to_model = tuple(left)
     return config, {name: value for name, value in given.items() if name != "hub_token"}  # printed, and written down
+
+
+def _left_to_model(path: Path, given: Mapping[str, Any], words: Mapping[str, Any]) -> dict[str, Any]:
+    """What a shipped recipe says about its own model, and nobody else about the run's, with its value."""
+    recipe = left_alone(path)
+    options = {name: value for name, value in given.items() if name in recipe and name not in words}
+    return leave_to_model(recipe, options, str(words.get("model", given.get("model", RunOptions.model))))
 
 
 def _not_none(parsed: argparse.Namespace) -> dict[str, Any]:
@@ -84,6 +107,11 @@ def _unknown(argument: str, known: Mapping[str, Any]) -> str:
 def _is_plain(field: dataclasses.Field[Any], value: Any) -> bool:
     """Whether the parser can take the value; null, and a list for an option that is no list, go straight in."""
     return value is not None and not (isinstance(value, list) and not _is_list(field))
+
+
+def _takes_list(name: str) -> bool:
+    found = (vars(kind).get("__annotations__", {}).get(name) for kind in MGPOConfig.__mro__)
+    return "list" in str(next((annotation for annotation in found if annotation is not None), ""))
 
 
 def _is_list(field: dataclasses.Field[Any]) -> bool:

@@ -18,6 +18,7 @@ from mgpo_core.install import from_clone
 from mgpo_train.data_spec import check_boxes, parse_columns
 from mgpo_train.episode_options import EpisodeOptions
 from mgpo_train.lora import check_lora
+from mgpo_train.option_values import check_values
 from mgpo_train.options import (
     DEFAULT_REWARDS,
     HUB_STRATEGIES,
@@ -29,6 +30,8 @@ from mgpo_train.options import (
     nearest,
 )
 from mgpo_train.rewards import OF_BOXES, REWARDS
+from mgpo_train.trackers import check_trackers, tracker_names
+from mgpo_train.user_errors import as_config_error
 
 ONLY_WITH_ROLLOUTS = (
     "rewards",
@@ -58,6 +61,8 @@ class MGPOConfig(EpisodeOptions, GRPOConfig):
     ]
 
     def __post_init__(self) -> None:
+        check_values(self._values())
+        tracker_names(self.report_to)
         self._check_method()
         self._read_mappings()
         self._check_data()
@@ -73,9 +78,17 @@ class MGPOConfig(EpisodeOptions, GRPOConfig):
             # GRPO's rule that a generation batch holds whole groups means nothing here: satisfy it for any batch size
             self.num_generations, self.generation_batch_size, self.steps_per_generation = 2, None, 2
         self._check_batch()
-        super().__post_init__()
+        try:
+            super().__post_init__()
+        except (ValueError, TypeError, ImportError, NotImplementedError, OSError, RuntimeError) as error:
+            raise as_config_error(error, vars(self)) from error
         if self.use_cpu:
             self.dataloader_pin_memory = False
+
+    def _values(self) -> dict[str, Any]:
+        """The options whose values mean something to the method: supervised fine-tuning samples nothing."""
+        skipped = ("temperature",) if self.method == "sft" else ()
+        return {name: value for name, value in vars(self).items() if name not in skipped}
 
     def _check_method(self) -> None:
         if self.method not in METHODS:
@@ -115,7 +128,8 @@ class MGPOConfig(EpisodeOptions, GRPOConfig):
                 )
 
     def check_installed(self) -> None:
-        """Raise ConfigError when the run needs a package that is missing; not asked for by --dry-run."""
+        """Raise ConfigError for a missing package, or a tracker without a login; not asked for by --dry-run."""
+        check_trackers(self.report_to)
         if self.use_vllm and find_spec("vllm") is None:
             raise ConfigError(
                 f"use_vllm=true: vLLM is not installed; {from_clone('mgpo-train', 'vllm')} (without a GPU: "

@@ -49,6 +49,7 @@ def print_dry_run(config: MGPOConfig, given: Mapping[str, Any], machine: Machine
         for name in rest:
             print(f"{name}: {_shown(getattr(config, name))}{_mark(name, given)}")
     print("# Data")
+    print(config.budget_origin)
     for title, samples in (("train", data.train), ("held out", data.held_out), ("ood", data.ood)):
         if samples is not None:
             print(f"{title}: {samples.describe()}")

@@ -6,6 +6,7 @@ An option that is not given is what the model was trained with, where its folder
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,17 @@ from mgpo_train.options import METHODS, ConfigError, RunOptions
 if TYPE_CHECKING:
     from mgpo_core.templates import Template
 
+OF_THE_MODEL = (
+    "min_pixels",
+    "max_pixels",
+    "coordinate_space",
+    "crop_min_side",
+    "crop_max_aspect",
+    "strict_boxes",
+    "max_completion_length",
+)
+"""Options that say how a model is used, and are kept with it in `mgpo.json`."""
+
 _RESPONSE = 512
 """Tokens of one response where `max_completion_length` is null."""
 
@@ -33,8 +45,37 @@ def saved_settings(model: str) -> EpisodeSettings | None:
     return load_settings(model)
 
 
+def leave_to_model(recipe: Mapping[str, Any], options: Mapping[str, Any], model: str) -> dict[str, int | None]:
+    """What belongs to a model, of the `options` that a recipe set for its own model, where the run takes another one.
+
+    Such an option gets the value that the other model's `mgpo.json` has, None standing for "what that file says".
+    Without one only the coordinate space, which is of the family, is left to the model. Raises EngineError.
+    """
+    own = recipe.get("model", RunOptions.model)
+    names = [name for name in OF_THE_MODEL if options.get(name) is not None]
+    if not names or model == own:
+        return {}
+    saved = saved_settings(model)
+    if saved is None:
+        return {name: None for name in names if name == "coordinate_space"}
+    return {name: saved.max_new_tokens if name == "max_completion_length" else None for name in names}
+
+
 class EpisodeOptions(RunOptions):
     """The part of `MGPOConfig` that decides how episodes are played."""
+
+    left_to_model: tuple[str, ...] = ()
+    """Options of the recipe that were left to the model, which is not the recipe's own."""
+
+    @property
+    def budget_origin(self) -> str:
+        """One line: the picture budget, and where it comes from."""
+        budget, names = self.budget, ("min_pixels", "max_pixels")
+        given = [name for name in names if getattr(self, name) is not None]
+        default = "the paper's" if self._saved is None else f"mgpo.json of {self.model}"
+        origin = ", ".join([f"{' and '.join(given)} as set"] * bool(given) + [default] * (len(given) < len(names)))
+        left = f"; left to the model: {', '.join(self.left_to_model)}" if self.left_to_model else ""
+        return f"pictures of {budget.min_pixels} to {budget.max_pixels} pixels ({origin}){left}"
 
     def resolve_episodes(self) -> None:
         """Fill in the options of boxes that were not given; raises EngineError for a broken `mgpo.json`."""

@@ -34,6 +34,7 @@ def evaluate(
     seed: int = 0,
     batch_size: int = 64,
     max_new_tokens: int = 512,
+    max_model_len: int | None = None,
     autocast: torch.dtype | None = None,
     keep: int = 8,
     progress: str | None = None,
@@ -52,7 +53,13 @@ def evaluate(
     from mgpo_core.engines.transformers import TransformersEngine
 
     engine = TransformersEngine(
-        model, processor, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, batch_size=batch_size
+        model,
+        processor,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        seed=seed,
+        batch_size=batch_size,
+        max_model_len=max_model_len,
     )
     processes = PartialState()
     clusters = cluster_samples(samples)
@@ -109,6 +116,7 @@ def evaluate_policy(
         seed=config.seed,
         batch_size=config.per_device_eval_batch_size,
         max_new_tokens=config.max_response,
+        max_model_len=config.vllm_max_model_length,
         autocast=config.autocast_dtype,
         keep=keep,
         progress=progress if config.progress and config.process_index == 0 else None,

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from mgpo_core.engines.loading import adapter_base, load_processor, load_weights
 from mgpo_core.engines.vision import batched_vision_attention, patch_embed_as_matmul
+from mgpo_core.errors import EngineError, MGPOError
 from mgpo_train.config import MGPOConfig
 from mgpo_train.lora import quantisation
 from mgpo_train.options import ConfigError
+from mgpo_train.user_errors import one_line, worded
 
 PART_PREFIXES: dict[str, tuple[str, ...]] = {
     # the merger lies inside the vision tower's module: the longest prefix that fits decides
@@ -35,13 +40,37 @@ def load_policy(config: MGPOConfig) -> tuple[Any, Any]:
     quantised = quantisation(config)
     if quantised is not None:
         options |= {"quantization_config": quantised, "device_map": {"": config.device}}
-    model = load_weights(config.model, trust_remote_code=config.trust_remote_code, **options)
+    with _readable(config):
+        model = load_weights(config.model, trust_remote_code=config.trust_remote_code, **options)
+        processor = load_processor(config.model)
     if config.use_cpu:
         patch_embed_as_matmul(model)
     batched_vision_attention(model)
     freeze_parts(model, config.freeze)
     # quantised weights are where they belong since they were loaded
-    return model if quantised is not None else model.to(config.device), load_processor(config.model)
+    with worded(config):
+        return model if quantised is not None else model.to(config.device), processor
+
+
+@contextlib.contextmanager
+def _readable(config: MGPOConfig) -> Iterator[None]:
+    """EngineError or ConfigError, with the remedy, for what goes wrong while a user's model is read."""
+    # tokenizers raises Exception itself for a file that is not whole
+    caused = (OSError, ValueError, ImportError, RuntimeError, KeyError, TypeError, SafetensorError)
+    try:
+        with worded(config):
+            yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        if config.attn_implementation and config.attn_implementation in str(error):
+            raise ConfigError(f"attn_implementation={config.attn_implementation}: {one_line(error)}") from error
+        if isinstance(error, MGPOError) or (not isinstance(error, caused) and type(error) is not Exception):
+            raise
+        raise EngineError(
+            f"could not load model={config.model!r} ({one_line(error, 200)}): check the name, the network, that its "
+            "files are whole, and that it is an image-text-to-text checkpoint"
+        ) from error
 
 
 def _check_adapter(config: MGPOConfig) -> None:

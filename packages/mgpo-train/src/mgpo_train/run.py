@@ -49,6 +49,7 @@ from mgpo_train.report import write_run_report
 from mgpo_train.sizing import planned_steps
 from mgpo_train.summary import print_table, print_warnings, timing, versions, write_json
 from mgpo_train.universal_checkpoint import fit_shards
+from mgpo_train.user_errors import worded
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | 
     if finished is not None and same_length(out, config):
         return _nothing_to_do(out, finished, main)
     data = load_data(config)
+    _say(main, config.budget_origin)
     if finished is not None and planned_steps(config, len(data.train)) <= finished["steps"]:
         return _nothing_to_do(out, finished, main)
     for samples in (data.train, data.held_out, data.ood):
@@ -188,24 +190,27 @@ def _nothing_to_do(out: Path, finished: dict[str, Any], main: bool) -> dict[str,
 def _train(trainer: Any, config: MGPOConfig, checkpoint: Path | None) -> None:
     if checkpoint is not None:
         fit_shards(checkpoint, trainer, config)
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    with worded(config):
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
 
 def _make_trainer(config: MGPOConfig, model: Any, processor: Any, samples: SampleSet, log: MetricsLog) -> Any:
     if config.method == "sft":
         from mgpo_train.sft import make_trainer
 
-        return make_trainer(model, processor, config, samples)
+        with worded(config, starting=True):
+            return make_trainer(model, processor, config, samples)
     from mgpo_train.trainer import MGPOTrainer
 
-    return MGPOTrainer(
-        model=model,
-        processor=processor,
-        args=config,
-        samples=samples,
-        metrics_log=log,
-        peft_config=lora_config(config),
-    )
+    with worded(config, starting=True):
+        return MGPOTrainer(
+            model=model,
+            processor=processor,
+            args=config,
+            samples=samples,
+            metrics_log=log,
+            peft_config=lora_config(config),
+        )
 
 
 def _before(
@@ -214,7 +219,7 @@ def _before(
     """Scores of the start model; a resumed run reads those that its first part measured."""
     if resumed and (out / BEFORE_FILE).is_file():
         return json.loads((out / BEFORE_FILE).read_text("utf-8")), {}
-    with gathered(model):
+    with gathered(model), worded(config):
         return _evaluate_all(config, model, processor, data, "before")
 
 

@@ -79,6 +79,12 @@ class Row(Dialogue):
             images.insert(0, image)
         return images
 
+    def response(self, limit: int) -> CachedResponse:
+        """As `Dialogue.response`, with room for the cache."""
+        response = super().response(limit)
+        assert isinstance(response, CachedResponse)
+        return response
+
     def _response(self, limit: int) -> CachedResponse:
         return CachedResponse(self._scanner(), limit, watched=self._watched())
 
