@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from mgpo_core.evaluation_runs import ResultsError, Run, read_runs
-from mgpo_core.report_page import write_gallery
+from mgpo_core.report_page import refuse_other_page, write_gallery
 from mgpo_core.token_view import escape
 from mgpo_eval.comparison import compare_runs
 from mgpo_eval.difference_tables import comparison_section
@@ -30,8 +30,10 @@ def write_results_report(
 
     Every run in the folders is on it, or the wanted `runs` (by letter, name, id, date or folder) and `tasks`; the first
     run is what the others are compared with. At most `samples` samples can be browsed; scores are always over all.
-    ResultsError for folders that hold no readable samples, and for two folders (or named runs) that share none.
+    ResultsError for folders that hold no readable samples, and for two folders (or named runs) that share none;
+    OutputFolderError when `page` is there and is not such a report.
     """
+    refuse_other_page(page)
     found = read_runs(folders, tasks)
     chosen = choose_runs(found, runs) if runs else found
     by_letter = lettered(chosen)
@@ -45,10 +47,8 @@ def write_results_report(
         f'{settings_section(by_letter)}<section class="part" id="gallery"><h2>Trajectories</h2>'
         f"{gallery_note(shown, exhibits)}</section>"
     )
-    aside = page.with_suffix(".tmp.html")  # written aside and renamed: a reader never meets half a page
     names = {letter: run.name for letter, run in by_letter.items()} if several else None
-    write_gallery(aside, gallery_items(shown, several=several), _title(chosen), header, runs=names)
-    return aside.replace(page)
+    return write_gallery(page, gallery_items(shown, several=several), _title(chosen), header, runs=names)
 
 
 def _check_in_common(runs: Sequence[Run]) -> None:

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgpo_core.errors import EngineError
+from mgpo_train.checkpoint_rotation import OwnCheckpoints
 from mgpo_train.lora import restore_adapter, write_merged
 
 if TYPE_CHECKING:
     from mgpo_train.config import MGPOConfig
 
 
-class ResumesWeights:
+class ResumesWeights(OwnCheckpoints):
     """Mixin for a transformers `Trainer`: what upstream leaves open when a run goes on from a checkpoint.
 
     Whole models are loaded name by name, or refused; a checkpoint is complete once it has a `trainer_state.json`; and

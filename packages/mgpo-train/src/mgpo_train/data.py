@@ -17,9 +17,9 @@ from mgpo_core import Sample
 from mgpo_core.annotations import AnnotatedSet
 from mgpo_core.errors import SampleError
 from mgpo_core.regions import Solution
-from mgpo_train.data_spec import HAYSTACK, HAYSTACK_MULTI, DataSpec
+from mgpo_train.data_spec import HAYSTACK, HAYSTACK_MULTI, DataSpec, is_made
 from mgpo_train.options import nearest
-from mgpo_train.rows import Columns, RowImage, image_cells, read_row
+from mgpo_train.rows import Columns, RowImage, digest_of, image_cells, read_row
 
 NAMED_SCHEMAS = ("mme-realworld", "vstar")
 """Schemas that need no naming where they stand in a hub id or path, as in those of the paper's data sets."""
@@ -166,6 +166,18 @@ def _solutions(sets: Sequence[AnnotatedSet], slips: float, seed: int) -> list[So
     return [with_slip(one, solution, rng) if rng.random() < slips else solution for one, solution in written]
 
 
+def refuse_missing(spec: DataSpec) -> None:
+    """Raise SampleError when a path is there neither as a file nor as a folder, and can be no id of the hub."""
+    path = Path(spec.path).expanduser()
+    if is_made(spec.path) or path.exists():
+        return
+    if not _HUB_ID.fullmatch(spec.path) or path.suffix in (".jsonl", ".json", ".parquet") or spec.path[0] == ".":
+        raise SampleError(
+            f"data: no such file or folder: {spec.path!r} does not exist (working folder: {os.getcwd()}; "
+            "a data set of the hub is named OWNER/NAME)"
+        )
+
+
 def _open(spec: DataSpec) -> _Table:
     path = Path(spec.path).expanduser()
     if path.suffix in (".jsonl", ".json") and path.is_file():
@@ -177,11 +189,7 @@ def _open(spec: DataSpec) -> _Table:
         return _folder(path, spec)
     if path.is_file():
         raise SampleError(f"data: {spec.path!r} is neither a .jsonl nor a .parquet file")
-    if not _HUB_ID.fullmatch(spec.path) or path.suffix in (".jsonl", ".json", ".parquet") or spec.path[0] == ".":
-        raise SampleError(
-            f"data: no such file or folder: {spec.path!r} does not exist (working folder: {os.getcwd()}; "
-            "a data set of the hub is named OWNER/NAME)"
-        )
+    refuse_missing(spec)
     try:
         dataset = _load(spec.path, name=spec.name, split=spec.split or "train")
     except SampleError as error:
@@ -318,7 +326,7 @@ def _lazy(sample: Sample, read: Callable[[], Mapping[str, Any]], columns: Column
         return image_cells(read(), columns)[1][position]
 
     sources = tuple(
-        source if isinstance(source, str) else RowImage(partial(cell, i), name)
+        source if isinstance(source, str) else RowImage(partial(cell, i), name, digest_of(source))
         for i, source in enumerate(sample.images)
     )
     return replace(sample, images=sources)

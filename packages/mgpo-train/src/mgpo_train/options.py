@@ -36,6 +36,27 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"known are {', '.join(known)}" if len(known) <= 20 else "see --help and --help-all"
 
 
+def check_method(method: str) -> None:
+    """Raise ConfigError for an unknown method."""
+    if method not in METHODS:
+        raise ConfigError(f"method={method!r}: {nearest(method, METHODS)}")
+
+
+def check_groups(method: str, group: int, rows: int, accumulation: int, processes: int) -> None:
+    """Raise ConfigError when a step of `rows` x `accumulation` x `processes` rollouts does not hold whole groups."""
+    if method == "sft":
+        return
+    if group < 2:
+        raise ConfigError(f"num_generations={group}: a group needs at least 2 rollouts to compare")
+    batch = rows * accumulation
+    if batch * processes % group:
+        raise ConfigError(
+            f"a step has {batch * processes} rollouts (per_device_train_batch_size x "
+            f"gradient_accumulation_steps x devices), not a multiple of num_generations={group}: "
+            f"try per_device_train_batch_size={max(group, batch // group * group)}"
+        )
+
+
 def _option(default: Any, help: str, **argument: Any) -> Any:
     """A field with its help text; `argument` goes to argparse, for what its type does not say."""
     metadata = {"help": help, **argument}

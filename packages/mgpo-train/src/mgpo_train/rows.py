@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from mgpo_core import Box, Sample
 from mgpo_core.answers import choice_letter, resolve_choice
 from mgpo_core.errors import ImageError, SampleError
+from mgpo_core.file_identity import digest_bytes
 from mgpo_core.pillow_limit import pillow_limit_lifted
 from mgpo_core.questions import split_question, without_letters
 from mgpo_core.regions import Solution
@@ -122,9 +123,16 @@ class RowImage:
 
     fetch: Callable[[], Any]
     name: str
+    digest: str | None = None
+    """Of its bytes, taken when the row was checked: they are not read again to tell whether they were changed."""
 
     def __call__(self) -> Image.Image:
         return load_image(as_source(self.fetch(), None), name=self.name)
+
+
+def digest_of(source: Any) -> str | None:
+    """A digest of an image's bytes that is cheap for large ones; None for what is not bytes."""
+    return digest_bytes(bytes(source)) if isinstance(source, bytes | bytearray | memoryview) else None
 
 
 def read_row(

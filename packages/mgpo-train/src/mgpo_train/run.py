@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from transformers import set_seed
 from trl.models.utils import unwrap_model_for_generation
 
@@ -21,6 +22,7 @@ from mgpo_train.checkpoint import write_model
 from mgpo_train.config import MGPOConfig
 from mgpo_train.curves import plot_curves
 from mgpo_train.data import SampleSet, UnreachableDataError, load_samples
+from mgpo_train.data_fingerprint import fingerprint
 from mgpo_train.data_spec import DataSpec
 from mgpo_train.evaluate import evaluate_policy
 from mgpo_train.gathered import gathered
@@ -35,10 +37,12 @@ from mgpo_train.output_folder import (
     BEFORE_FILE,
     MODEL_FOLDER,
     SUMMARY_FILE,
+    begin_model,
     check_same,
     prepare,
     read_summary,
     refuse_to_mix,
+    releases_folder,
     same_length,
 )
 from mgpo_train.periodic_evaluation import PeriodicEvaluation
@@ -91,6 +95,7 @@ def load_data(config: MGPOConfig, unreachable: Callable[[DataSpec], SampleSet | 
     return Data(train, load(config.eval_data, config.eval_samples), load(config.eval_ood_data, config.eval_samples))
 
 
+@releases_folder
 def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Run a configuration to its end and return its summary; `given` are the options as the user set them.
 
@@ -101,17 +106,26 @@ def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | 
     main = config.process_index == 0
     check_launch(config)
     finished = _finished(out, config, resume=resume)
+    PartialState().wait_for_everyone()  # every process has looked before the first one marks the folder
     if finished is not None and same_length(out, config):
         return _nothing_to_do(out, finished, main)
     data = load_data(config)
     if finished is not None and planned_steps(config, len(data.train)) <= finished["steps"]:
         return _nothing_to_do(out, finished, main)
-    for samples in (data.train, data.held_out, data.ood):
+    prints = {"train_data": data.train, "eval_data": data.held_out, "eval_ood_data": data.ood}
+    for samples in prints.values():
         if samples is not None:
             _say(main, samples.describe())
     tasks = LMMSTasks(config) if config.eval_tasks else None
     with config.main_process_first(desc="preparing the output folder"):
-        checkpoint, step = prepare(out, config, resume=resume, settings=given or {}, main=main)
+        checkpoint, step = prepare(
+            out,
+            config,
+            resume=resume,
+            settings=given or {},
+            main=main,
+            data={name: fingerprint(samples) for name, samples in prints.items()} if main else None,
+        )
     if resume:
         _say(main, f"going on from {checkpoint}" if checkpoint else f"no whole checkpoint in {out}: from the start")
     log = MetricsLog(out, keep_to_step=step, keep_trajectories=config.report_trajectories, write=main)
@@ -126,6 +140,8 @@ def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | 
     if config.evaluates_in_training:
         trainer.add_callback(PeriodicEvaluation(trainer, config, processor, data.held_out, tasks, log))
     _train(trainer, config, checkpoint)
+    if main:
+        begin_model(out, with_adapter=config.use_peft)
     write_model(trainer, config, processor, out / MODEL_FOLDER, out / ADAPTER_FOLDER, push=True)
     if log.trajectories:
         parts[f"training, step {log.trajectories_step}"] = log.trajectories
@@ -153,7 +169,7 @@ def _finished(out: Path, config: MGPOConfig, *, resume: bool) -> dict[str, Any] 
     if resume:
         check_same(out, config)
         return read_summary(out)
-    refuse_to_mix(out, config)  # on every process: one that went on alone would wait for the others for ever
+    refuse_to_mix(out, config)
     return None
 
 
