@@ -110,8 +110,8 @@ def open_output(folder: Path, owner: Owner) -> OutputRecord | None:
     record = OutputRecord(folder, owner, _read(folder, owner, who))
     if writer_alive(record.data.get("process")):
         raise OutputFolderError(
-            f"{who}: another {owner.command} is writing into it (process {record.data['process']['pid']}): wait for its "
-            "end, or name another folder"
+            f"{who}: another {owner.command} is writing into it (process {record.data['process']['pid']}): wait for "
+            "its end, or name another folder"
         )
     return record
 
@@ -317,13 +317,13 @@ class OutputRecord:
 def _read(folder: Path, owner: Owner, who: str) -> dict[str, Any]:
     path = folder / RUN_FILE
     try:
-        data = None if path.is_symlink() else json.loads(path.read_text(encoding="utf-8"))
+        data: dict[str, Any] | None = None if path.is_symlink() else json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise OutputFolderError(f"{who}: {path} cannot be read ({_why(error)}): name another folder") from error
     except ValueError:
         data = None
     ours = isinstance(data, dict) and data.get("program") == _PROGRAM
-    if not ours or not isinstance(data.get("wrote"), dict) or not isinstance(data.get("open"), list):
+    if data is None or not ours or not isinstance(data.get("wrote"), dict) or not isinstance(data.get("open"), list):
         raise OutputFolderError(
             f"{who} holds a {RUN_FILE} that {owner.command} did not write, or that was changed since: name a new or an "
             "empty folder"
@@ -334,8 +334,7 @@ def _read(folder: Path, owner: Owner, who: str) -> dict[str, Any]:
         raise OutputFolderError(
             f"{who} holds the output of a newer version of {owner.command}: update, or name another folder"
         )
-    found: dict[str, Any] = data
-    return found
+    return data
 
 
 def _names(folder: Path, who: str) -> list[str]:

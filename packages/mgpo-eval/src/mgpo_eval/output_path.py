@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mgpo_core.evaluation_runs import FOLDER, RUN_FILE, is_evaluation_file
 from mgpo_core.output_folder import OutputFolderError, Owner, found_in, open_output
+from mgpo_core.whole_file import is_aside
 
 __all__ = ["check_output_path", "check_run_folder"]
 
@@ -56,13 +57,13 @@ def check_run_folder(folder: Path) -> None:
         return
     if folder.is_symlink() or not folder.is_dir():
         raise OutputFolderError(f"{folder} is not a folder of an evaluation: move it, or choose another --output_path")
-    strange = [name for name in _names(folder) if not (_OF_A_RUN.fullmatch(name) or name.startswith(".mgpo-"))]
-    if (folder / RUN_FILE).exists() and not _is_ours(folder / RUN_FILE):
-        strange.append(RUN_FILE)
+    names = [name for name in _names(folder) if not is_aside(name)]
+    ours = _is_ours(folder / RUN_FILE)  # it is written before anything else
+    strange = [name for name in names if not (ours and _OF_A_RUN.fullmatch(name))]
     if strange:
         raise OutputFolderError(
-            f"{folder} holds files that no evaluation wrote ({found_in(folder, strange)}): move them, or choose another "
-            "--output_path"
+            f"{folder} holds files that no evaluation wrote ({found_in(folder, strange)}): move them, or choose "
+            "another --output_path"
         )
 
 

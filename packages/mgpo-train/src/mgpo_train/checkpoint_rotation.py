@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mgpo_core.output_folder import RUN_FILE
 from mgpo_train.checkpoint_layout import checkpoint_step, is_whole
 from mgpo_train.output_folder import checkpoints, own_record, writing
 
@@ -19,9 +20,9 @@ class OwnCheckpoints:
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         args, state = self.args, self.state  # type: ignore[attr-defined]
         out, main = Path(args.output_dir), args.process_index == 0
-        in_run = own_record(out) is not None if main else True
+        in_run = (out / RUN_FILE).exists()
         limit = args.save_total_limit
-        with writing(out, f"checkpoint-{state.global_step}", main=main):
+        with writing(out, f"checkpoint-{state.global_step}", main=main, fresh=True):
             self.accelerator.wait_for_everyone()  # type: ignore[attr-defined]
             args.save_total_limit = None if in_run else limit
             try:

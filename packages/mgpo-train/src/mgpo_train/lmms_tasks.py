@@ -78,7 +78,7 @@ class LMMSTasks:
         device = PartialState().device.type
         with (
             _process_settings_kept(),
-            writing(Path(str(config.output_dir)), TASKS_FOLDER, main=config.process_index == 0, fresh=False),
+            writing(Path(str(config.output_dir)), TASKS_FOLDER, main=config.process_index == 0),
             torch.autocast(device, dtype=config.autocast_dtype, enabled=config.autocast_dtype is not None),
         ):
             results = self._evaluate(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mgpo_core.output_folder import HERE, MODEL_FILES, RUN_FILE, OutputRecord, Owner, open_output
+from mgpo_core.output_folder import MODEL_FILES, RUN_FILE, OutputFolderError, OutputRecord, Owner, open_output
 from mgpo_core.run_folder import CONFIG_FILE
 from mgpo_core.trajectory_log import TRAJECTORIES_FILE, remove_trajectories
 from mgpo_train.best_checkpoint import BEST_FOLDER
@@ -20,6 +20,7 @@ from mgpo_train.metrics import METRICS_FILE
 from mgpo_train.options import ConfigError
 from mgpo_train.resume_options import SECRET, check_same_options, recorded
 from mgpo_train.resume_options import same_length as _same_length
+from mgpo_train.summary import write_json
 
 if TYPE_CHECKING:
     from mgpo_train.config import MGPOConfig
@@ -47,7 +48,8 @@ OWNER = Owner(
 )
 """What a run writes into its folder; pictures of its trajectories are known by their names (`trajectory_log`)."""
 
-_LOGS = ("runs", "completions")
+_OPEN = (METRICS_FILE, "runs", "completions")
+"""What is added to all the time; everything else is recorded whenever it was written."""
 
 
 def read_summary(out: Path) -> dict[str, Any] | None:
@@ -96,12 +98,15 @@ def check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
             f"output_dir={str(out)!r} holds an earlier run ({left}): resume it (--resume), replace it (--overwrite), "
             "or name another folder (--output_dir)"
         )
-    record.refuse_in_the_way(_kept_on_resume(out) if resume else None)
+    record.refuse_in_the_way(_written_on_resume(out) if resume else None)
 
 
-def _kept_on_resume(out: Path) -> list[str]:
-    """Names that a resumed run writes again; a checkpoint that is in the way then gives way when it is written."""
-    return [path.name for path in out.iterdir() if not path.name.startswith("checkpoint-")]
+def _written_on_resume(out: Path) -> list[str]:
+    """Names in the folder that a resumed run may write again: all but its checkpoints up to the one it starts from."""
+    newest = last_checkpoint(out)
+    step = 0 if newest is None else checkpoint_step(newest)
+    kept = {path.name for path in checkpoints(out) if checkpoint_step(path) <= step}
+    return [path.name for path in out.iterdir() if path.name not in kept]
 
 
 def refuse_to_mix(out: Path, config: MGPOConfig) -> None:
@@ -166,14 +171,13 @@ def _mark(out: Path, about: dict[str, Any], given: dict[str, Any], *, resume: bo
     elif resume:
         record.done()  # what a kill left open
         record.update(**about, given_on_resume=given)
-        with contextlib.suppress(FileNotFoundError):
-            (out / SUMMARY_FILE).unlink()  # of a run that was finished and is resumed now
+        record.remove(SUMMARY_FILE)  # of a run that was finished and is resumed now
     else:
         record.clear()
         remove_trajectories(out)
         record.data.pop("given_on_resume", None)
         record.update(given=given, **about)
-    for name in (HERE, *_LOGS):
+    for name in _OPEN:
         record.begin(name, fresh=False)
 
 
@@ -200,19 +204,31 @@ def _release(out: Path) -> None:
 
 def own_record(out: Path) -> OutputRecord | None:
     """The record of the run that writes into the folder; None where there is none: a trainer used on its own."""
-    return open_output(out, OWNER) if (out / RUN_FILE).is_file() else None
+    with contextlib.suppress(OutputFolderError):
+        return open_output(out, OWNER) if (out / RUN_FILE).is_file() else None
+    return None  # somebody has put another file in its place: a run is not stopped for it
 
 
 @contextlib.contextmanager
-def writing(out: Path, name: str, *, main: bool = True, fresh: bool = True) -> Iterator[None]:
-    """Around a block that writes a folder of the run's: what it writes is recorded. For all processes to call."""
+def writing(out: Path, *names: str, main: bool = True, fresh: bool = False) -> Iterator[None]:
+    """Around a block that writes files or folders of the run's: what it writes is recorded. For all processes to call.
+
+    With `fresh`, what the run wrote there before is removed first.
+    """
     if main and (record := own_record(out)):
-        record.begin(name, fresh=fresh)
+        for name in names:
+            record.begin(name, fresh=fresh)
     try:
         yield
     finally:
         if main and (record := own_record(out)):  # read again: the block may have recorded more
-            record.done(name)
+            record.done(*names)
+
+
+def write_own_json(out: Path, name: str, data: Mapping[str, Any]) -> None:
+    """Write a JSON file of the run's, and record it; for the main process."""
+    with writing(out, name):
+        write_json(out / name, data)
 
 
 def begin_model(out: Path, *, with_adapter: bool) -> None:

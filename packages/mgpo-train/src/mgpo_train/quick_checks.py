@@ -43,7 +43,8 @@ def check_quickly(path: Path, options: Mapping[str, Any], arguments: Sequence[st
         check_names(rewards)
     if all(asked[name] is None for name in _UPSTREAM):
         with _not_a_number():
-            check_groups(asked["method"], *(int(asked[name]) for name in _NUMBERS), _processes())
+            group, rows, accumulation = (int(asked[name]) for name in _NUMBERS)
+            check_groups(asked["method"], group, rows, accumulation, _processes())
     if dry:
         return
     if isinstance(asked["model"], str) and asked["model"]:

@@ -16,6 +16,7 @@ from trl.models.utils import unwrap_model_for_generation
 from mgpo_core import haystack
 from mgpo_core.engines.loading import resolve_model
 from mgpo_core.trajectory import Trajectory
+from mgpo_core.trajectory_log import TRAJECTORIES_FILE
 from mgpo_train.best_checkpoint import BEST_FOLDER, read_best
 from mgpo_train.callbacks import attach, title_of
 from mgpo_train.checkpoint import write_model
@@ -35,7 +36,9 @@ from mgpo_train.options import ConfigError
 from mgpo_train.output_folder import (
     ADAPTER_FOLDER,
     BEFORE_FILE,
+    CURVES_FILE,
     MODEL_FOLDER,
+    REPORT_FILE,
     SUMMARY_FILE,
     begin_model,
     check_same,
@@ -44,11 +47,13 @@ from mgpo_train.output_folder import (
     refuse_to_mix,
     releases_folder,
     same_length,
+    write_own_json,
+    writing,
 )
 from mgpo_train.periodic_evaluation import PeriodicEvaluation
 from mgpo_train.report import write_run_report
 from mgpo_train.sizing import planned_steps
-from mgpo_train.summary import print_table, timing, versions, write_json
+from mgpo_train.summary import print_table, timing, versions
 from mgpo_train.universal_checkpoint import fit_shards
 
 
@@ -132,7 +137,7 @@ def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | 
     model, processor = load_policy(config)
     before, parts = _before(out, config, model, processor, data, resumed=resume)
     if main:
-        write_json(out / BEFORE_FILE, before)
+        write_own_json(out, BEFORE_FILE, before)
     set_seed(config.seed)
     trainer = _make_trainer(config, model, processor, data.train, log)
     check_trainer(trainer, config)
@@ -150,17 +155,18 @@ def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | 
     summary = _summary(config, log, data, {**before, **after}) | {"steps": trainer.state.global_step}
     if main:
         summary |= _best(out)
-        curves = plot_curves(log.rows(), out / "curves.png", title=title_of(config))
-        write_run_report(
-            out / "report.html", {**shown, **parts}, title=title_of(config), summary=summary, curves=curves
-        )
-        write_json(out / SUMMARY_FILE, summary)
+        with writing(out, CURVES_FILE, REPORT_FILE, TRAJECTORIES_FILE):
+            curves = plot_curves(log.rows(), out / CURVES_FILE, title=title_of(config))
+            write_run_report(
+                out / REPORT_FILE, {**shown, **parts}, title=title_of(config), summary=summary, curves=curves
+            )
+        write_own_json(out, SUMMARY_FILE, summary)
         print_table(summary)
         if config.model == "haystack:base" and config.template == "two_turn":
             print(f"\n{haystack.BASE_WAS_TAUGHT}")
         if best := summary.get("best"):
             print(f"\nbest: {best['metric']} {best['value']:.3f} after step {best['step']}, in {best['folder']}")
-        print(f"\n{out / SUMMARY_FILE}, {out / 'report.html'}, {out / 'curves.png'}, {out / MODEL_FOLDER}")
+        print(f"\n{out / SUMMARY_FILE}, {out / REPORT_FILE}, {out / CURVES_FILE}, {out / MODEL_FOLDER}")
     return summary
 
 

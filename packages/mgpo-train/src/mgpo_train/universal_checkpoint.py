@@ -53,7 +53,7 @@ def convert(checkpoint: Path) -> None:
     part = checkpoint / f"{FOLDER}.part"
     if own_record(checkpoint.parent) is None:
         shutil.rmtree(part, ignore_errors=True)  # of a conversion that was cut short
-    with writing(checkpoint.parent, f"{checkpoint.name}/{part.name}"):
+    with writing(checkpoint.parent, f"{checkpoint.name}/{part.name}", fresh=True):
         _merge(checkpoint / (checkpoint / "latest").read_text("utf-8").strip(), part)
         if checkpoint_layout(checkpoint).stage == 3:
             _leave_weight_decay_out(part / "zero" / "optimizer_state.pt")

@@ -110,7 +110,7 @@ class SyncedGeneration(_Generation):
         weights = {name: value.detach().cpu().contiguous() for name, value in self._iter_named_params()}
         if not self.accelerator.is_main_process:
             return
-        with writing(self.folder.parent, self.folder.name, fresh=False):
+        with writing(self.folder.parent, self.folder.name):
             self.folder.mkdir(parents=True, exist_ok=True)
             save_file(weights, self.folder / "model.safetensors", metadata={"format": "pt"})
         self.vllm_client.reload(self.folder.resolve())
