@@ -87,27 +87,31 @@ class Owner:
         return "/".join(self.renamed.get(part, part) for part in place.split("/"))
 
 
-def open_output(folder: Path, owner: Owner) -> OutputRecord | None:
+def open_output(folder: Path, owner: Owner, *, probe: bool = True) -> OutputRecord | None:
     """The record of a folder that carries the command's own `run.json`; None for a folder that is new or empty.
 
-    Writes nothing. OutputFolderError for every other folder, with what was found there, for one that cannot be written,
-    and for one that another process is writing into.
+    Leaves nothing behind; with `probe`, it tries to write. OutputFolderError for every other folder, with what was
+    found there, for one that cannot be written, and for one that another process is writing into.
     """
     who = f"{owner.option}={str(folder)!r}"
     try:
         names = _names(folder, who)
-        _check_writable(folder, who)
+        place = _nearest(folder, who)
     except OSError as error:
         raise OutputFolderError(f"{who} cannot be used ({_why(error)}): name another folder") from error
     if RUN_FILE not in names:
         rest = [name for name in names if not (_HARMLESS.fullmatch(name) or is_aside(name))]
         if not rest:
+            if probe:
+                _check_writable(place, who)
             return None
         raise OutputFolderError(
             f"{who} holds files that {owner.command} did not write ({found_in(folder, rest)}): name a new or an empty "
             "folder"
         )
     record = OutputRecord(folder, owner, _read(folder, owner, who))
+    if probe:
+        _check_writable(place, who)
     if writer_alive(record.data.get("process")):
         raise OutputFolderError(
             f"{who}: another {owner.command} is writing into it (process {record.data['process']['pid']}): wait for "
@@ -348,12 +352,25 @@ def _names(folder: Path, who: str) -> list[str]:
     return []
 
 
-def _check_writable(folder: Path, who: str) -> None:
+def _nearest(folder: Path, who: str) -> Path:
+    """The folder, or the nearest one above it that is there."""
     place = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
     if not place.is_dir():
         raise OutputFolderError(f"{who} cannot be made ({str(place)!r} is a file): name another folder")
+    return place
+
+
+def _check_writable(place: Path, who: str) -> None:
     if not os.access(place, os.W_OK | os.X_OK):
         raise OutputFolderError(f"{who} cannot be written (no permission in {str(place)!r}): name another folder")
+    try:  # permissions do not tell of a full disk, or of a file system that is read-only
+        attempt = aside_of(place / RUN_FILE)
+        attempt.mkdir()
+        attempt.rmdir()
+    except OSError as error:
+        raise OutputFolderError(
+            f"{who} cannot be written ({_why(error)} in {str(place)!r}): name another folder"
+        ) from error
 
 
 def _write_first(path: Path, text: str) -> None:

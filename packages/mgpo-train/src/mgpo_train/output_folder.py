@@ -197,7 +197,7 @@ def releases_folder(run: Callable[..., Any]) -> Callable[..., Any]:
 
 def _release(out: Path) -> None:
     with contextlib.suppress(OSError, ConfigError, ValueError):  # whatever ended the run is what must be told
-        record = open_output(out, OWNER)
+        record = open_output(out, OWNER, probe=False)
         if record is not None and record.is_mine:
             record.done()
 
@@ -205,7 +205,7 @@ def _release(out: Path) -> None:
 def own_record(out: Path) -> OutputRecord | None:
     """The record of the run that writes into the folder; None where there is none: a trainer used on its own."""
     with contextlib.suppress(OutputFolderError):
-        return open_output(out, OWNER) if (out / RUN_FILE).is_file() else None
+        return open_output(out, OWNER, probe=False) if (out / RUN_FILE).is_file() else None
     return None  # somebody has put another file in its place: a run is not stopped for it
 
 

@@ -48,7 +48,11 @@ def _over_base(path: Path, above: list[Path]) -> dict[str, Any]:
     try:
         options = yaml.safe_load(path.read_text("utf-8"))
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
+        mark = getattr(error, "problem_mark", None)
+        where = "" if mark is None else f", line {mark.line + 1}"
+        raise ConfigError(f"{path}{where} is not YAML: {getattr(error, 'problem', None) or 'unreadable'}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read ({str(error)[:200]}): save it as a UTF-8 text file") from error
     if not isinstance(options, dict) or not all(isinstance(key, str) for key in options):
         raise ConfigError(f"{path} must hold 'option: value' lines, as the shipped recipes in {FOLDER} do")
     base = options.pop("base", None)
