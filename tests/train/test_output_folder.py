@@ -176,6 +176,34 @@ def test_rotation_keeps_copies_and_what_lies_beside_the_weights(tmp_path: Path) 
     assert record is not None and not any(name.startswith("checkpoint-2") for name in record.data["wrote"])
 
 
+def test_transformers_own_rotation_is_switched_off_in_a_run(tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    from mgpo_train.checkpoint_rotation import OwnCheckpoints
+
+    seen = []
+
+    class Upstream:
+        def _save_checkpoint(self, model: object, trial: object) -> None:
+            seen.append((self.args.save_total_limit, own_record(tmp_path / "run") is not None))
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            folder.mkdir(parents=True)
+            (folder / "trainer_state.json").write_text("{}")
+
+    class Trainer(OwnCheckpoints, Upstream):
+        accelerator = SimpleNamespace(wait_for_everyone=lambda: None)
+
+    begin(tmp_path / "run")
+    for folder, step in (("run", 1), ("run", 2), ("alone", 1)):
+        trainer = Trainer()
+        trainer.args = SimpleNamespace(output_dir=str(tmp_path / folder), process_index=0, save_total_limit=1)
+        trainer.state = SimpleNamespace(global_step=step)
+        trainer._save_checkpoint(None, None)
+        assert trainer.args.save_total_limit == 1
+    assert [limit for limit, _ in seen] == [None, None, 1]
+    assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-2"]
+
+
 def nothing(out: Path) -> None: ...
 
 
@@ -336,6 +364,13 @@ def test_every_option_is_recorded_and_those_that_may_change_exist() -> None:
     }:  # fmt: skip
         with pytest.raises(ConfigError, match=f"--resume: {name} was 'another'"):
             check_same_options(then | {name: "another"}, {}, options)
+
+
+def test_no_token_is_written_down(tmp_path: Path) -> None:
+    from mgpo_train.output_folder import prepare
+
+    prepare(tmp_path, Options(), resume=False, settings={"hub_token": "hf_secret", "seed": 1}, main=True)
+    assert "hf_secret" not in (tmp_path / "run.json").read_text()
 
 
 def test_options_of_another_version_are_named_where_they_decide() -> None:

@@ -159,7 +159,7 @@ def help_parser() -> argparse.ArgumentParser:
     )
     for name, text in MACHINE.items():
         general.add_argument(f"--{name}", metavar="", help=text)
-    general.add_argument("--resume", action="store_true", help="go on from the last checkpoint in output_dir")
+    general.add_argument("--resume", action="store_true", help="continue from the last checkpoint in output_dir")
     general.add_argument("-h", "--help", action="store_true", help="print this")
     general.add_argument("--help-all", action="store_true", help="print TRL's and transformers' options too (some 200)")
     for title, options in grouped_fields().items():

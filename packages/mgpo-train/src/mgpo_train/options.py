@@ -235,7 +235,7 @@ class RunOptions:
 
     # Output
     output_dir: str | None = _option(None, "Folder of the run. Default: outputs/NAME OF THE RECIPE.")
-    overwrite: bool = _option(False, "Delete what an earlier run left in output_dir.")
+    overwrite: bool = _option(False, "Remove the files that an earlier run wrote into output_dir, and nothing else.")
     plot_every: int = _option(20, "Redraw curves.png every so many steps (0: at the end only).")
     report_every: int = _option(20, "Rewrite report.html every so many steps (0: at the end only).")
     report_trajectories: int = _option(8, "Trajectories shown in each part of report.html.")
