@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mgpo_core.output_folder import OutputFolderError
 from mgpo_core.run_folder import RunFolderError, open_run
 from mgpo_core.trajectory_log import PICTURES_FOLDER, TRAJECTORIES_FILE, remove_trajectories, write_trajectories
 
@@ -34,7 +35,7 @@ def training(tmp_path: Path) -> Path:
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     options = {"method": "mgpo", "template": "two_turn", "model": "/somewhere/else/run/model", "seed": 4}
-    (tmp_path / "config.json").write_text(json.dumps({"same_on_resume": options}))
+    (tmp_path / "run.json").write_text(json.dumps({"options": options}))
     return tmp_path
 
 
@@ -44,6 +45,28 @@ def test_a_training_opens_with_its_trajectories_parts_and_curves(training: Path)
     assert [entry.id for entry in run.entries] == ["task/1", "task/2", "task/3", "task/1"]
     assert run.parts == [PART, "before"] and not run.problems
     assert run.curves == {"reward": [(1, 0.25), (2, 0.5), (3, 0.75)], "hit_rate": [(1, 0.5), (3, 0.5)]}
+
+
+def test_a_training_of_the_version_before_opens_too(training: Path) -> None:
+    options = json.loads((training / "run.json").read_text())["options"]
+    (training / "run.json").unlink()
+    (training / "config.json").write_text(json.dumps({"same_on_resume": options}))
+    assert open_run(training).title == "mgpo, two_turn, run/model, seed 4"
+
+
+def test_training_data_of_the_version_before_is_not_taken_for_a_training(training: Path) -> None:
+    (training / "metrics.jsonl").unlink()
+    (training / "build.json").write_text("{}")
+    with pytest.raises(RunFolderError, match="holds no run"):
+        open_run(training)
+
+
+def test_writing_trajectories_refuses_somebody_s_file_of_that_name(tmp_path: Path) -> None:
+    (tmp_path / TRAJECTORIES_FILE).write_text('{"id": "kitchen-7", "question": "mine"}\n')
+    with pytest.raises(OutputFolderError, match="did not write|no training wrote"):
+        write_trajectories(tmp_path, {PART: trajectories()})
+    remove_trajectories(tmp_path)
+    assert "mine" in (tmp_path / TRAJECTORIES_FILE).read_text()
 
 
 def test_flags_are_the_trajectories_own_verdicts(training: Path) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from mgpo_core.boxes import Box, CoordinateSpace
 from mgpo_core.budget import PixelBudget
 from mgpo_core.errors import SampleError, TokenAlignmentError
+from mgpo_core.output_folder import OutputFolderError
 from mgpo_core.trajectory import (
     METRICS,
     Tokens,
@@ -292,6 +293,19 @@ def test_metadata_that_is_no_json_is_refused_before_anything_is_written(tmp_path
     with pytest.raises(SampleError, match=r"'s1' cannot be saved.*metadata"):
         saved(tmp_path, metadata={"model": object()})
     assert not (tmp_path / "saved").exists()
+
+
+@pytest.mark.parametrize("name", ["trajectory.json", "original-0.png", "shown-0.png"])
+def test_a_folder_with_somebody_s_file_of_that_name_is_refused(tmp_path, name):
+    image = Image.new("RGB", (8, 8))
+    message = {"role": "user", "content": [{"type": "image", "image": image}]}
+    trajectory = Trajectory(sources=(image,), messages=[message], original_sizes=((8, 8),))
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(OutputFolderError, match=f"no Trajectory.save wrote .{name}"):
+        trajectory.save(tmp_path)
+    assert (tmp_path / name).read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
+    (tmp_path / name).unlink()
+    trajectory.save(trajectory.save(tmp_path))  # in place of its own
 
 
 def test_an_unknown_format_is_refused(tmp_path):

@@ -130,7 +130,7 @@ def test_the_command_tells_what_it_refuses(
 
 
 def test_a_folder_with_an_earlier_run_is_not_written_over(tmp_path: Path) -> None:
-    from mgpo_train.output_folder import prepare
+    from mgpo_train.output_folder import prepare, writing
 
     config, given = make(tmp_path, "seed: 1\n", "--output_dir", str(tmp_path / "out"))
     out = tmp_path / "out"
@@ -138,19 +138,18 @@ def test_a_folder_with_an_earlier_run_is_not_written_over(tmp_path: Path) -> Non
     assert prepare(out, resume=False, **options) == (None, 0)
     (out / "metrics.jsonl").write_text("{}\n")
     (out / "notes.txt").write_text("mine")
-    (out / "trajectories.jsonl").write_text("{}\n")
-    (out / "pictures").mkdir()
-    (out / "pictures" / "0123456789abcdef.png").write_bytes(b"")
+    with writing(out, "trajectories.jsonl"):
+        (out / "trajectories.jsonl").write_text("{}\n")
     with pytest.raises(ConfigError, match="--resume.*--overwrite.*--output_dir"):
         prepare(out, resume=False, **options)
     config.overwrite = True
     prepare(out, resume=False, **options)
-    assert not any((out / name).exists() for name in ("metrics.jsonl", "trajectories.jsonl", "pictures"))
+    assert not any((out / name).exists() for name in ("metrics.jsonl", "trajectories.jsonl"))
     assert (out / "notes.txt").exists()
 
 
 def test_resume_takes_the_newest_checkpoint_that_is_whole(tmp_path: Path) -> None:
-    from mgpo_train.output_folder import prepare
+    from mgpo_train.output_folder import own_record, prepare
 
     config, given = make(tmp_path, "seed: 1\n", "--output_dir", str(tmp_path / "out"))
     out = tmp_path / "out"
@@ -160,6 +159,7 @@ def test_resume_takes_the_newest_checkpoint_that_is_whole(tmp_path: Path) -> Non
         (out / f"checkpoint-{step}").mkdir()
         (out / f"checkpoint-{step}" / "trainer_state.json").write_text(json.dumps(state))
     (out / "checkpoint-11").mkdir()  # killed before its state was written
+    own_record(out).begin("checkpoint-12")
     (out / "checkpoint-12").mkdir()
     (out / "checkpoint-12" / "trainer_state.json").write_text('{"global_st')  # killed while it was
     assert prepare(out, resume=True, **options) == (out / "checkpoint-10", 10)
@@ -170,7 +170,7 @@ def test_resume_takes_the_newest_checkpoint_that_is_whole(tmp_path: Path) -> Non
 
 def finished_run(tmp_path: Path, *arguments: str):
     """A folder as a run of 3 steps leaves it, and the configuration that asks for the same again."""
-    from mgpo_train.output_folder import prepare
+    from mgpo_train.output_folder import prepare, write_own_json
 
     out = tmp_path / "out"
     text = f"max_steps: 3\nlr_scheduler_type: constant\noutput_dir: {out}\n"
@@ -178,7 +178,7 @@ def finished_run(tmp_path: Path, *arguments: str):
     prepare(out, config, resume=False, settings=given, main=True)
     (out / "checkpoint-3").mkdir()
     (out / "checkpoint-3" / "trainer_state.json").write_text('{"global_step": 3}')
-    (out / "summary.json").write_text('{"steps": 3}')
+    write_own_json(out, "summary.json", {"steps": 3})
     return out, text
 
 
@@ -209,6 +209,16 @@ def test_resuming_a_finished_run_does_nothing_but_checks_the_options_first(tmp_p
         ["--lr_scheduler_type", "linear"],
         ["--max_completion_length", "32"],
         ["--columns", "question=prompt"],
+        ["--dynamic_sampling", "2"],
+        ["--importance_sampling_level", "sequence"],
+        ["--top_entropy_quantile", "0.2"],
+        ["--min_p", "0.1"],
+        ["--repetition_penalty", "1.1"],
+        ["--delta", "2.0"],
+        ["--label_smoothing_factor", "0.1"],
+        ["--optim_args", "foreach=false"],
+        ["--disable_dropout"],
+        ["--use_vllm"],
     ],
 )
 def test_options_that_change_the_steps_are_refused_when_a_run_goes_on(tmp_path: Path, change: list[str]) -> None:
@@ -229,7 +239,7 @@ def test_a_finished_run_goes_on_when_more_steps_are_wanted(tmp_path: Path, longe
     reached = []
 
     def load_policy(config):
-        reached.append(json.loads((out / "config.json").read_text()))
+        reached.append(json.loads((out / "run.json").read_text()))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "load_policy", load_policy)
@@ -238,7 +248,7 @@ def test_a_finished_run_goes_on_when_more_steps_are_wanted(tmp_path: Path, longe
     (written,) = reached
     assert not (out / "summary.json").exists()
     assert written["given"]["max_steps"] == 3, "what the first run was given stays"
-    assert written["given_on_resume"]["max_steps"] == config.max_steps == written["same_on_resume"]["max_steps"]
+    assert written["given_on_resume"]["max_steps"] == config.max_steps == written["options"]["max_steps"]
 
 
 def test_a_planned_learning_rate_holds_a_run_to_its_length(tmp_path: Path) -> None:

@@ -98,9 +98,10 @@ def test_the_number_of_processes_may_change_and_the_batch_of_all_may_not(method,
 def test_a_folder_that_recorded_less_is_not_refused_for_it(tmp_path, monkeypatch):
     config = config_of(tmp_path, "mgpo", 8, 1, 2, monkeypatch)
     prepare(tmp_path, config, resume=False, settings={}, main=True)
-    written = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
-    del written["same_on_resume"]["world_size"]
-    (tmp_path / "config.json").write_text(json.dumps(written), encoding="utf-8")
+    written = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    del written["options"]["world_size"], written["options"]["top_entropy_quantile"]
+    written["options"]["of_another_version"] = 1
+    (tmp_path / "run.json").write_text(json.dumps(written), encoding="utf-8")
     check_same(tmp_path, config_of(tmp_path, "mgpo", 8, 2, 1, monkeypatch))
 
 

@@ -18,6 +18,7 @@ from mgpo_core.boxes import CoordinateSpace
 from mgpo_core.budget import PixelBudget
 from mgpo_core.errors import SampleError
 from mgpo_core.haystack.multi import make_sets
+from mgpo_core.output_folder import OutputFolderError
 from mgpo_train.data import load_samples
 from mgpo_train.options import ConfigError
 from mgpo_train.trajectories import outcomes
@@ -34,14 +35,14 @@ def build(folder: Path, *more: str, input: str = SPEC) -> dict:
     return json.loads((folder / "report.json").read_text())
 
 
-def rows(folder: Path, name: str = "trajectories.jsonl") -> list[dict]:
+def rows(folder: Path, name: str = "sft_traces.jsonl") -> list[dict]:
     return [json.loads(line) for line in (folder / name).read_text("utf-8").splitlines()]
 
 
 @pytest.mark.parametrize("wording", ["terse", "varied"])
 def test_the_rows_are_samples_with_solutions_for_training(tmp_path, wording) -> None:
     report = build(tmp_path, "--wording", wording, "--seed", "3")
-    samples = load_samples(str(tmp_path / "trajectories.jsonl"), answers_with_box=True)
+    samples = load_samples(str(tmp_path / "sft_traces.jsonl"), answers_with_box=True)
     for made, sample in zip(make_sets("train", 10, 4, 3), samples, strict=True):
         solution = write_solution(made, wording=wording, seed=3)
         assert (sample.id, sample.question, sample.regions) == (made.id, made.question, made.regions)
@@ -60,7 +61,8 @@ def test_the_rows_are_samples_with_solutions_for_training(tmp_path, wording) -> 
 
 def test_the_same_command_gives_the_same_bytes(tmp_path) -> None:
     def contents(folder: Path) -> dict[str, bytes]:
-        return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+        files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "run.json"]
+        return {str(p.relative_to(folder)): p.read_bytes() for p in files}
 
     for name in ("a", "b", "a"):
         build(tmp_path / name, "--wording", "varied")
@@ -83,7 +85,7 @@ def test_pictures_that_exist_are_named_by_their_path_from_the_folder(tmp_path, m
     [written] = rows(out)
     assert written["images"] == ["../../photos/a.png", "../../photos/b.png"]
     assert not (out / "images").exists()
-    [sample] = load_samples(str(out / "trajectories.jsonl"), answers_with_box=True)
+    [sample] = load_samples(str(out / "sft_traces.jsonl"), answers_with_box=True)
     assert os.path.samefile(sample.images[0], photos / "a.png")
 
 
@@ -147,14 +149,14 @@ def test_a_build_with_other_settings_is_not_mixed_in(tmp_path) -> None:
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path) -> None:
-    (tmp_path / "trajectories.jsonl").write_text("mine")
-    with pytest.raises(ConfigError, match="unknown origin: name another folder"):
+    (tmp_path / "sft_traces.jsonl").write_text("mine")
+    with pytest.raises(OutputFolderError, match="did not write .sft_traces.jsonl.: name a new or an empty folder"):
         build(tmp_path)
     file = tmp_path / "file"
     file.write_text("")
-    with pytest.raises(ConfigError, match="is a file: name a folder"):
+    with pytest.raises(OutputFolderError, match="is a file: name a folder"):
         build(file)
-    assert (tmp_path / "trajectories.jsonl").read_text() == "mine"
+    assert (tmp_path / "sft_traces.jsonl").read_text() == "mine"
 
 
 def test_help_shows_commands_to_copy(capsys) -> None:

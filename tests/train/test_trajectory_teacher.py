@@ -382,7 +382,7 @@ def test_a_build_goes_on_where_it_was_stopped_and_ends_the_same(server, tmp_path
     assert "1 lines were cut short" in capsys.readouterr().out
     assert len(server.prompts) - asked == 12 - 3
     assert main(arguments(server, tmp_path / "whole")) == 0
-    whole, resumed = ((tmp_path / name / "trajectories.jsonl").read_bytes() for name in ("whole", "stopped"))
+    whole, resumed = ((tmp_path / name / "sft_traces.jsonl").read_bytes() for name in ("whole", "stopped"))
     assert whole == resumed and whole.count(b"\n") == 12
 
 
@@ -408,7 +408,7 @@ def test_a_build_that_is_killed_loses_no_answer(server, tmp_path) -> None:
     asked = len(server.prompts)
     assert main(arguments(server, tmp_path)) == 0
     assert len(server.prompts) - asked == 12 - kept
-    assert (tmp_path / "trajectories.jsonl").read_bytes().count(b"\n") == 12
+    assert (tmp_path / "sft_traces.jsonl").read_bytes().count(b"\n") == 12
 
 
 def test_dropped_replies_are_reported_with_text_and_reason(server, tmp_path, capsys) -> None:

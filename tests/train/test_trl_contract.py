@@ -95,3 +95,9 @@ def test_transformers_still_saves_and_ends_through_the_methods_that_are_overridd
     assert -1 not in places and places == sorted(places), mend
     loop = inspect.getsource(transformers.Trainer._inner_training_loop)
     assert "self._run_epoch(\n" in loop and "if self.control.should_training_stop:\n                break" in loop, mend
+
+
+def test_transformers_removes_checkpoints_by_the_limit_that_the_run_hides_from_it():
+    source = inspect.getsource(transformers.Trainer._save_checkpoint)
+    calls = "rotate_checkpoints(" in source and "save_total_limit=self.args.save_total_limit" in source
+    assert calls, "mend packages/mgpo-train/src/mgpo_train/checkpoint_rotation.py"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mgpo_core.errors import MGPOError
+from mgpo_core.output_folder import RUN_FILE
 from mgpo_core.paths_below import path_below
 from mgpo_core.sample_log import TaskResult, read_task
 
@@ -26,13 +27,14 @@ __all__ = [
     "ResultsError",
     "Run",
     "evaluation_files",
+    "is_evaluation_file",
     "is_sample_log",
     "output_folder",
     "read_runs",
 ]
 
-FOLDER, RUN_FILE = "mgpo", "run.json"
-"""The folder below lmms-eval's output in which runs keep samples and pictures, and the file of a run's settings."""
+FOLDER = "mgpo"
+"""The folder below lmms-eval's output in which runs keep samples, pictures and settings (`run.json`)."""
 
 _RESULTS = re.compile(r"(?P<date>.+)_results\.json")
 _SAMPLES = re.compile(r"(?P<date>.+?)_samples_(?P<task>.+)\.jsonl")
@@ -138,6 +140,11 @@ def _nothing_read(folder: Path, logged: list[_Evaluation], runs: list[Run], want
 def is_sample_log(name: str) -> bool:
     """Whether a file of this name is a sample log of lmms-eval."""
     return _SAMPLES.fullmatch(name) is not None
+
+
+def is_evaluation_file(name: str) -> bool:
+    """Whether a file of this name is a sample log or a results file of lmms-eval."""
+    return is_sample_log(name) or _RESULTS.fullmatch(name) is not None
 
 
 def evaluation_files(folder: Path) -> list[Path]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mgpo_core.boxes import rejection_words
+from mgpo_core.output_folder import OutputFolderError
 from mgpo_core.report_card import (
     DISPLAY_SIDE,
     Card,
@@ -24,6 +25,7 @@ from mgpo_core.report_card import (
 )
 from mgpo_core.token_view import escape
 from mgpo_core.trajectory import METRICS, Trajectory, aggregate
+from mgpo_core.whole_file import whole_file
 
 FILTERS = {
     "all": "All",
@@ -36,6 +38,11 @@ FILTERS = {
 """What cards and rows are filtered by, with the words for it."""
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_GENERATOR = '<meta name="generator" content="mgpo">'
+"""By which a page of ours is known again; those of the version before it by the class of their body."""
+
+_HEAD = 200_000
+_OURS = (_GENERATOR.encode(), b'<body class="mgpo')
 _SYSTEM_DARK = "@media (prefers-color-scheme: dark) {\n  .mgpo {"
 _METRIC_WORDS = {
     "accuracy": "Accuracy",
@@ -93,7 +100,7 @@ def write_report(
     `tiles` shows the metrics averaged over all of them (not for a mix of runs). `header_html` goes in as it is, above
     the trajectories: trusted HTML, its images as data URIs, no scripts. Pictures get smaller when there are many
     trajectories, so that the page stays light; true sizes are stated with each. The page forbids itself every network
-    access and every script but its own.
+    access and every script but its own. OutputFolderError for a path where there is anything but an earlier page.
     """
     summary = _summary(aggregate(trajectories)) if tiles else ""
     cards = [Card.of(trajectory) for trajectory in trajectories]
@@ -117,6 +124,19 @@ def write_gallery(
     return _write_page(Path(path), items, title, header_html, runs or {})
 
 
+def refuse_other_page(path: Path) -> None:
+    """Raise OutputFolderError when there is something at the path that is not a page written here, or a folder."""
+    if not os.path.lexists(path):
+        return
+    ours = False
+    if path.is_file() and not path.is_symlink():
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+        ours = any(mark in head for mark in _OURS)
+    if not ours:
+        raise OutputFolderError(f"{path} is there already and is not a report of this program: name another file")
+
+
 def _write_page(
     path: Path, items: Sequence[Card | Row], title: str, header_html: str, runs: Mapping[str, str] | None = None
 ) -> Path:
@@ -125,8 +145,9 @@ def _write_page(
     policy = f"{_POLICY}; script-src 'sha256-{digest}'"
     wide = any(isinstance(item, Row) for item in items)
     side = _picture_side(sum(len(item.cards) if isinstance(item, Row) else 1 for item in items))
+    refuse_other_page(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", errors="replace", newline="\n") as page:
+    with whole_file(path, encoding="utf-8", errors="replace", newline="\n") as page:
         page.write(
             f'{_head(title, policy)}<body class="mgpo{" wide" if wide else ""}">\n<header class="page">'
             f"<h1>{escape(title)}</h1>\n{header_html}</header>\n{_bar(items, runs or {}) if items else ''}\n<main>\n"
@@ -154,7 +175,7 @@ def _head(title: str, policy: str, dark_class: str = "") -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n{_GENERATOR}\n'
         f"<title>{escape(title)}</title>\n<style>\n{report_style(dark_class=dark_class)}</style>\n</head>\n"
     )
 

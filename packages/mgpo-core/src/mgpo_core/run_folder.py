@@ -19,6 +19,7 @@ from mgpo_core.envelope import Envelope
 from mgpo_core.errors import MGPOError
 from mgpo_core.evaluation_runs import ResultsError, evaluation_files, is_sample_log, output_folder, read_runs
 from mgpo_core.json_lines import DAMAGED, json_at, numbered_lines, reason
+from mgpo_core.output_folder import RUN_FILE
 from mgpo_core.report_card import Card, card_flags
 from mgpo_core.sample_card import category_facts, has_card, sample_card
 from mgpo_core.sample_log import SampleResult, TaskResult
@@ -37,11 +38,15 @@ __all__ = [
 ]
 
 METRICS_FILE, CONFIG_FILE = "metrics.jsonl", "config.json"
-"""Files of a training run: a line of metrics a step, and its options."""
+"""Files of a training run: a line of metrics a step, and the options of one of a version before `run.json`."""
+
+_BUILD_FILE = "build.json"
+"""What build-trajectories of that version left beside a trajectories.jsonl that holds training data."""
 
 CURVES = ("reward", "hit_rate", "accuracy", "valid_box_rate")
 "Metrics of a training step that are read as curves, where the run has them."
 
+_TRAINING_FILES = (TRAJECTORIES_FILE, METRICS_FILE, RUN_FILE, CONFIG_FILE)
 _TITLE = ("method", "template", "model")
 
 
@@ -129,20 +134,21 @@ def open_run(folder: str | os.PathLike[str]) -> RunFolder:
 def run_files(folder: Path) -> list[Path]:
     """The files that make a folder a run's: of a training, else of evaluations below it; empty when it is none."""
     if _is_training(folder):
-        return [path for name in (TRAJECTORIES_FILE, METRICS_FILE, CONFIG_FILE) if (path := folder / name).is_file()]
+        return [path for name in _TRAINING_FILES if (path := folder / name).is_file()]
     logs = evaluation_files(folder) if folder.is_dir() else []
     return logs if any(path.suffix == ".jsonl" for path in logs) else []
 
 
 def run_folder_of(folder: Path, names: Collection[str]) -> Path | None:
     """The run's folder that a folder with these files is, or belongs to; None when they are no run's."""
-    if TRAJECTORIES_FILE in names or METRICS_FILE in names:
+    if (TRAJECTORIES_FILE in names or METRICS_FILE in names) and _BUILD_FILE not in names:
         return folder
     return output_folder(folder) if any(is_sample_log(name) for name in names) else None
 
 
 def _is_training(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in (TRAJECTORIES_FILE, METRICS_FILE))
+    found = any((folder / name).is_file() for name in (TRAJECTORIES_FILE, METRICS_FILE))
+    return found and not (folder / _BUILD_FILE).is_file()
 
 
 def _stamp(files: list[Path]) -> frozenset[tuple[str, int, int]]:
@@ -197,12 +203,18 @@ def _training_card(folder: Path, path: Path, offset: int, expected: tuple[str, s
 def _training_title(folder: Path) -> str:
     """What the run's options say it is; its folder's name where they cannot be read."""
     try:
-        options = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))["same_on_resume"]
+        options = _options(folder)
         control = options.get("reward_control", "none")
         words = [*(_short(str(options[name])) for name in _TITLE), f"seed {options['seed']}"]
         return ", ".join(words + ([] if control == "none" else [f"rewards: {control}"]))
     except (*DAMAGED, OSError):
         return folder.resolve().name
+
+
+def _options(folder: Path) -> Mapping[str, Any]:
+    if (folder / RUN_FILE).is_file():
+        return dict(json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["options"])
+    return dict(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))["same_on_resume"])
 
 
 def _short(name: str) -> str:

@@ -16,8 +16,10 @@ from mgpo_core.averages import METRICS, aggregate, mean_interval, wilson_interva
 from mgpo_core.boxes import Box, CoordinateSpace, Rejection, iou
 from mgpo_core.budget import PixelBudget
 from mgpo_core.errors import SampleError, TokenAlignmentError
+from mgpo_core.output_folder import OutputFolderError, found_in
 from mgpo_core.sample import ImageSource, load_image
 from mgpo_core.templates import Message, message_images
+from mgpo_core.whole_file import whole_file
 
 __all__ = [
     "FINISH_REASONS",
@@ -308,7 +310,11 @@ class Trajectory:
         )
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write `trajectory.json` and its images (lossless PNG) into the folder, made if need be; gives the folder."""
+        """Write `trajectory.json` and its images (lossless PNG) into the folder, made if need be; gives the folder.
+
+        What an earlier `save` wrote there is replaced. OutputFolderError, and nothing is written, when any other file
+        has one of the names.
+        """
         folder = Path(folder)
         try:
             text = json.dumps(self.to_dict(), indent=1)
@@ -316,10 +322,14 @@ class Trajectory:
             raise SampleError(
                 f"trajectory of sample {self.sample_id!r} cannot be saved: {error}; keep its metadata to JSON values"
             ) from error
+        images = self.named_images()
+        _refuse_strangers(folder, [_JSON_NAME, *images])
         folder.mkdir(parents=True, exist_ok=True)
-        for name, image in self.named_images().items():
-            image.save(folder / name)
-        (folder / _JSON_NAME).write_text(text, encoding="utf-8")
+        for name, image in images.items():
+            with whole_file(folder / name, "wb") as file:
+                image.save(file, format="PNG")
+        with whole_file(folder / _JSON_NAME, encoding="utf-8") as file:
+            file.write(text)
         return folder
 
     @classmethod
@@ -328,6 +338,24 @@ class Trajectory:
         folder = Path(folder)
         data = json.loads((folder / _JSON_NAME).read_text(encoding="utf-8"))
         return cls.from_dict(data, {path.name: path for path in folder.glob("*.png")})
+
+
+def _refuse_strangers(folder: Path, names: Sequence[str]) -> None:
+    """Raise OutputFolderError when one of the names is taken by a file that no `save` has written."""
+    try:
+        data = json.loads((folder / _JSON_NAME).read_text(encoding="utf-8"))
+        images = [part["image"] for message in data["messages"] for part in message["content"] if "image" in part]
+        own = {_JSON_NAME, *data["originals"], *images} if data["format"] else set()
+    except (OSError, ValueError, KeyError, TypeError):
+        own = set()
+    taken = [name for name in names if os.path.lexists(folder / name)]
+    plain = [name for name in taken if (folder / name).is_file() and not (folder / name).is_symlink()]
+    strange = [name for name in taken if name not in own or name not in plain]
+    if strange:
+        raise OutputFolderError(
+            f"folder={str(folder)!r} holds files that no Trajectory.save wrote ({found_in(folder, strange)}): "
+            "name a new or an empty folder"
+        )
 
 
 _PLAIN = (

@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mgpo_core.errors import MGPOError
 from mgpo_eval.failures import data_sets_told, in_one_line
 from mgpo_eval.options import ENGINES, help_text
+from mgpo_eval.output_path import check_output_path
 from mgpo_eval.plugin import TASKS
 
 OUTPUT = "outputs/eval"
@@ -88,6 +90,13 @@ def _evaluate(arguments: Sequence[str]) -> int:
     """Run lmms-eval and say whether every evaluation came to its end and was written."""
     if "--help" in arguments or "-h" in arguments:
         return _dispatch(["eval", *arguments])
+    given = with_defaults(arguments)
+    if place := next(reversed(_given(given, "--output_path")), ""):
+        try:
+            check_output_path(Path(place))
+        except MGPOError as error:
+            print(f"mgpo-eval: error: {error}", file=sys.stderr)
+            return 2
     from lmms_eval import evaluator
 
     failures: list[str] = []
@@ -113,7 +122,7 @@ def _evaluate(arguments: Sequence[str]) -> int:
     evaluator.simple_evaluate = watched
     try:
         with data_sets_told(failures):
-            _dispatch(["eval", *with_defaults(arguments)])
+            _dispatch(["eval", *given])
     except SystemExit as stop:  # lmms-eval leaves with None, that is 0, after a listing and after an error alike
         if stop.code not in (None, 0):
             raise

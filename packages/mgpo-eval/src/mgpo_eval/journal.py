@@ -17,6 +17,8 @@ from typing import Any
 
 from mgpo_core.errors import EngineError
 from mgpo_core.evaluation_runs import RUN_FILE
+from mgpo_core.whole_file import whole_file
+from mgpo_eval.output_path import check_run_folder
 
 __all__ = ["Finished", "Journal", "fingerprint", "weights_identity"]
 
@@ -35,7 +37,10 @@ class Finished:
 
 
 class Journal:
-    """The finished samples of one run in `folder`; `None` as the folder keeps nothing on disk."""
+    """The finished samples of one run in `folder`; `None` as the folder keeps nothing on disk.
+
+    OutputFolderError for a folder with somebody else's files, EngineError for one that cannot be written.
+    """
 
     def __init__(self, folder: Path | None, *, rank: int = 0, about: Mapping[str, Any] | None = None) -> None:
         self.folder = folder
@@ -46,10 +51,12 @@ class Journal:
         self.finished: dict[str, Finished] = {}
         if folder is None:
             return
+        check_run_folder(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if rank == 0 and about is not None:
-                (folder / RUN_FILE).write_text(json.dumps(dict(about), indent=2) + "\n", encoding="utf-8")
+                with whole_file(folder / RUN_FILE, encoding="utf-8") as file:
+                    file.write(json.dumps(dict(about), indent=2) + "\n")
         except OSError as error:
             raise EngineError(_not_writable(folder, error)) from error
         for path in sorted(folder.glob("rank*.jsonl")):

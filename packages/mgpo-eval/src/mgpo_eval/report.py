@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from mgpo_core.evaluation_runs import ResultsError, Run, read_runs
-from mgpo_core.report_page import write_gallery
+from mgpo_core.report_page import refuse_other_page, write_gallery
 from mgpo_core.token_view import escape
 from mgpo_eval.baseline import describe_baseline
 from mgpo_eval.comparison import compare_runs
@@ -34,8 +34,10 @@ def write_results_report(
     Every run in the folders is on it, or the wanted `runs` (by letter, name, id, date or folder) and `tasks`. They are
     compared with the `baseline`, else with the first of `runs`, else with the run that `baseline_first` finds; `tell`
     gets a sentence that says which it is. At most `samples` samples can be browsed; scores are always over all.
-    ResultsError for folders that hold no readable samples, and for two folders (or named runs) that share none.
+    ResultsError for folders that hold no readable samples, and for two folders (or named runs) that share none;
+    OutputFolderError when `page` is there and is not such a report.
     """
+    refuse_other_page(page)
     chosen, reason = order_runs(read_runs(folders, tasks), runs, baseline)
     by_letter = lettered(chosen)
     if len(folders) > 1 or runs:
@@ -49,12 +51,11 @@ def write_results_report(
         f"{score_section(by_letter)}{settings_section(by_letter)}"
         f'<section class="part" id="gallery"><h2>Trajectories</h2>{gallery_note(shown, exhibits)}</section>'
     )
-    aside = page.with_suffix(".tmp.html")  # written aside and renamed: a reader never meets half a page
     names = {letter: run.name for letter, run in by_letter.items()} if several else None
-    write_gallery(aside, gallery_items(shown, several=several), _title(chosen), header, runs=names)
+    write_gallery(page, gallery_items(shown, several=several), _title(chosen), header, runs=names)
     if several:
         tell(stated)
-    return aside.replace(page)
+    return page
 
 
 def _check_in_common(runs: Sequence[Run]) -> None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mgpo_core.output_folder import OutputRecord
 from mgpo_train.summary import write_json
 
 BEST_FOLDER, BEST_FILE = "best", "best.json"
@@ -53,10 +55,14 @@ def read_best(folder: Path) -> dict[str, Any] | None:
 
 
 class BestFolder:
-    """Keeps `best/` in the folder of a run; for the main process alone."""
+    """Keeps `best/` in the folder of a run; for the main process alone.
 
-    def __init__(self, out: Path) -> None:
-        self.out = out
+    `record` gives the record of the folder, where there is one: then only files that the run wrote are removed, and
+    what somebody put beside them stays in `best/`.
+    """
+
+    def __init__(self, out: Path, record: Callable[[], OutputRecord | None] = lambda: None) -> None:
+        self.out, self._record = out, record
         self.saved_step = 0
         """The step that a killed run would go on from."""
 
@@ -82,6 +88,7 @@ class BestFolder:
             self._remove(BEST_FOLDER)
             chosen.rename(self.out / BEST_FOLDER)
         for name in FOLDERS[1:]:
+            self._return_others(name)
             self._remove(name)
         return found
 
@@ -89,13 +96,19 @@ class BestFolder:
         """Make what was written into `part` the folder `best/`, with its record."""
         record = {"step": best.step, "metric": best.metric, "value": best.value, "scores": dict(scores)}
         write_json(self.part / BEST_FILE, record)
+        if (folder := self._record()) is not None:
+            folder.done(_PART)
         now = read_best(self.out / BEST_FOLDER)
         if now is not None and now["step"] <= self.saved_step:
             self._remove(_BEFORE)
+            self._give_way(_BEFORE)
             (self.out / BEST_FOLDER).rename(self.out / _BEFORE)
         else:
             self._remove(BEST_FOLDER)
+        self._give_way(BEST_FOLDER)
         self.part.rename(self.out / BEST_FOLDER)
+        for name in (_BEFORE, _OLD):
+            self._return_others(name)
 
     def saved(self, step: int) -> None:
         """A checkpoint was written: a killed run goes on from there, with `best/` as it is."""
@@ -103,8 +116,10 @@ class BestFolder:
         self._remove(_BEFORE)
 
     def clear_part(self) -> None:
-        """Remove what a kill left half written."""
+        """Remove what a kill left half written, and say that `part` is about to be written."""
         self._remove(_PART)
+        if (record := self._record()) is not None:
+            record.begin(_PART)
 
     def _remove(self, name: str) -> None:
         """Remove a folder; a kill on the way leaves none that passes for whole, and no half of `best/`."""
@@ -113,9 +128,31 @@ class BestFolder:
             return
         if name == BEST_FOLDER:
             self._remove(_OLD)
+            self._give_way(_OLD)
             folder = folder.rename(self.out / _OLD)
-        (folder / BEST_FILE).unlink(missing_ok=True)
-        shutil.rmtree(folder)
+        record = self._record()
+        if record is None:
+            (folder / BEST_FILE).unlink(missing_ok=True)
+            shutil.rmtree(folder)
+            return
+        record.remove(f"{folder.name}/{BEST_FILE}")
+        record.remove(folder.name)
+
+    def _give_way(self, name: str) -> None:
+        """Rename what is not the run's, and would be in the way of a folder, to NAME.kept."""
+        if (record := self._record()) is not None and (self.out / name).exists():
+            record.set_aside(name)
+
+    def _return_others(self, name: str) -> None:
+        """Put what is not the run's, and went along when `best/` was renamed, back into it."""
+        folder, record = self.out / name, self._record()
+        if record is None or not folder.is_dir() or not (self.out / BEST_FOLDER).is_dir():
+            return
+        for place in record.others(name):
+            target = self.out / BEST_FOLDER / Path(place).relative_to(name)
+            if not os.path.lexists(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                (self.out / place).rename(target)
 
 
 def _record(folder: Path) -> dict[str, Any]:

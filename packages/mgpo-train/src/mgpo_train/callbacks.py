@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
+from mgpo_core.trajectory_log import TRAJECTORIES_FILE
 from mgpo_train.curves import plot_curves
 from mgpo_train.metrics import TIMING, MetricsLog, is_evaluation
+from mgpo_train.output_folder import CURVES_FILE, REPORT_FILE, writing
 from mgpo_train.report import write_run_report
 
 if TYPE_CHECKING:
@@ -78,11 +80,14 @@ class RunCallback(TrainerCallback):
             self.bar.close()
 
     def _redraw(self, step: int) -> None:
+        out = self.log.folder
         if self.config.plot_every and step % self.config.plot_every == 0:
-            plot_curves(self.log.rows(), self.log.folder / "curves.png", title=title_of(self.config))
+            with writing(out, CURVES_FILE):
+                plot_curves(self.log.rows(), out / CURVES_FILE, title=title_of(self.config))
         if self.config.report_every and step % self.config.report_every == 0:
             parts = {f"training, step {self.log.trajectories_step}": self.log.trajectories}
-            write_run_report(self.log.folder / "report.html", parts, title=title_of(self.config))
+            with writing(out, REPORT_FILE, TRAJECTORIES_FILE):
+                write_run_report(out / REPORT_FILE, parts, title=title_of(self.config))
 
 
 def title_of(config: MGPOConfig) -> str:

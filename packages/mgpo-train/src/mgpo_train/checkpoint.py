@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from transformers.utils.hub import PushInProgress
 
 from mgpo_core.errors import EngineError
+from mgpo_train.checkpoint_rotation import OwnCheckpoints
 from mgpo_train.lora import name_base, restore_adapter, write_merged
 from mgpo_train.model_card import RunFacts, write_card
 from mgpo_train.publishing import Destination, upload, upload_checkpoint
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from mgpo_train.config import MGPOConfig
 
 
-class ResumesWeights:
+class ResumesWeights(OwnCheckpoints):
     """Mixin for a transformers `Trainer`: what upstream leaves open when a run goes on from a checkpoint.
 
     Whole models are loaded name by name, or refused; a checkpoint is complete once it has a `trainer_state.json`; and

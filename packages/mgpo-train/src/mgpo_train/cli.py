@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from mgpo_core.errors import MGPOError
@@ -13,15 +15,16 @@ from mgpo_train import recipe_files as recipes
 from mgpo_train.hardware import GPUS, LAYOUTS, read_machine
 from mgpo_train.options import ConfigError, grouped_fields
 
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 FLAGS = ("--resume", "--dry-run", "--dry_run", "--list", "--help", "-h", "--help-all", "--help_all")
 
 COMMANDS = {
-    "build-trajectories": "mgpo_train.trajectories.build",
-    "haystack-base": "mgpo_train.haystack.base",
-    "haystack-multi-base": "mgpo_train.haystack.multi_base",
-    "upload": "mgpo_train.publishing",
+    "build-trajectories": "mgpo_train.trajectories.build:main",
+    "haystack-base": "mgpo_train.haystack.commands:base",
+    "haystack-multi-base": "mgpo_train.haystack.commands:multi_base",
+    "upload": "mgpo_train.publishing:main",
 }
-"""Commands beside runs, with the modules whose `main` they are."""
+"""Commands beside runs, with the functions that they are."""
 
 MACHINE = {
     "accelerate": "with --dry-run: size for this accelerate configuration (a shipped one by name, or a YAML file)",
@@ -53,14 +56,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ConfigError, MGPOError) as error:
         print(f"mgpo-train: error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("mgpo-train: interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        told = str(error) or "interrupted before the run began: give the same command again"
+        print(f"mgpo-train: {told}", file=sys.stderr)
         return 130
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            raise
+        where = f"{error.filename} cannot be written" if error.filename else "a file cannot be written"
+        print(
+            f"mgpo-train: error: {where} ({error.strerror}): free space, or name another folder; a run that had begun "
+            "is continued by --resume",
+            file=sys.stderr,
+        )
+        return 2
 
 
 def _dispatch(arguments: list[str]) -> int:
     if arguments and arguments[0] in COMMANDS:
-        return int(import_module(COMMANDS[arguments[0]]).main(arguments[1:]))
+        module, _, function = COMMANDS[arguments[0]].partition(":")
+        try:
+            return int(getattr(import_module(module), function)(arguments[1:]))
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("interrupted: give the same command again") from None
     flags = {flag.lstrip("-").replace("-", "_") for flag in arguments if flag in FLAGS}
     rest = [argument for argument in arguments if argument not in FLAGS]
     if not arguments or flags & {"help", "h"}:
@@ -82,6 +100,10 @@ def _start(recipe: str, arguments: list[str], *, resume: bool, dry_run: bool) ->
     path = recipes.find(recipe)
     options = recipes.read(path)  # before torch is imported: a typing error should not take seconds
     asked, arguments = _machine_words(arguments) if dry_run else ({}, arguments)
+    from mgpo_train.output_folder import what_is_left
+    from mgpo_train.quick_checks import check_quickly
+
+    check_quickly(path, options, arguments, resume=resume, dry=dry_run)
     from mgpo_train.command_line import make_config
 
     config, given = make_config(path, options, arguments)
@@ -93,8 +115,11 @@ def _start(recipe: str, arguments: list[str], *, resume: bool, dry_run: bool) ->
     from mgpo_train.rank_failure import watched
     from mgpo_train.run import run
 
-    with watched():
-        run(config, resume=resume, given=given)
+    try:
+        with watched():
+            run(config, resume=resume, given=given)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(what_is_left(Path(str(config.output_dir)))) from None
     return 0
 
 
@@ -136,7 +161,7 @@ def help_parser() -> argparse.ArgumentParser:
     )
     for name, text in MACHINE.items():
         general.add_argument(f"--{name}", metavar="", help=text)
-    general.add_argument("--resume", action="store_true", help="go on from the last checkpoint in output_dir")
+    general.add_argument("--resume", action="store_true", help="continue from the last checkpoint in output_dir")
     general.add_argument("-h", "--help", action="store_true", help="print this")
     general.add_argument("--help-all", action="store_true", help="print TRL's and transformers' options too (some 200)")
     for title, options in grouped_fields().items():

@@ -27,9 +27,11 @@ from mgpo_train.options import (
     REWARD_CONTROLS,
     ConfigError,
     RunOptions,
+    check_groups,
+    check_method,
     nearest,
 )
-from mgpo_train.rewards import OF_BOXES, REWARDS
+from mgpo_train.rewards import OF_BOXES, check_names
 from mgpo_train.trackers import check_trackers, tracker_names
 from mgpo_train.user_errors import as_config_error
 
@@ -91,8 +93,7 @@ class MGPOConfig(EpisodeOptions, GRPOConfig):
         return {name: value for name, value in vars(self).items() if name not in skipped}
 
     def _check_method(self) -> None:
-        if self.method not in METHODS:
-            raise ConfigError(f"method={self.method!r}: {nearest(str(self.method), METHODS)}")
+        check_method(str(self.method))
         if self.template is None:
             self.template = METHODS[self.method]
         template = self.make_template()
@@ -245,9 +246,8 @@ class MGPOConfig(EpisodeOptions, GRPOConfig):
         if not self.rewards:
             raise ConfigError("rewards is empty: name at least accuracy")
         with_box = self.make_template().answers_with_box
+        check_names(self.rewards)
         for name in self.rewards:
-            if name not in REWARDS:
-                raise ConfigError(f"rewards={name!r}: {nearest(name, REWARDS)}")
             if name in OF_BOXES and not with_box:
                 raise ConfigError(
                     f"rewards={name!r} needs a box as the answer: use template=multi_image, or method=mirg"
@@ -285,15 +285,8 @@ class MGPOConfig(EpisodeOptions, GRPOConfig):
         if self.method == "sft" or self.generation_batch_size is not None or self.steps_per_generation is not None:
             return
         devices = int(os.environ.get("WORLD_SIZE", "1"))
-        group, batch = self.num_generations or 0, self.per_device_train_batch_size * self.gradient_accumulation_steps
-        if group < 2:
-            raise ConfigError(f"num_generations={group}: a group needs at least 2 rollouts to compare")
-        if batch * devices % group:
-            raise ConfigError(
-                f"a step has {batch * devices} rollouts (per_device_train_batch_size x "
-                f"gradient_accumulation_steps x devices), not a multiple of num_generations={group}: "
-                f"try per_device_train_batch_size={max(group, batch // group * group)}"
-            )
+        rows, accumulation = self.per_device_train_batch_size, self.gradient_accumulation_steps
+        check_groups(self.method, self.num_generations or 0, rows, accumulation, devices)
 
     @property
     def autocast_dtype(self) -> torch.dtype | None:

@@ -21,7 +21,7 @@ from mgpo_train.formats import LAYOUTS, Row, recognise
 from mgpo_train.formats.reading import Reading
 from mgpo_train.options import nearest
 from mgpo_train.row_boxes import BoxNumbers
-from mgpo_train.rows import RowImage, read_row, row_images
+from mgpo_train.rows import RowImage, digest_of, read_row, row_images
 from mgpo_train.tables import Table, UnreachableDataError, open_table
 
 __all__ = ["DataSpec", "SampleSet", "UnreachableDataError", "load_samples"]
@@ -179,7 +179,7 @@ def _lazy(sample: Sample, read: Callable[[], Row], reading: Reading, folder: Pat
         return as_source(row_images(reading.fields(read()))[1][position], folder)
 
     sources = tuple(
-        source if isinstance(source, str) else RowImage(partial(cell, i), name)
+        source if isinstance(source, str) else RowImage(partial(cell, i), name, digest_of(source))
         for i, source in enumerate(sample.images)
     )
     return replace(sample, images=sources)

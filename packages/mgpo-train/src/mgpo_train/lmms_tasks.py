@@ -29,7 +29,7 @@ from PIL import ImageFile
 from mgpo_core.engines.transformers import TransformersEngine
 from mgpo_train.config import MGPOConfig
 from mgpo_train.options import ConfigError
-from mgpo_train.output_folder import TASKS_FOLDER
+from mgpo_train.output_folder import TASKS_FOLDER, writing
 
 _MODEL = "mgpo"
 
@@ -79,6 +79,7 @@ class LMMSTasks:
         with (
             data_sets_told(config.eval_tasks),
             _process_settings_kept(),
+            writing(Path(str(config.output_dir)), TASKS_FOLDER, main=config.process_index == 0),
             torch.autocast(device, dtype=config.autocast_dtype, enabled=config.autocast_dtype is not None),
         ):
             results = self._evaluate(

@@ -14,6 +14,7 @@ import numpy as np
 from mgpo_core.boxes import Rejection
 from mgpo_core.run_folder import METRICS_FILE as METRICS_FILE
 from mgpo_core.trajectory import Trajectory
+from mgpo_core.whole_file import aside_of
 
 TIMING = "time/"
 """Prefix of the metrics that are not a function of the seed: wall-clock seconds."""
@@ -125,7 +126,7 @@ class MetricsLog:
     def _truncate(self, step: int) -> None:
         kept = [row for row in self.rows() if row["step"] <= step]
         # written aside and renamed: a kill in between must not cost the whole log
-        aside = self.path.with_suffix(".tmp")
+        aside = aside_of(self.path)
         aside.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
         aside.replace(self.path)
         self.latest = kept[-1] if kept else {}

@@ -18,6 +18,7 @@ from PIL import Image
 from mgpo_core import Box, Sample, haystack
 from mgpo_core.cropping import CropOutcome
 from mgpo_core.templates import Message, Template
+from mgpo_core.whole_file import whole_file
 from mgpo_train.data_spec import DataSpec, is_made
 from mgpo_train.options import grouped_fields
 from mgpo_train.public_names import is_hub_id, public_source, public_text
@@ -81,14 +82,18 @@ def write_card(
     returned, and nothing written, where both possible names are taken by files of somebody else.
     """
     folder = Path(folder)
-    path = next((folder / name for name in CARD_FILES if _is_free(folder / name)), None)
+    path = card_place(folder)
     if path is None:
         return None
     text = card_text(config, facts, adapter=(folder / "adapter_config.json").is_file(), step=step, best=best)
-    aside = folder / f".{path.name}.part"
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
+    with whole_file(path, encoding="utf-8") as file:
+        file.write(text)
     return path
+
+
+def card_place(folder: Path) -> Path | None:
+    """Where `write_card` writes: at the first of its names that no file of somebody else has; None without one."""
+    return next((folder / name for name in CARD_FILES if _is_free(folder / name)), None)
 
 
 def find_card(folder: str | Path) -> Path | None:

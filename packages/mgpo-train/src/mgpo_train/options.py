@@ -29,6 +29,27 @@ class ConfigError(ValueError):
     """An option that is unknown or cannot be; the message says which and what to do."""
 
 
+def check_method(method: str) -> None:
+    """Raise ConfigError for an unknown method."""
+    if method not in METHODS:
+        raise ConfigError(f"method={method!r}: {nearest(method, METHODS)}")
+
+
+def check_groups(method: str, group: int, rows: int, accumulation: int, processes: int) -> None:
+    """Raise ConfigError when a step of `rows` x `accumulation` x `processes` rollouts does not hold whole groups."""
+    if method == "sft":
+        return
+    if group < 2:
+        raise ConfigError(f"num_generations={group}: a group needs at least 2 rollouts to compare")
+    batch = rows * accumulation
+    if batch * processes % group:
+        raise ConfigError(
+            f"a step has {batch * processes} rollouts (per_device_train_batch_size x "
+            f"gradient_accumulation_steps x devices), not a multiple of num_generations={group}: "
+            f"try per_device_train_batch_size={max(group, batch // group * group)}"
+        )
+
+
 def _option(default: Any, help: str, **argument: Any) -> Any:
     """A field with its help text; `argument` goes to argparse, for what its type does not say."""
     metadata = {"help": help, **argument}
@@ -214,7 +235,7 @@ class RunOptions:
 
     # Output
     output_dir: str | None = _option(None, "Folder of the run. Default: outputs/NAME OF THE RECIPE.")
-    overwrite: bool = _option(False, "Delete what an earlier run left in output_dir.")
+    overwrite: bool = _option(False, "Remove the files that an earlier run wrote into output_dir, and nothing else.")
     plot_every: int = _option(20, "Redraw curves.png every so many steps (0: at the end only).")
     report_every: int = _option(20, "Rewrite report.html every so many steps (0: at the end only).")
     report_trajectories: int = _option(8, "Trajectories shown in each part of report.html.")

@@ -1,84 +1,55 @@
-"""The folder of a run: whether it may be written, and from where a stopped or a finished run goes on."""
+"""The folder of a run: whether it may be written, and from where a stopped or a finished run goes on (no torch)."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
-import math
-import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from mgpo_core.output_folder import MODEL_FILES, RUN_FILE, OutputFolderError, OutputRecord, Owner, open_output
 from mgpo_core.run_folder import CONFIG_FILE
-from mgpo_core.trajectory_log import remove_trajectories
+from mgpo_core.trajectory_log import TRAJECTORIES_FILE, remove_trajectories
+from mgpo_train.best_checkpoint import BEST_FOLDER
 from mgpo_train.best_checkpoint import FOLDERS as BEST_FOLDERS
 from mgpo_train.checkpoint_layout import check_layout, checkpoint_step, is_whole
-from mgpo_train.config import MGPOConfig
-from mgpo_train.launch_checks import running_layout
-from mgpo_train.lora import OPTIONS as LORA_OPTIONS
+from mgpo_train.data_fingerprint import check_same_data
 from mgpo_train.metrics import METRICS_FILE
 from mgpo_train.options import ConfigError
+from mgpo_train.resume_options import SECRET, check_same_options, recorded
+from mgpo_train.resume_options import same_length as _same_length
 from mgpo_train.summary import write_json
 
+if TYPE_CHECKING:
+    from mgpo_train.config import MGPOConfig
+
 BEFORE_FILE, SUMMARY_FILE, MODEL_FOLDER = "before.json", "summary.json", "model"
+CURVES_FILE, REPORT_FILE = "curves.png", "report.html"
 ADAPTER_FOLDER = "adapter"
 TASKS_FOLDER = "lmms-eval"
 """Where tasks of lmms-eval that write files (submissions) put them."""
+SYNC_FOLDER = "vllm-weights"
+"""Weights on their way to a vLLM server that cannot take them over NCCL."""
 
-# what a conversation is
-_EPISODES = ("method", "template", "strict_boxes", "model", "dtype", "freeze", "min_pixels", "max_pixels")
-_LORA = ("use_peft", *LORA_OPTIONS)
-_BOXES = ("coordinate_space", "crop_min_side", "crop_max_aspect")
-_DATA = ("train_data", "columns", "on_bad_sample", "seed", "data_seed", "shuffle_dataset")
-_ROLLOUTS = ("num_generations", "max_completion_length", "temperature", "top_p", "top_k")
-_REWARD = ("rewards", "reward_weights", "object_threshold", "difficulty_weighting", "reward_control", "scale_rewards")
-_LOSS = ("beta", "loss_type", "epsilon", "epsilon_high", "num_iterations", "mask_truncated_completions")
-_GENERATION = ("generation_batch_size",)
-_PRECISION = ("bf16", "fp16")
-_OPTIMISER = (
-    "learning_rate",
-    "lr_scheduler_type",
-    "lr_scheduler_kwargs",
-    "warmup_steps",
-    "optim",
-    "adam_beta1",
-    "adam_beta2",
-    "adam_epsilon",
-    "weight_decay",
-    "max_grad_norm",
+_FILES = (METRICS_FILE, SUMMARY_FILE, BEFORE_FILE, CURVES_FILE, REPORT_FILE, TRAJECTORIES_FILE)
+OWNER = Owner(
+    "mgpo-train",
+    "output_dir",
+    files="|".join(name.replace(".", r"\.") for name in _FILES),
+    folders={
+        rf"checkpoint-\d+|{MODEL_FOLDER}|{ADAPTER_FOLDER}|{SYNC_FOLDER}|best(\.part|\.before|\.old)?": MODEL_FILES,
+        TASKS_FOLDER: r".*",
+        "runs": r"events\.out\.tfevents\..*",  # TensorBoard's
+        "completions": r"completions_\d+\.parquet",  # TRL's log_completions
+    },
+    renamed=dict.fromkeys(BEST_FOLDERS[1:], BEST_FOLDER) | {"universal.part": "universal"},
 )
-_EVALUATION = (
-    "eval_data",
-    "eval_ood_data",
-    "eval_samples",
-    "eval_greedy",
-    "per_device_eval_batch_size",
-    "eval_tasks",
-    "eval_limit",
-    "best_metric",
-)
-SAME_ON_RESUME = (
-    *_EPISODES,
-    *_LORA,
-    *_BOXES,
-    *_DATA,
-    *_ROLLOUTS,
-    *_REWARD,
-    *_LOSS,
-    *_GENERATION,
-    *_PRECISION,
-    *_OPTIMISER,
-    *_EVALUATION,
-)
-"""Options that must not change when a run goes on: its steps, or its scores before and after, would not compare."""
+"""What a run writes into its folder; pictures of its trajectories are known by their names (`trajectory_log`)."""
 
-BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps", "world_size")
-"""Options of which only the product must not change: a step's rollouts, or samples, over all processes."""
-
-LENGTH = ("max_steps", "num_train_epochs")
-"""Options that may change when the learning rate does not depend on them."""
-
-_RECORDED = (*SAME_ON_RESUME, *BATCH, *LENGTH)
+_OPEN = (METRICS_FILE, "runs", "completions")
+"""What is added to all the time; everything else is recorded whenever it was written."""
 
 
 def read_summary(out: Path) -> dict[str, Any] | None:
@@ -87,137 +58,220 @@ def read_summary(out: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text("utf-8")) if path.is_file() else None
 
 
+def run_record(out: Path) -> OutputRecord | None:
+    """The record of the run in a folder; None for a new or an empty one.
+
+    OutputFolderError for any other folder; ConfigError for a run of a version before the record.
+    """
+    _refuse_older_version(out)
+    return open_output(out, OWNER)
+
+
+def _refuse_older_version(out: Path) -> None:
+    try:
+        written = json.loads((out / CONFIG_FILE).read_text("utf-8")) if not (out / RUN_FILE).exists() else {}
+    except (OSError, ValueError):
+        return
+    if isinstance(written, dict) and "same_on_resume" in written:
+        raise ConfigError(
+            f"output_dir={str(out)!r} holds a run of an earlier version ({CONFIG_FILE}, no {RUN_FILE}), which "
+            "this version can show, but neither resume nor replace: name another --output_dir "
+            f"(--model {out / MODEL_FOLDER} starts from its weights)"
+        )
+
+
 def earlier_run(out: Path) -> str | None:
-    """The name of something that an earlier run left in the folder; None when it is free."""
-    left = [p for p in (out / METRICS_FILE, out / SUMMARY_FILE) if p.exists()] + list(out.glob("checkpoint-*"))
-    return left[0].name if left else None
+    """What an earlier run left that is worth keeping; None when it did not come to its first step."""
+    left = [out / name for name in (METRICS_FILE, SUMMARY_FILE) if (out / name).is_file()]
+    named = [path.name for path in left if path.stat().st_size] + [path.name for path in checkpoints(out)]
+    return named[0] if named else None
+
+
+def check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
+    """Raise OutputFolderError or ConfigError when a run must not write into the folder, or cannot; writes nothing."""
+    record = run_record(out)
+    if record is None:
+        return
+    left = earlier_run(out)
+    if left and not resume and not overwrite:
+        raise ConfigError(
+            f"output_dir={str(out)!r} holds an earlier run ({left}): resume it (--resume), replace it (--overwrite), "
+            "or name another folder (--output_dir)"
+        )
+    record.refuse_in_the_way(_written_on_resume(out) if resume else None)
+
+
+def _written_on_resume(out: Path) -> list[str]:
+    """Names in the folder that a resumed run may write again: all but its checkpoints up to the one it starts from."""
+    newest = last_checkpoint(out)
+    step = 0 if newest is None else checkpoint_step(newest)
+    kept = {path.name for path in checkpoints(out) if checkpoint_step(path) <= step}
+    return [path.name for path in out.iterdir() if path.name not in kept]
 
 
 def refuse_to_mix(out: Path, config: MGPOConfig) -> None:
     """Raise ConfigError when the folder holds an earlier run that is not to be deleted."""
-    left = earlier_run(out)
-    if left and not config.overwrite:
-        raise ConfigError(
-            f"output_dir={str(out)!r} holds an earlier run ({left}): go on with it (--resume), replace it "
-            "(--overwrite), or name another folder (--output_dir)"
-        )
+    check_folder(out, resume=False, overwrite=config.overwrite)
 
 
 def same_length(out: Path, config: MGPOConfig) -> bool:
     """Whether the run in the folder was to be as long as this one."""
-    then = _written(out).get("same_on_resume", {})
-    return all(then.get(name) == now for name, now in _values(config, LENGTH).items())
+    return _same_length(_written(out).get("options", {}), config)
 
 
-def check_same(out: Path, config: MGPOConfig) -> None:
-    """Raise ConfigError, naming the options, when going on would make another run of the one in the folder."""
-    then, now = _written(out).get("same_on_resume", {}), _values(config, _RECORDED)
-    _check_same_batch(then, now)
-    changed = _changes([name for name in SAME_ON_RESUME if name in then and name in now], then, now)
-    if changed:
-        raise ConfigError(f"--resume: {changed}; give the same options, or start anew with another --output_dir")
-    longer = [name for name in LENGTH if name in then and then[name] != now[name]]
-    if not longer or _rate_is_free_of_length(config) or _only_unused_epochs(longer, then, now):
-        return
-    listed = ", ".join(f"{name} was {then[name]} and is {now[name]}" for name in longer)
-    raise ConfigError(
-        f"--resume: {listed}, and lr_scheduler_type={now['lr_scheduler_type']} plans the learning rate of every step "
-        "from the number of steps: only runs with lr_scheduler_type=constant (or constant_with_warmup with a number "
-        "of warmup_steps) can be given another length"
-    )
+def check_same(out: Path, config: MGPOConfig, data: Mapping[str, Any] | None = None) -> None:
+    """Raise ConfigError, naming options or data, when resuming would make another run of the one in the folder.
 
-
-def _check_same_batch(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """The processes may change in number, the batch that they share may not."""
-    if not all(name in then for name in BATCH):
-        return  # of a run that recorded less
-    before, after = (math.prod(record[name] for name in BATCH) for record in (then, now))
-    if before == after:
-        return
-    share = now["per_device_train_batch_size"] * now["world_size"]
-    remedy = "give the same options"
-    if before % share == 0:
-        remedy = f"--gradient_accumulation_steps {before // share} makes it {before} again"
-    raise ConfigError(
-        f"--resume: {_changes(BATCH, then, now)}: a step had {before} rows over all processes and has {after}; "
-        f"{remedy}, or start anew with another --output_dir"
-    )
-
-
-def _changes(names: Iterable[str], then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    changed = [name for name in names if then[name] != now[name]]
-    return ", ".join(f"{name} was {then[name]!r} and is {now[name]!r}" for name in changed)
-
-
-def _rate_is_free_of_length(config: MGPOConfig) -> bool:
-    kind = str(getattr(config.lr_scheduler_type, "value", config.lr_scheduler_type))
-    return kind == "constant" or (kind == "constant_with_warmup" and not 0 < config.warmup_steps < 1)
-
-
-def _only_unused_epochs(changed: list[str], then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Epochs count for nothing where max_steps is given."""
-    return changed == ["num_train_epochs"] and then.get("max_steps", -1) > 0 and now["max_steps"] > 0
+    `data`: the fingerprints of `data_fingerprint`, by option.
+    """
+    check_folder(out, resume=True, overwrite=False)
+    written = _written(out)
+    if "options" in written:
+        check_same_options(written["options"], written.get("given") or {}, config)
+    names = {name: getattr(config, name, None) for name in data or ()}
+    check_same_data(written.get("data") or {}, data or {}, names)
 
 
 def prepare(
-    out: Path, config: MGPOConfig, *, resume: bool, settings: Mapping[str, Any], main: bool
+    out: Path,
+    config: MGPOConfig,
+    *,
+    resume: bool,
+    settings: Mapping[str, Any],
+    main: bool,
+    data: Mapping[str, Any] | None = None,
 ) -> tuple[Path | None, int]:
-    """(checkpoint to go on from, its step); makes the folder, and refuses to mix two runs in it."""
-    if main and not resume:
-        refuse_to_mix(out, config)
-        _clear(out)
+    """(checkpoint to resume from, its step); marks the folder as the run's, and refuses to mix two runs in it."""
     checkpoint = None
     if resume:
-        check_same(out, config)
+        if main:  # when the others come here, it has marked the folder
+            check_same(out, config, data)
         checkpoint = last_checkpoint(out)
         if checkpoint is not None:
+            from mgpo_train.launch_checks import running_layout  # which imports torch
+
             check_layout(checkpoint, running_layout(config))
         if checkpoint is None and read_summary(out) is not None:
             raise ConfigError(
-                f"--resume: the run in {out} is finished, and no checkpoint is left to go on from: "
-                "start anew (--overwrite, or another --output_dir)"
+                f"--resume: the run in {out} is finished, and no checkpoint is left to resume from: "
+                "start a new run (--overwrite, or another --output_dir)"
             )
     if main:
-        out.mkdir(parents=True, exist_ok=True)
-        first = _written(out).get("given", dict(settings))
-        record = {"given": first, "same_on_resume": _values(config, _RECORDED)}
-        write_json(out / CONFIG_FILE, record | ({"given_on_resume": dict(settings)} if resume else {}))
-        (out / SUMMARY_FILE).unlink(missing_ok=True)  # of a run that was finished and now goes on
+        if not resume:
+            refuse_to_mix(out, config)
+        given = {name: value for name, value in settings.items() if name not in SECRET}
+        _mark(out, {"options": recorded(config), "data": dict(data or {})}, given, resume=resume)
     return checkpoint, 0 if checkpoint is None else checkpoint_step(checkpoint)
 
 
-def _values(config: MGPOConfig, names: tuple[str, ...]) -> dict[str, Any]:
-    """The options as config.json gives them back: lists for tuples, texts for enumerations."""
-    found = {name: getattr(config, name) for name in names if hasattr(config, name)}
-    if config.method == "sft":
-        found = {name: value for name, value in found.items() if name not in _GENERATION}  # a stand-in there
-    return json.loads(json.dumps(found, default=str))
+def _mark(out: Path, about: dict[str, Any], given: dict[str, Any], *, resume: bool) -> None:
+    record = run_record(out)
+    if record is None:
+        record = OutputRecord.create(out, OWNER, {"given": given, **about})
+    elif resume:
+        record.done()  # what a kill left open
+        record.update(**about, given_on_resume=given)
+        record.remove(SUMMARY_FILE)  # of a run that was finished and is resumed now
+    else:
+        record.clear()
+        remove_trajectories(out)
+        record.data.pop("given_on_resume", None)
+        record.update(given=given, **about)
+    for name in _OPEN:
+        record.begin(name, fresh=False)
+
+
+def releases_folder(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator of a run: when it ends, however it does, what it wrote is recorded."""
+
+    @functools.wraps(run)
+    def running(config: MGPOConfig, **options: Any) -> Any:
+        try:
+            return run(config, **options)
+        finally:
+            if config.process_index == 0:
+                _release(Path(str(config.output_dir)))
+
+    return running
+
+
+def _release(out: Path) -> None:
+    with contextlib.suppress(OSError, ConfigError, ValueError):  # whatever ended the run is what must be told
+        record = open_output(out, OWNER, probe=False)
+        if record is not None and record.is_mine:
+            record.done()
+
+
+def own_record(out: Path) -> OutputRecord | None:
+    """The record of the run that writes into the folder; None where there is none: a trainer used on its own."""
+    with contextlib.suppress(OutputFolderError):
+        return open_output(out, OWNER, probe=False) if (out / RUN_FILE).is_file() else None
+    return None  # somebody has put another file in its place: a run is not stopped for it
+
+
+@contextlib.contextmanager
+def writing(out: Path, *names: str, main: bool = True, fresh: bool = False) -> Iterator[None]:
+    """Around a block that writes files or folders of the run's: what it writes is recorded. For all processes to call.
+
+    With `fresh`, what the run wrote there before is removed first.
+    """
+    if main and (record := own_record(out)):
+        for name in names:
+            record.begin(name, fresh=fresh)
+    try:
+        yield
+    finally:
+        if main and (record := own_record(out)):  # read again: the block may have recorded more
+            record.done(*names)
+
+
+def write_own_json(out: Path, name: str, data: Mapping[str, Any]) -> None:
+    """Write a JSON file of the run's, and record it; for the main process."""
+    with writing(out, name):
+        write_json(out / name, data)
+
+
+def begin_model(out: Path, *, with_adapter: bool) -> None:
+    """Say that the trained model is about to be written; what is in its folder when the run ends is the run's."""
+    record = own_record(out)
+    for name in (MODEL_FOLDER, *([ADAPTER_FOLDER] if with_adapter else [])):
+        if record is not None:
+            record.begin(name)
+
+
+def what_is_left(out: Path) -> str:
+    """For somebody who interrupted a run: what there is to resume from, and what to do."""
+    if not (out / RUN_FILE).is_file():
+        return f"interrupted before anything was written into {out}: give the same command again"
+    if read_summary(out) is not None:
+        return f"interrupted; the run in {out} is finished (--resume shows that nothing is left to do)"
+    checkpoint = last_checkpoint(out)
+    if checkpoint is not None:
+        return f"interrupted; --resume continues from {checkpoint}"
+    again = "with --overwrite added" if earlier_run(out) else "again"
+    return (
+        f"interrupted before the first checkpoint: there is nothing to resume from in {out}; give the same command "
+        f"{again} (save_steps says when checkpoints are written)"
+    )
 
 
 def _written(out: Path) -> dict[str, Any]:
-    path = out / CONFIG_FILE
-    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    try:
+        found = json.loads((out / RUN_FILE).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def checkpoints(out: Path) -> list[Path]:
+    """The folders of checkpoints, newest first."""
+    found = [p for p in out.glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit() and p.is_dir()]
+    return sorted(found, key=checkpoint_step, reverse=True)
 
 
 def last_checkpoint(out: Path) -> Path | None:
     """The newest checkpoint that was written to its end; what a kill cut short is passed over.
 
-    transformers removes older checkpoints only when a new one is complete.
+    Older checkpoints are removed only when a new one is complete.
     """
-    found = sorted(
-        (p for p in out.glob("checkpoint-*") if p.name.split("-")[1].isdigit()),
-        key=checkpoint_step,
-        reverse=True,
-    )
-    return next((p for p in found if is_whole(p)), None)
-
-
-def _clear(out: Path) -> None:
-    """Remove what a run of ours writes, and nothing else."""
-    written = (MODEL_FOLDER, ADAPTER_FOLDER, TASKS_FOLDER, *BEST_FOLDERS)
-    for folder in [*out.glob("checkpoint-*"), *(out / name for name in written)]:
-        if folder.is_dir():
-            shutil.rmtree(folder)
-    for name in (METRICS_FILE, SUMMARY_FILE, BEFORE_FILE, CONFIG_FILE, "curves.png", "report.html"):
-        (out / name).unlink(missing_ok=True)
-    remove_trajectories(out)
+    return next((p for p in checkpoints(out) if is_whole(p)), None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from accelerate.utils import broadcast_object_list
@@ -25,7 +26,7 @@ from mgpo_train.evaluate import evaluate_policy
 from mgpo_train.lmms_tasks import LMMSTasks, Scores
 from mgpo_train.metrics import HELD_OUT, TASKS, MetricsLog, is_evaluation
 from mgpo_train.options import ConfigError
-from mgpo_train.output_folder import ADAPTER_FOLDER
+from mgpo_train.output_folder import ADAPTER_FOLDER, own_record
 from mgpo_train.undisturbed import undisturbed
 
 _NO_GOAL = "crop_area_fraction"
@@ -50,7 +51,7 @@ class PeriodicEvaluation(TrainerCallback):
         self.trainer, self.config, self.processor = trainer, config, processor
         self.held_out = None if held_out is None else held_out[: config.eval_limit]
         self.tasks, self.log = tasks, log
-        self.folder = BestFolder(log.folder)
+        self.folder = BestFolder(log.folder, partial(own_record, log.folder))
         self.best: Best | None = None
         self._metric: str | None = None
 

@@ -36,9 +36,7 @@ def write_run_report(
     one_part = sum(bool(trajectories) for trajectories in parts.values()) == 1
     header = _warnings(summary) + _table(summary) + _picture(curves) + _contents(parts, tiles=one_part)
     path = Path(path)
-    aside = path.with_suffix(".tmp.html")
-    write_report(aside, shown, title, header, tiles=one_part)  # no average over before and after
-    aside.replace(path)
+    write_report(path, shown, title, header, tiles=one_part)  # no average over before and after
     write_trajectories(path.parent, parts)
     return path
 

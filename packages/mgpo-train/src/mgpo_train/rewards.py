@@ -14,6 +14,7 @@ import numpy as np
 
 from mgpo_core.multi_image import has_reasoning
 from mgpo_core.trajectory import Trajectory
+from mgpo_train.options import ConfigError, nearest
 
 Reward = Callable[[Trajectory], float]
 
@@ -58,6 +59,13 @@ REWARDS: dict[str, Reward] = {
 }
 OF_BOXES = ("object", "image")
 """Rewards that need a template whose answer is a box, and true boxes."""
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise ConfigError for a name that no reward has."""
+    for name in names:
+        if name not in REWARDS:
+            raise ConfigError(f"rewards={name!r}: {nearest(str(name), REWARDS)}")
 
 
 def make_rewards(names: Sequence[str], *, threshold: float | None = None) -> dict[str, Reward]:

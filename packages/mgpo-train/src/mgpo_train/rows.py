@@ -19,6 +19,7 @@ from mgpo_core.answers import choice_letter, resolve_choice
 from mgpo_core.budget import check_shape
 from mgpo_core.choice_columns import is_missing, lettered_choices
 from mgpo_core.errors import ImageError, SampleError
+from mgpo_core.file_identity import digest_bytes
 from mgpo_core.image_check import check_image
 from mgpo_core.image_marks import resolve_marks
 from mgpo_core.image_source import as_source
@@ -43,9 +44,16 @@ class RowImage:
 
     fetch: Callable[[], Any]
     name: str
+    digest: str | None = None
+    """Of its bytes, taken when the row was checked: they are not read again to tell whether they were changed."""
 
     def __call__(self) -> Image.Image:
         return load_image(self.fetch(), name=self.name)
+
+
+def digest_of(source: Any) -> str | None:
+    """A digest of an image's bytes that is cheap for large ones; None for what is not bytes."""
+    return digest_bytes(bytes(source)) if isinstance(source, bytes | bytearray | memoryview) else None
 
 
 def read_row(row: Row, reading: Reading, *, name: str, folder: Path | None, row_id: str, full: bool = False) -> Sample:

@@ -9,18 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from transformers import set_seed
 from trl.models.utils import unwrap_model_for_generation
 
 from mgpo_core import haystack
 from mgpo_core.engines.loading import resolve_model
 from mgpo_core.trajectory import Trajectory
+from mgpo_core.trajectory_log import TRAJECTORIES_FILE
 from mgpo_train.best_checkpoint import BEST_FOLDER, read_best
 from mgpo_train.callbacks import attach, title_of
 from mgpo_train.checkpoint import write_model
 from mgpo_train.config import MGPOConfig
 from mgpo_train.curves import plot_curves
 from mgpo_train.data import SampleSet, UnreachableDataError, load_samples
+from mgpo_train.data_fingerprint import fingerprint
 from mgpo_train.data_spec import DataSpec
 from mgpo_train.evaluate import evaluate_policy
 from mgpo_train.gathered import gathered
@@ -30,24 +33,30 @@ from mgpo_train.lmms_tasks import LMMSTasks
 from mgpo_train.lora import lora_config
 from mgpo_train.metrics import MetricsLog
 from mgpo_train.model import load_policy
-from mgpo_train.model_card import RunFacts, write_card
+from mgpo_train.model_card import RunFacts, card_place, write_card
 from mgpo_train.options import ConfigError
 from mgpo_train.output_folder import (
     ADAPTER_FOLDER,
     BEFORE_FILE,
+    CURVES_FILE,
     MODEL_FOLDER,
+    REPORT_FILE,
     SUMMARY_FILE,
+    begin_model,
     check_same,
     prepare,
     read_summary,
     refuse_to_mix,
+    releases_folder,
     same_length,
+    write_own_json,
+    writing,
 )
 from mgpo_train.periodic_evaluation import PeriodicEvaluation
 from mgpo_train.publishing import Destination, check_login, publish_run
 from mgpo_train.report import write_run_report
 from mgpo_train.sizing import planned_steps
-from mgpo_train.summary import print_table, print_warnings, timing, versions, write_json
+from mgpo_train.summary import print_table, print_warnings, timing, versions
 from mgpo_train.universal_checkpoint import fit_shards
 from mgpo_train.user_errors import worded
 
@@ -97,6 +106,7 @@ def load_data(config: MGPOConfig, unreachable: Callable[[DataSpec], SampleSet | 
     return Data(train, load(config.eval_data, config.eval_samples), load(config.eval_ood_data, config.eval_samples))
 
 
+@releases_folder
 def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Run a configuration to its end and return its summary; `given` are the options as the user set them.
 
@@ -109,25 +119,34 @@ def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | 
     if config.push_to_hub and main:
         check_login(Destination.of(config))
     finished = _finished(out, config, resume=resume)
+    PartialState().wait_for_everyone()  # every process has looked before the first one marks the folder
     if finished is not None and same_length(out, config):
         return _nothing_to_do(out, finished, main)
     data = load_data(config)
     _say(main, config.budget_origin)
     if finished is not None and planned_steps(config, len(data.train)) <= finished["steps"]:
         return _nothing_to_do(out, finished, main)
-    for samples in (data.train, data.held_out, data.ood):
+    prints = {"train_data": data.train, "eval_data": data.held_out, "eval_ood_data": data.ood}
+    for samples in prints.values():
         if samples is not None:
             _say(main, samples.describe())
     tasks = LMMSTasks(config) if config.eval_tasks else None
     with config.main_process_first(desc="preparing the output folder"):
-        checkpoint, step = prepare(out, config, resume=resume, settings=given or {}, main=main)
+        checkpoint, step = prepare(
+            out,
+            config,
+            resume=resume,
+            settings=given or {},
+            main=main,
+            data={name: fingerprint(samples) for name, samples in prints.items()} if main else None,
+        )
     if resume:
         _say(main, f"going on from {checkpoint}" if checkpoint else f"no whole checkpoint in {out}: from the start")
     log = MetricsLog(out, keep_to_step=step, keep_trajectories=config.report_trajectories, write=main)
     model, processor = load_policy(config)
     before, parts = _before(out, config, model, processor, data, resumed=resume)
     if main:
-        write_json(out / BEFORE_FILE, before)
+        write_own_json(out, BEFORE_FILE, before)
     set_seed(config.seed)
     trainer = _make_trainer(config, model, processor, data.train, log)
     check_trainer(trainer, config)
@@ -136,6 +155,8 @@ def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | 
         trainer.add_callback(PeriodicEvaluation(trainer, config, processor, data.held_out, tasks, log))
     trainer.card_facts = RunFacts.of(data, _summary(config, log, data, before))
     _train(trainer, config, checkpoint)
+    if main:
+        begin_model(out, with_adapter=config.use_peft)
     write_model(trainer, config, processor, out / MODEL_FOLDER, out / ADAPTER_FOLDER)
     if log.trajectories:
         parts[f"training, step {log.trajectories_step}"] = log.trajectories
@@ -144,11 +165,12 @@ def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | 
     summary = _summary(config, log, data, {**before, **after}) | {"steps": trainer.state.global_step}
     if main:
         summary |= _best(out)
-        curves = plot_curves(log.rows(), out / "curves.png", title=title_of(config))
-        write_run_report(
-            out / "report.html", {**shown, **parts}, title=title_of(config), summary=summary, curves=curves
-        )
-        write_json(out / SUMMARY_FILE, summary)
+        with writing(out, CURVES_FILE, REPORT_FILE, TRAJECTORIES_FILE):
+            curves = plot_curves(log.rows(), out / CURVES_FILE, title=title_of(config))
+            write_run_report(
+                out / REPORT_FILE, {**shown, **parts}, title=title_of(config), summary=summary, curves=curves
+            )
+        write_own_json(out, SUMMARY_FILE, summary)
         _write_cards(out, config, RunFacts.of(data, summary))
         print_table(summary)
         print_warnings(summary)
@@ -156,7 +178,7 @@ def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | 
             print(f"\n{haystack.BASE_WAS_TAUGHT}")
         if best := summary.get("best"):
             print(f"\nbest: {best['metric']} {best['value']:.3f} after step {best['step']}, in {best['folder']}")
-        print(f"\n{out / SUMMARY_FILE}, {out / 'report.html'}, {out / 'curves.png'}, {out / MODEL_FOLDER}")
+        print(f"\n{out / SUMMARY_FILE}, {out / REPORT_FILE}, {out / CURVES_FILE}, {out / MODEL_FOLDER}")
         if config.push_to_hub:
             publish_run(out, config, MODEL_FOLDER, ADAPTER_FOLDER, summary["steps"])
     return summary
@@ -170,7 +192,10 @@ def _write_cards(out: Path, config: MGPOConfig, facts: RunFacts) -> None:
         places.append((out / BEST_FOLDER, out / BEST_FOLDER / ADAPTER_FOLDER, best))
     for folder, adapter, record in places:
         for written in (folder, adapter) if config.use_peft else (folder,):
-            write_card(written, config, facts, best=record)
+            place = card_place(written)
+            if place is not None:
+                with writing(out, place.relative_to(out).as_posix()):
+                    write_card(written, config, facts, best=record)
 
 
 def _finished(out: Path, config: MGPOConfig, *, resume: bool) -> dict[str, Any] | None:
@@ -178,7 +203,7 @@ def _finished(out: Path, config: MGPOConfig, *, resume: bool) -> dict[str, Any] 
     if resume:
         check_same(out, config)
         return read_summary(out)
-    refuse_to_mix(out, config)  # on every process: one that went on alone would wait for the others for ever
+    refuse_to_mix(out, config)
     return None
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from mgpo_core.errors import SampleError
 from mgpo_core.shown import one_line, show
-from mgpo_train.data_spec import DataSpec
+from mgpo_train.data_spec import DataSpec, is_made
 from mgpo_train.json_rows import NamedRow, read_json_rows
 
-__all__ = ["Table", "UnreachableDataError", "open_table"]
+__all__ = ["Table", "UnreachableDataError", "open_table", "refuse_missing"]
 
 SHOWN_FILES = 5
 SPLITS = ("train", "val", "valid", "validation", "dev", "test")
@@ -62,16 +62,24 @@ def open_table(spec: DataSpec) -> Table:
         raise SampleError(
             f"data: {shown} is neither a .jsonl, .json nor a .parquet file: write one JSON object per line"
         )
-    if not _HUB_ID.fullmatch(spec.path) or path.suffix in (*_JSON, ".parquet") or spec.path[0] == ".":
-        raise SampleError(
-            f"data: no such file or folder: {shown} does not exist (working folder: {os.getcwd()}; "
-            "a data set of the hub is named OWNER/NAME)"
-        )
+    refuse_missing(spec)
     try:
         dataset = _load(spec.path, name=spec.name, split=spec.split or "train")
     except SampleError as error:
         raise UnreachableDataError(str(error), spec) from error
     return _dataset(dataset, spec.path, spec)
+
+
+def refuse_missing(spec: DataSpec) -> None:
+    """Raise SampleError when a path is there neither as a file nor as a folder, and can be no id of the hub."""
+    path = Path(spec.path).expanduser()
+    if is_made(spec.path) or _is(path, "file") or _is(path, "dir"):
+        return
+    if not _HUB_ID.fullmatch(spec.path) or path.suffix in (*_JSON, ".parquet") or spec.path[0] == ".":
+        raise SampleError(
+            f"data: no such file or folder: {show(spec.path, 200)} does not exist (working folder: {os.getcwd()}; "
+            "a data set of the hub is named OWNER/NAME)"
+        )
 
 
 def _is(path: Path, kind: str) -> bool:

@@ -20,6 +20,7 @@ from transformers import TrainerCallback
 
 from mgpo_train.checkpoint_layout import checkpoint_layout, needs_conversion
 from mgpo_train.launch_checks import running_layout
+from mgpo_train.output_folder import own_record, writing
 
 if TYPE_CHECKING:
     from mgpo_train.config import MGPOConfig
@@ -50,11 +51,14 @@ def convert(checkpoint: Path) -> None:
     if made.is_dir():
         return
     part = checkpoint / f"{FOLDER}.part"
-    shutil.rmtree(part, ignore_errors=True)  # of a conversion that was cut short
-    _merge(checkpoint / (checkpoint / "latest").read_text("utf-8").strip(), part)
-    if checkpoint_layout(checkpoint).stage == 3:
-        _leave_weight_decay_out(part / "zero" / "optimizer_state.pt")
-    (checkpoint / LATEST).write_text(FOLDER, encoding="utf-8")
+    if own_record(checkpoint.parent) is None:
+        shutil.rmtree(part, ignore_errors=True)  # of a conversion that was cut short
+    with writing(checkpoint.parent, f"{checkpoint.name}/{part.name}", fresh=True):
+        _merge(checkpoint / (checkpoint / "latest").read_text("utf-8").strip(), part)
+        if checkpoint_layout(checkpoint).stage == 3:
+            _leave_weight_decay_out(part / "zero" / "optimizer_state.pt")
+    with writing(checkpoint.parent, f"{checkpoint.name}/{LATEST}"):
+        (checkpoint / LATEST).write_text(FOLDER, encoding="utf-8")
     part.rename(made)
 
 

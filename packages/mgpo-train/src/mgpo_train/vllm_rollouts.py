@@ -27,6 +27,7 @@ from trl.trainer import grpo_trainer
 from mgpo_core import Trajectory
 from mgpo_core.engines.vllm_requests import ON_CPU, RolloutCounts
 from mgpo_core.errors import EngineError
+from mgpo_train.output_folder import SYNC_FOLDER, writing
 from mgpo_train.trl_grpo import generation_with_vllm
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ _Generation: Any = vllm_generation.VLLMGeneration
 _Client: Any = vllm_generation.VLLMClient
 
 _FORGET = ("reset_prefix_cache", "reset_encoder_cache")
-SYNC_FOLDER = "vllm-weights"
-"""Below the run's folder: weights on their way to a vLLM server that cannot take them over NCCL."""
 
 
 class SyncedGeneration(_Generation):
@@ -111,8 +110,9 @@ class SyncedGeneration(_Generation):
         weights = {name: value.detach().cpu().contiguous() for name, value in self._iter_named_params()}
         if not self.accelerator.is_main_process:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        save_file(weights, self.folder / "model.safetensors", metadata={"format": "pt"})
+        with writing(self.folder.parent, self.folder.name):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_file(weights, self.folder / "model.safetensors", metadata={"format": "pt"})
         self.vllm_client.reload(self.folder.resolve())
 
     @contextlib.contextmanager

@@ -7,10 +7,9 @@ grounds poorly. Same seed, same machine, same file.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from mgpo_core.episode_settings import EpisodeSettings
 from mgpo_core.haystack import BUDGET, make
 from mgpo_core.templates import SingleTurn, TwoTurn, message_text
 from mgpo_train.haystack.architecture import build_model, build_processor, build_tokenizer, protocol_sentences
+from mgpo_train.haystack.commands import checkpoint_folder
 from mgpo_train.haystack.language_stage import train_language
 from mgpo_train.haystack.pool import Pool, make_pool
 from mgpo_train.haystack.vision_stage import Pixels, train_vision
@@ -112,40 +112,11 @@ def write_checkpoint(
     started: float,
 ) -> None:
     """Write a made checkpoint with its `mgpo.json`, and `base.json`: how it was made, and in how many seconds."""
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    played.write(folder)
     measured = {**figures, "seconds": time.perf_counter() - started}
     record = {**settings, "figures": {name: round(value, 4) for name, value in measured.items()}}
-    (folder / "base.json").write_text(json.dumps(record, indent=2) + "\n")
+    with checkpoint_folder(folder, settings):
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+        played.write(folder)
+        (folder / "base.json").write_text(json.dumps(record, indent=2) + "\n")
     print(json.dumps(record, indent=2))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `mgpo-train haystack-base`."""
-    parser = argparse.ArgumentParser(
-        prog="mgpo-train haystack-base",
-        description="Make haystack's base checkpoint from a seed (16 minutes on two cores).",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--output_dir", "--output-dir", type=Path, default=Path("outputs/haystack-base"))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scenes", type=int, default=6000, help="scenes drawn for both stages")
-    parser.add_argument("--vision_steps", "--vision-steps", type=int, default=1100)
-    parser.add_argument("--language_steps", "--language-steps", type=int, default=3000)
-    options = parser.parse_args(argv)
-    started = time.perf_counter()
-    model, processor, figures = make_base(
-        seed=options.seed,
-        scenes=options.scenes,
-        vision_steps=options.vision_steps,
-        language_steps=options.language_steps,
-    )
-    names = ("seed", "scenes", "vision_steps", "language_steps")
-    settings = {name: getattr(options, name) for name in names}
-    write_checkpoint(options.output_dir, model, processor, SETTINGS, settings, figures, started)
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

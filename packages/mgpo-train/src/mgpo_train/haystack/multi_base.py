@@ -8,14 +8,10 @@ same file.
 
 from __future__ import annotations
 
-import argparse
-import time
 from collections import deque
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,7 +30,6 @@ from mgpo_core.haystack.world import COLOURS, SHAPES, Scene, make_scene
 from mgpo_core.multi_image import MultiImage
 from mgpo_core.templates import message_text
 from mgpo_train.haystack.architecture import build_model, build_processor, build_tokenizer, protocol_sentences
-from mgpo_train.haystack.base import write_checkpoint
 from mgpo_train.haystack.language_stage import (
     POINTER_LAYER,
     capture,
@@ -208,26 +203,3 @@ def _targets(lessons: list[MultiLesson]) -> tuple[Tensor, Tensor]:
     return torch.stack([target_cells(box.scaled(scale, scale)) for box in boxes]), torch.tensor(
         [b.image for b in boxes]
     )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `mgpo-train haystack-multi-base`."""
-    parser = argparse.ArgumentParser(
-        prog="mgpo-train haystack-multi-base",
-        description="Make the haystack checkpoint for several images from haystack:mgpo and a seed.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--output_dir", "--output-dir", type=Path, default=Path("outputs/haystack-multi-base"))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scenes", type=int, default=8000, help="scenes drawn")
-    parser.add_argument("--steps", type=int, default=3000)
-    options = parser.parse_args(argv)
-    started = time.perf_counter()
-    model, processor, figures = make_multi_base(seed=options.seed, scenes=options.scenes, steps=options.steps)
-    settings = {"seed": options.seed, "scenes": options.scenes, "steps": options.steps}
-    write_checkpoint(options.output_dir, model, processor, SETTINGS, settings, figures, started)
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

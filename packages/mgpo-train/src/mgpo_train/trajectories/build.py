@@ -14,7 +14,7 @@ from mgpo_core.budget import PixelBudget
 from mgpo_core.errors import SampleError
 from mgpo_train.options import ConfigError
 from mgpo_train.trajectories.outcomes import Outcome, Verification, rule_outcomes, teacher_outcomes
-from mgpo_train.trajectories.output import DROPPED, JOURNAL, TRAJECTORIES, OutputFolder
+from mgpo_train.trajectories.output import DROPPED, JOURNAL, TRACES, OutputFolder
 from mgpo_train.trajectories.readers import Annotations, AnnotationSource, read_annotations
 from mgpo_train.trajectories.readers.source import ON_BAD_RECORD
 from mgpo_train.trajectories.rule_writer import WORDING_STYLES
@@ -39,7 +39,7 @@ examples:
                                          the reasoning of a model behind an OpenAI-compatible server
 
 Run the same command again to go on after a stop: a teacher is asked nothing twice.
-The result is training data: train_data: outputs/trajectories/trajectories.jsonl"""
+The result is training data: train_data: outputs/trajectories/sft_traces.jsonl"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,11 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         tasks=options.tasks,
         on_bad_record=options.on_bad_record,
     )
-    read = read_annotations(source)
     settings = {name: value for name, value in vars(options).items() if name not in ("output", "overwrite")}
     folder = OutputFolder(options.output, settings, overwrite=options.overwrite)
-    outcomes = _outcomes(options, read, folder.path)
-    report = folder.write(tqdm(outcomes, "trajectories", len(read.sets), mininterval=1, disable=None), read)
+    read = read_annotations(source)
+    folder.start()
+    with folder.recording():
+        outcomes = _outcomes(options, read, folder.path)
+        report = folder.write(tqdm(outcomes, "trajectories", len(read.sets), mininterval=1, disable=None), read)
     print(_summary(report, folder.path))
     if not report["kept"]:
         reasons = ", ".join(report["dropped_by_reason"])
@@ -112,7 +114,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _summary(report: dict[str, Any], folder: Path) -> str:
-    lines = [f"kept {report['kept']} of {report['sets']} trajectories: {folder / TRAJECTORIES}"]
+    lines = [f"kept {report['kept']} of {report['sets']} trajectories: {folder / TRACES}"]
     parts = {"by task": "kept_by_task", "dropped": "dropped_by_reason", "left out while reading": "left_out_by_reason"}
     for title, name in parts.items():
         if report[name]:

@@ -5,22 +5,34 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mgpo_core.boxes import Box
+from mgpo_core.output_folder import HERE, OutputRecord, Owner, open_output
 from mgpo_core.regions import Solution
 from mgpo_core.sample import ImageSource, load_image
+from mgpo_core.whole_file import whole_file
 from mgpo_train.options import ConfigError
 from mgpo_train.summary import versions, write_json
 from mgpo_train.trajectories.outcomes import Outcome
 from mgpo_train.trajectories.readers import Annotations
 
-__all__ = ["DROPPED", "JOURNAL", "REPORT", "TRAJECTORIES", "OutputFolder"]
+__all__ = ["DROPPED", "JOURNAL", "REPORT", "TRACES", "OutputFolder"]
 
-TRAJECTORIES, DROPPED, REPORT, JOURNAL = "trajectories.jsonl", "dropped.jsonl", "report.json", "teacher.jsonl"
-_SETTINGS, _IMAGES = "build.json", "images"
+TRACES, DROPPED, REPORT, JOURNAL = "sft_traces.jsonl", "dropped.jsonl", "report.json", "teacher.jsonl"
+_IMAGES = "images"
+OWNER = Owner(
+    "mgpo-train build-trajectories",
+    "output",
+    files="|".join(name.replace(".", r"\.") for name in (TRACES, DROPPED, REPORT)),
+    folders={_IMAGES: r".*-\d+\.png"},
+)
+"""What a build writes into its folder; a teacher's answers are only ever added to, by whoever asked for them."""
+_BEFORE = ("build.json", "trajectories.jsonl")
+"""What a build of the version before `run.json` left."""
 MAY_CHANGE = ("concurrency", "attempts", "teacher_url")
 """Settings with which a build may go on: they decide how it is made, or how far, not what it is."""
 _MESSAGES = 200
@@ -31,39 +43,53 @@ class OutputFolder:
     """Where one build writes; a build with other settings is not mixed into it."""
 
     def __init__(self, path: Path, settings: Mapping[str, Any], *, overwrite: bool) -> None:
-        self.path, self.settings = path, dict(settings)
-        self._start(overwrite)
+        self.path, self.settings = path, json.loads(json.dumps(dict(settings), default=str))
+        self.overwrite = overwrite
+        self._check()
 
-    def _start(self, overwrite: bool) -> None:
-        file = self.path / _SETTINGS
-        if file.is_file():
-            then = json.loads(file.read_text("utf-8"))
-            changed = [
-                name for name in self.settings if name not in MAY_CHANGE and then.get(name) != self.settings[name]
-            ]
-            if changed and not overwrite:
-                listed = ", ".join(f"{name} was {then.get(name)!r} and is {self.settings[name]!r}" for name in changed)
-                raise ConfigError(
-                    f"output={str(self.path)!r} holds another build ({listed}): give the same options to go on with "
-                    "it, --overwrite to replace it (a teacher's answers are kept), or another --output"
-                )
-            if overwrite:
-                self._clear()
-        elif self.path.exists() and not self.path.is_dir():
-            raise ConfigError(f"output={str(self.path)!r} is a file: name a folder")
-        elif (self.path / TRAJECTORIES).exists():
+    def start(self) -> None:
+        """Mark the folder as the build's, and empty it of an earlier one that is to be replaced."""
+        record = self._check()
+        if record is None:
+            record = OutputRecord.create(self.path, OWNER, {"options": self.settings})
+        else:
+            record.done()  # what a kill left open
+            if self.overwrite:
+                record.clear()
+            record.update(options=self.settings)
+        for name in (HERE, _IMAGES):
+            record.begin(name, fresh=False)
+
+    def _check(self) -> OutputRecord | None:
+        """The folder's record; ConfigError and OutputFolderError when this build must not be written into it."""
+        if all((self.path / name).is_file() for name in _BEFORE):
             raise ConfigError(
-                f"output={str(self.path)!r} holds a {TRAJECTORIES} of unknown origin: name another folder"
+                f"output={str(self.path)!r} holds a build of an earlier version, whose {_BEFORE[1]} is still training "
+                "data (train_data), but to which this version adds nothing: name another --output"
             )
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_json(file, self.settings)
+        record = open_output(self.path, OWNER)
+        if record is None:
+            return None
+        then = record.data.get("options") or {}
+        changed = [name for name in self.settings if name not in MAY_CHANGE and then.get(name) != self.settings[name]]
+        if changed and not self.overwrite:
+            listed = ", ".join(f"{name} was {then.get(name)!r} and is {self.settings[name]!r}" for name in changed)
+            raise ConfigError(
+                f"output={str(self.path)!r} holds another build ({listed}): give the same options to continue it, "
+                "--overwrite to replace it (a teacher's answers are kept), or another --output"
+            )
+        record.refuse_in_the_way()
+        return record
 
-    def _clear(self) -> None:
-        """Remove what an earlier build wrote, but for the teacher's answers, which name what they answer."""
-        for name in (TRAJECTORIES, DROPPED, REPORT):
-            (self.path / name).unlink(missing_ok=True)
-        for picture in (self.path / _IMAGES).glob("*.png"):
-            picture.unlink()
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Around all that is written into the folder: when the block ends, however it does, that is recorded."""
+        try:
+            yield
+        finally:
+            record = open_output(self.path, OWNER)
+            if record is not None:
+                record.done()
 
     def write(self, outcomes: Iterable[Outcome], read: Annotations) -> dict[str, Any]:
         """Write rows, pictures, dropped texts and the report; the report is returned."""
@@ -77,7 +103,7 @@ class OutputFolder:
                 continue
             dropped += _dropped(outcome)
             reasons.update({problem.reason.value for attempt in outcome.failed for problem in attempt.problems})
-        self._write_lines(TRAJECTORIES, kept)
+        self._write_lines(TRACES, kept)
         self._write_lines(DROPPED, dropped)
         report = {
             "source": read.source,
@@ -96,10 +122,8 @@ class OutputFolder:
         return report
 
     def _write_lines(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        aside = self.path / f"{name}.tmp"
-        with aside.open("w", encoding="utf-8") as file:
+        with whole_file(self.path / name, encoding="utf-8") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        aside.replace(self.path / name)
 
     def _row(self, outcome: Outcome, solution: Solution) -> dict[str, Any]:
         one = outcome.annotated
@@ -131,9 +155,8 @@ class OutputFolder:
         inside = f"{_IMAGES}/{name}.png"
         target = self.path / inside
         target.parent.mkdir(exist_ok=True)
-        aside = target.with_suffix(".tmp")
-        load_image(source).save(aside, format="PNG")
-        aside.replace(target)
+        with whole_file(target, "wb") as file:
+            load_image(source).save(file, format="PNG")
         return inside
 
 

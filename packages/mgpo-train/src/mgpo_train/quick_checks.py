@@ -1,0 +1,104 @@
+"""What can be refused before torch is imported: the folder, names and numbers of a few options, missing files.
+
+The options are read here only as far as these checks need it; `command_line.make_config` reads all of them, and what
+cannot be read here is told there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from mgpo_core.engines.loading import resolve_model
+from mgpo_train.data_spec import DataSpec
+from mgpo_train.options import DEFAULT_REWARDS, RunOptions, check_groups, check_method
+from mgpo_train.output_folder import check_folder
+from mgpo_train.rewards import check_names
+from mgpo_train.tables import refuse_missing
+
+_LISTS = ("rewards",)
+_DATA = ("train_data", "eval_data", "eval_ood_data")
+_NUMBERS = ("num_generations", "per_device_train_batch_size", "gradient_accumulation_steps")
+_UPSTREAM = ("generation_batch_size", "steps_per_generation")
+_READ = ("method", "model", "output_dir", "overwrite", *_LISTS, *_DATA, *_NUMBERS, *_UPSTREAM)
+_TRUE, _FALSE = ("true", "yes", "t", "y", "1"), ("false", "no", "f", "n", "0")
+
+
+def check_quickly(path: Path, options: Mapping[str, Any], arguments: Sequence[str], *, resume: bool, dry: bool) -> None:
+    """Raise what `make_config` and `run` would raise much later, as far as it takes no torch to know.
+
+    `options` are those of the recipe at `path`, `arguments` the words behind it. A dry run (`dry`) writes nothing, and
+    may do without model and data.
+    """
+    asked = _read(options, arguments)
+    if asked is None:
+        return  # a word that cannot be read, as the parser of all options tells
+    check_method(str(asked["method"]))
+    rewards = asked["rewards"] or DEFAULT_REWARDS.get(asked["method"], ["accuracy"])
+    if isinstance(rewards, list):
+        check_names(rewards)
+    if all(asked[name] is None for name in _UPSTREAM):
+        with _not_a_number():
+            group, rows, accumulation = (int(asked[name]) for name in _NUMBERS)
+            check_groups(asked["method"], group, rows, accumulation, _processes())
+    if dry:
+        return
+    if isinstance(asked["model"], str) and asked["model"]:
+        resolve_model(asked["model"])
+    for name in _DATA:
+        spec = asked[name]
+        if spec and spec != "none" and not str(spec).lstrip().startswith("{"):
+            refuse_missing(DataSpec.parse(spec))
+    out = Path(str(asked["output_dir"] or f"outputs/{path.stem}"))
+    check_folder(out, resume=resume, overwrite=bool(asked["overwrite"]))
+
+
+class _UnreadableError(Exception):
+    """A command line that the parser of all options will refuse."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise _UnreadableError(message)
+
+
+def _read(options: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Any] | None:
+    parser = _Parser(add_help=False, allow_abbrev=False, exit_on_error=False, argument_default=argparse.SUPPRESS)
+    for name in _READ:
+        kind: dict[str, Any] = {"nargs": "+"} if name in _LISTS else {}
+        if name == "overwrite":
+            kind = {"nargs": "?", "const": "true", "type": _truth}
+        parser.add_argument(f"--{name}", f"--{name.replace('_', '-')}", dest=name, **kind)
+    try:
+        given = vars(parser.parse_known_args(list(arguments))[0])
+    except (_UnreadableError, argparse.ArgumentError):
+        return None
+    defaults = {name: getattr(RunOptions(), name, None) for name in _READ}
+    recipe = {name.replace("-", "_"): value for name, value in options.items()}
+    return defaults | {name: value for name, value in recipe.items() if name in _READ} | given
+
+
+def _truth(text: str) -> bool:
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise _UnreadableError(text)
+
+
+@contextlib.contextmanager
+def _not_a_number() -> Iterator[None]:
+    """Leave it to the parser of all options to say that something is no number."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if type(error) not in (TypeError, ValueError):
+            raise
+
+
+def _processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
