@@ -16,6 +16,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from patience import HANG
 
+ENDING = 30.0
+"""Seconds that a demo which was asked to end has for it; then it is killed."""
+
 
 @dataclass
 class Demo:
@@ -63,7 +66,7 @@ def demo(*arguments: str, command: Sequence[str] = (sys.executable, "-m", "mgpo_
         finally:
             process.terminate()
             try:
-                process.wait(30)
+                process.wait(ENDING)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
