@@ -59,8 +59,9 @@ def test_the_plugin_is_an_entry_point() -> None:
 def test_upstream_still_has_what_we_stand_on() -> None:
     import inspect
 
-    from lmms_eval import evaluator, models
+    from lmms_eval import evaluator, evaluator_utils, models
     from lmms_eval.__main__ import cli_evaluate_single
+    from lmms_eval.api import task
     from lmms_eval.api.model import lmms
     from lmms_eval.api.task import ConfigurableMessagesTask
     from lmms_eval.cli.dispatch import main
@@ -80,6 +81,12 @@ def test_upstream_still_has_what_we_stand_on() -> None:
     ), moved + "the request's arguments"
     assert "task.args = cli_args" in inspect.getsource(evaluator.evaluate), moved + "the command line's options"
     assert hasattr(gen_metrics, "log_metrics"), moved + "log_metrics"
+    assert list(inspect.signature(evaluator_utils.stderr_for_metric).parameters) == ["metric", "bootstrap_iters"], (
+        moved + "the standard errors of averages"
+    )
+    assert "datasets.load_dataset(" in inspect.getsource(task) and hasattr(task, "snapshot_download"), (
+        moved + "how data sets are loaded"
+    )
     for name, cls in (("mgpo", "MGPO"), ("mgpo_vllm", "MGPOVLLM"), ("mgpo_openai", "MGPOOpenAI")):
         assert models.get_model(name).__name__ == cls
     assert set(TaskManager("ERROR").all_tasks) >= NAMES
@@ -113,6 +120,25 @@ def test_what_fails_says_so_and_exits_with_another_status(
         status = stop.code  # type: ignore[assignment]
     assert status not in (0, None)
     assert re.search(f"mgpo-eval: failed: .*{message}", capsys.readouterr().err)
+
+
+@pytest.mark.slow
+def test_without_a_network_the_data_set_and_the_remedy_are_named_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import datasets
+
+    def unreachable(path: str, **options: object) -> None:
+        raise ConnectionError(f"Couldn't reach '{path}' on the Hub")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["mgpo-eval"])
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    assert cli.main(["--model", "mgpo", "--model_args", "pretrained=haystack:mgpo", "--tasks", "mgpo_vstar"]) == 1
+    printed = capfd.readouterr()
+    [line] = [line for line in printed.err.splitlines() if line.startswith("mgpo-eval: failed: ")]
+    assert "'lmms-lab-encoder/vstar-bench' could not be downloaded" in line and "./lmms-lab-encoder/vstar-bench" in line
+    assert "Traceback" not in printed.out + printed.err and "RetryError" not in printed.out + printed.err
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from loguru import logger
 
 from mgpo_core.errors import SampleError
 from mgpo_eval import mig_bench
+from mgpo_eval.failures import data_set_failure
 from mgpo_eval.haystack_rows import haystack_multi_rows, haystack_rows
 from mgpo_eval.journal import fingerprint
 
@@ -93,6 +94,5 @@ def _mig_bench_copy(repo: str) -> Path:
         return Path(snapshot_download(repo, repo_type="dataset"))
     except (OSError, HfHubHTTPError, LocalEntryNotFoundError) as error:
         raise SampleError(
-            f"MIG-Bench could not be downloaded from the hub ({repo}: {str(error).splitlines()[0]:.200}); check the "
-            f"network, or set MIG_BENCH to a folder with its JSON and images, or put them into ./{repo}"
+            f"{data_set_failure(repo, error)}; or set MIG_BENCH to a folder with its JSON and images"
         ) from error
