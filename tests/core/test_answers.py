@@ -71,7 +71,16 @@ DISGUISED = [
     *["dark green", "Dark  Green.", '"dark green"', r"\text{dark green}", "The dark green"],
     *["B. dark green", "(B) dark green", "B: Dark Green", "B - dark green", "B dark green", "B) the dark green"],
     "(B) since it is not red",
-    *["B. dark green, as the sign shows", "B: the dark green one (left)", "It's B", "I choose (B)", "Answer = B"],
+    *[
+        "B.)",
+        "(B.)",
+        "B.) dark green",
+        "B. dark green, as the sign shows",
+        "B: the dark green one (left)",
+        "It's B",
+        "I choose (B)",
+        "Answer = B",
+    ],
     # letter and text, whatever is between them
     *["B, dark green", "B – dark green", "B—dark green", "B; dark green", "B (dark green)", "dark green (B)"],
     *["(B), dark green", "B / dark green", "B | dark green", "**B**: dark green", "B = Dark Green"],

@@ -88,6 +88,7 @@ LETTERED = [
     (["A、红", "B、蓝"], ["红", "蓝"]),
     (["A：红", "B．蓝"], ["红", "蓝"]),
     (["a) red", "b) blue"], ["red", "blue"]),
+    (["A.) red", "B.) blue"], ["red", "blue"]),
     (["[A] red", "**B.** blue"], ["red", "blue"]),
     (["Option A: red", "选项B：blue"], ["red", "blue"]),
     (["A - red", "B – blue"], ["red", "blue"]),

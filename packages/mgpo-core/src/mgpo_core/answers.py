@@ -17,9 +17,9 @@ _PREFIX = re.compile(
 )
 _SAYS_SO = re.compile(r"(?:is|=|:|是|为)\s?$")
 _SUFFIX = re.compile(r"(?<=[a-z)\]])\s?(?:选项|项)$")
-_LETTER = re.compile(r"[(\[]?\s?([a-z])\s?[)\]]?\s?[.:)]?")
+_LETTER = re.compile(r"[(\[]?\s?([a-z])\s?\.?[)\]]?\s?[.:)]?")
 _LETTER_AND_REST = re.compile(
-    r"(?:[(\[]\s?([a-z])\s?[)\]]\s?[.:]?|([a-z])\s?(?:[.:)]|-(?=\s)))\s?(?=\S)(.*)", re.DOTALL
+    r"(?:[(\[]\s?([a-z])\s?[)\]]\s?[.:]?|([a-z])\s?(?:\.\)|[.:)]|-(?=\s)))\s?(?=\S)(.*)", re.DOTALL
 )
 _LETTER_LOOSE_REST = re.compile(r"[^\w\s]*+([a-z])(?![^\W_])[\W_]++(?=\S)(.*)", re.DOTALL)
 _LETTER_COMMA_REST = re.compile(r"[(\[]?([a-z])[)\]]?,\s(.*)", re.DOTALL)

@@ -19,7 +19,7 @@ __all__ = ["split_question", "strip_instructions", "without_letters"]
 _MARK = (
     r"(?:\*\*)?(?:(?i:option|choice|选项)\s?)?"
     r"(?:[(\[（【]\s?(?P<inner>[A-Za-z])\s?(?P<closing>[)\]）】])(?:\*\*)?[.:：、．]?"
-    r"|(?P<bare>[A-Za-z])(?:\*\*)?\s?(?P<mark>[)）:：、．]|\.(?![A-Za-z]\b)))(?:\*\*)?"
+    r"|(?P<bare>[A-Za-z])(?:\*\*)?\s?(?P<mark>\.?[)）]|[:：、．]|\.(?![A-Za-z]\b)))(?:\*\*)?"
 )
 _LETTERED = re.compile(rf"\s*(?:{_MARK}|(?P<dashed>[A-Za-z])\s+[-–—]\s)\s*(?P<text>\S.*)", re.DOTALL)
 _HEADER_WORDS = (
