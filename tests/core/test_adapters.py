@@ -82,6 +82,7 @@ def test_an_adapter_of_an_adapter_is_merged_into_both(trained: Path, tmp_path: P
     second = other_base(trained / "adapter", tmp_path / "second", str(trained / "adapter"))
     once, twice, base = (load_model(name).state_dict() for name in (trained / "adapter", second, BASE))
     name = next(name for name in base if name.endswith("layers.0.self_attn.q_proj.weight"))
+    assert not torch.equal(once[name], base[name])
     torch.testing.assert_close(twice[name] - base[name], 2 * (once[name] - base[name]), rtol=1e-4, atol=1e-5)
 
 
