@@ -1,6 +1,6 @@
 """Mutated data files of every layout: rows are read right or refused by name, with no other error.
 
-`python tests/train/test_data_fuzz.py 2000` runs as many files and prints the counts.
+`python tests/train/test_data_fuzz.py 2000 [SEED]` runs as many files and prints the counts.
 """
 
 from __future__ import annotations
@@ -359,4 +359,4 @@ def test_mutated_files_are_read_right_or_refused() -> None:
 
 
 if __name__ == "__main__":
-    print(fuzz(int(sys.argv[1]) if len(sys.argv) > 1 else FILES).report())
+    print(fuzz(*map(int, sys.argv[1:] or [FILES])).report())
