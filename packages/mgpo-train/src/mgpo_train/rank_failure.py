@@ -161,7 +161,7 @@ class RankWatch:
             found = None
         if found:
             return f"rank {self.rank} ends, because {found}"
-        return f"rank {self.rank} was told to end (SIGTERM); --resume continues from the newest checkpoint, if there is one"
+        return f"rank {self.rank} was told to end (SIGTERM); --resume continues from the newest checkpoint"
 
 
 def _store() -> Any:
