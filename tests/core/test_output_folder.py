@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mgpo_core import output_folder
+from mgpo_core import output_record
 from mgpo_core.file_identity import identity, is_unchanged
 from mgpo_core.output_folder import HERE, MODEL_FILES, OutputFolderError, OutputRecord, Owner, open_output
 
@@ -99,7 +99,7 @@ def test_a_disk_that_fails_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest
     def full(*args: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(output_folder, "_write_first", full)
+    monkeypatch.setattr(output_record, "_write_first", full)
     with pytest.raises(OutputFolderError, match=r"cannot be written \(No space left on device\): name another folder"):
         start(tmp_path / "new")
 

@@ -17,6 +17,7 @@ from mgpo_core import Box, Sample
 from mgpo_core.output_folder import OutputFolderError
 from mgpo_core.regions import Solution
 from mgpo_train import cli
+from mgpo_train.best_checkpoint import Best, BestFolder
 from mgpo_train.data import load_samples
 from mgpo_train.data_fingerprint import check_same_data, fingerprint
 from mgpo_train.options import ConfigError, RunOptions
@@ -204,6 +205,22 @@ def test_transformers_own_rotation_is_switched_off_in_a_run(tmp_path: Path) -> N
     assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-2"]
 
 
+def test_notes_beside_the_best_weights_stay_where_they_are(tmp_path: Path) -> None:
+    begin(tmp_path)
+    best = BestFolder(tmp_path, lambda: own_record(tmp_path))
+    for step in range(1, 6):
+        best.clear_part()
+        (tmp_path / "best.part").mkdir()
+        (tmp_path / "best.part/model.safetensors").write_text(str(step))
+        best.replace(Best(step, "eval/accuracy", step / 8), {})
+        if step == 1:
+            (tmp_path / "best/notes.md").write_text("mine")
+        if step % 2:
+            best.saved(step)
+        assert (tmp_path / "best/notes.md").read_text() == "mine"
+        assert (tmp_path / "best/model.safetensors").read_text() == str(step)
+
+
 def nothing(out: Path) -> None: ...
 
 
@@ -313,6 +330,10 @@ def repaint(folder: Path) -> None:
     Image.new("RGB", (56, 56), "blue").save(folder / "0.png")
 
 
+def touch(folder: Path) -> None:
+    os.utime(folder / "0.png", ns=(1, 1))  # as a picture of the same size in its place would have
+
+
 def swap(folder: Path) -> None:
     rows = (folder / "data.jsonl").read_text().replace("0.png", "2.png").replace("1.png", "0.png")
     (folder / "data.jsonl").write_text(rows)
@@ -325,6 +346,7 @@ def swap(folder: Path) -> None:
         (reorder, "its rows and its image files"),
         (shorten, "2 before and 1 now"),
         (repaint, "its image files .path, size or time"),
+        (touch, "its image files .path, size or time"),
         (swap, "its image files"),
     ],
 )
