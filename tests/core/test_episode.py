@@ -1,5 +1,6 @@
 """The episode: what goes out, what is read from the response, what is returned."""
 
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,23 @@ def test_the_opening_shows_the_resized_original():
     assert play.pending == play.messages
     assert [message["role"] for message in play.pending] == ["system", "user"]
     assert (play.turn, play.wants_box, play.done) == (0, True, False)
+
+
+def test_two_threads_that_look_at_an_episode_open_it_once():
+    both = threading.Event()
+    picture = noise()
+
+    def slow():
+        both.wait(0.2)  # time for the other thread to come
+        return picture
+
+    play = Episode(Sample.of("Which?", slow, choices=("x", "y"), answer="B"), budget=BUDGET)
+    threads = [threading.Thread(target=lambda: play.messages) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [message["role"] for message in play.messages] == ["system", "user"]
 
 
 def test_the_crop_is_cut_from_the_original_and_not_from_what_the_model_saw():

@@ -149,7 +149,7 @@ def closes(text: str, *, strict: bool) -> bool:
     Unless `strict`, what is in a reasoning, or before the end of one that the prompt opened, is left out.
     """
     if not strict:
-        hidden = re.compile(r"\A(?:(?!<think>).)*?</think>|<think>.*?(?:</think>|\Z)", re.DOTALL)
+        hidden = re.compile(r"\A(?:(?!<think>).)*?</think>|<think>.*?(?:</think>|\Z)|</think>", re.DOTALL)
         text = hidden.sub(lambda found: "_" * len(found.group()), text)
     fences = list(re.finditer("`{3,}", text))
     is_open = False
@@ -189,6 +189,8 @@ def by_byte(tokenizer):
 @example(["```json\n", "</think>", "[1]", BOX, "```", BLOCK], [], False)
 @example(["<think>", BLOCK, "<think>", BLOCK], [7], False)
 @example(["<think>", BLOCK], [], True)
+@example(["```json\n", BOX, "<think>", "</think>", "</think>", BLOCK], [], False)
+@example(["<think>", "</think>", "```json\n", BOX, "</think>", "```"], [], False)
 @given(st.lists(st.sampled_from(PIECES), max_size=9), st.lists(st.integers(0, 10**6), max_size=12), st.booleans())
 def test_the_cut_is_the_first_token_whose_decoded_prefix_closes_the_fence(tokenizer, pieces, cuts, strict):
     ids = retokenised(tokenizer, "".join(pieces), cuts)

@@ -6,6 +6,7 @@ An episode is pure: it never sees a token or a tensor, so the trainer, every eng
 from __future__ import annotations
 
 import math
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -57,6 +58,7 @@ class Episode:
         self._shared = shared
         shared.unfinished.add(self)
         self._opened = False
+        self._opening = threading.Lock()  # a viewer may look at an episode while an engine begins to play it
         self._pending: list[Message] = []
         self._trajectory = Trajectory(
             sample_id=self.sample.id,
@@ -170,6 +172,12 @@ class Episode:
     def _open(self) -> None:
         if self._opened:
             return
+        with self._opening:
+            if not self._opened:
+                self._begin()
+                self._opened = True
+
+    def _begin(self) -> None:
         self._trajectory.input_sizes = tuple(image.size for image in self.images)
         self._trajectory.original_sizes = self._shared.sizes
         if self.sample.regions:
@@ -178,7 +186,6 @@ class Episode:
             self._trajectory.question = question
         self._pending = self.template.opening(self._asked, self.images)
         self._trajectory.messages.extend(self._pending)
-        self._opened = True
 
     @property
     def view(self) -> View:

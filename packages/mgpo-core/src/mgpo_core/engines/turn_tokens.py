@@ -44,6 +44,7 @@ class FenceScanner:
         self._inside = False  # whether the fence before it opened a block ("json" behind a fence always opens one)
         self._reasoning = False  # whether a reasoning is open at the last fence
         self._tagged = False  # whether there was any tag of one
+        self._tagged_before = False  # whether there was one before the last fence outside the reasoning
 
     def push(self, token: int) -> bool:
         """Take one more sampled id; True when it closes the fence."""
@@ -63,7 +64,7 @@ class FenceScanner:
                     self._inside = self._text.startswith(b"json", after) or not self._inside
                     if self._inside and self._holds_boxes(opened, end):
                         return True
-                self._fence = (start, end)
+                self._fence, self._tagged_before = (start, end), self._tagged
             self._last = (start, end)
             start = self._next_fence(new_from)
         return False
@@ -89,6 +90,8 @@ class FenceScanner:
 
     def _holds_boxes(self, start: int, end: int) -> bool:
         block = self._text[start:end].decode("utf-8", errors="replace")
+        if self._tagged_before:  # a closing tag in the block is then not the first: it ends nothing that began before
+            block = f"<think></think>{block}"
         return bool(parse_boxes(block, strict=self._strict).boxes)
 
 

@@ -47,8 +47,10 @@ def final_answer(text: str, *, may_explain: bool = False) -> str:
         return boxed
     if not tagged and (hashed := _HASHES.findall(text)):
         return hashed[-1]
-    if not tagged and _REASONING.search(text):
-        text = text[[mark.end() for mark in _REASONING.finditer(text)][-1] :]
+    if not tagged and (tags := [*_REASONING.finditer(text)]):
+        if "/" not in tags[-1].group():
+            raise SampleError(f"is {show(text)}, with reasoning that is not closed: {_REMEDY}")
+        text = text[tags[-1].end() :]
     text = text.strip()
     if not text:
         raise SampleError(f"ends without an answer: {_REMEDY}")
