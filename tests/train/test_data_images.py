@@ -184,6 +184,11 @@ def test_any_other_image_is_refused_in_one_line(tmp_path: Path, image: Any, word
         (["<image_1><image_2>Which?"], 2, ["Which?"]),
         (["<|image_1|>\n<img>Which?".replace("<img>", "")], 1, ["Which?"]),
         (["<IMAGE> Which?"], 1, ["Which?"]),
+        (["<im_start><image><im_end>\nWhich?"], 1, ["Which?"]),
+        (["<Image><ImageHere></Image>\nWhich?"], 1, ["Which?"]),
+        (["Picture 1: <img>photos/a.jpg</img>\nWhich?"], 1, ["Which?"]),
+        (["(<image>./</image>)\nWhich?"], 1, ["Which?"]),
+        (["<img><IMG_CONTEXT><IMG_CONTEXT></img>\nWhich?"], 1, ["Which?"]),
         (["<img src='x.png'/>Which?"], 1, ["Which?"]),
         (["Which?\n<image>"], 1, ["Which?"]),
         (["Which? <image>"], 1, ["Which?"]),
@@ -212,6 +217,8 @@ def test_marks_are_taken_out_or_put_into_words(texts: list[str], images: int, re
         ("<video>Which?", "the mark '<video>': only images"),
         ("<|audio|>Which?", "only images"),
         ("<|vision_start|>Which?", "a lone '<|vision_start|>'"),
+        ("<image>my photo.jpg</image>Which?", "a lone '</image>'"),
+        ("<im_start>Which?", "a lone '<im_start>'"),
         ("<image>", "holds no words"),
     ],
 )
@@ -260,7 +267,7 @@ def test_marks_and_images_agree(tmp_path: Path, question: str, words: str) -> No
         ),
         (
             json.dumps({"conversations": [{"from": "human", "value": "A?"}]}).encode(),
-            "'images' is missing: give an image",
+            "'conversations' is no list of .* in a row with images",
         ),
     ],
 )

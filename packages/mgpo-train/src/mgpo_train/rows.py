@@ -15,9 +15,9 @@ from typing import Any
 from PIL import Image
 
 from mgpo_core import Sample
-from mgpo_core.answers import choice_letter, resolve_choice
+from mgpo_core.answers import choice_letter, lone_letter, resolve_choice
 from mgpo_core.budget import check_shape
-from mgpo_core.choice_columns import is_missing, lettered_choices
+from mgpo_core.choice_columns import is_missing, labelled_choices, lettered_choices
 from mgpo_core.errors import ImageError, SampleError
 from mgpo_core.file_identity import digest_bytes
 from mgpo_core.image_check import check_image
@@ -143,6 +143,8 @@ class _Row:
         elif self.fields.splits:
             question, listed = split_question(question)
             choices = choices or listed
+        elif not choices and self._answers_one_of((apart := split_question(question))[1]):
+            question, choices = apart
         if not question.strip() or not all(choice.strip() for choice in choices):
             raise self._bad("question", "holds no words, or an empty choice, besides image marks: give a text")
         return question.strip(), choices
@@ -160,13 +162,10 @@ class _Row:
             return ()
         if isinstance(value, str) and value.lstrip().startswith("["):  # a list written as text, as MMMU has it
             value = _list_in(value)
+        value = labelled_choices(value) or value
         if isinstance(value, str):  # a block of lines "(A) red\n(B) blue", with or without the question before it
             texts = split_question(f"?\n{value}")[1]
-        elif (
-            isinstance(value, Mapping)
-            and all(isinstance(key, str) and len(key) == 1 for key in value)
-            and len(value) > 1
-        ):
+        elif isinstance(value, Mapping) and len(value) > 1 and all(map(_is_letter, value)):
             try:
                 texts = lettered_choices(value)
             except SampleError as error:
@@ -209,11 +208,27 @@ class _Row:
             raise self._bad("answer", one_line(error)) from error
         if not choices:
             return answer
+        if self._may_be_place(value, choices):
+            raise self._bad(
+                "answer", f"is the number {show(value)}: a choice's place or its text? give its letter (as text, 'A')"
+            )
         index = resolve_choice(answer, choices)
         if index is None:
             last = choice_letter(len(choices) - 1)
             raise self._bad("answer", f"is {show(answer)}: give one letter of A to {last}, or the text of a choice")
         return choice_letter(index)
+
+    def _answers_one_of(self, listed: tuple[str, ...]) -> bool:
+        """Whether the answer is the letter of a choice that the question lists."""
+        answer = self._value("answer")
+        letter = lone_letter(answer) if isinstance(answer, str) else None
+        return letter is not None and ord(letter) - ord("A") < len(listed)
+
+    def _may_be_place(self, value: Any, choices: tuple[str, ...]) -> bool:
+        """Whether an answer may count choices, from 0 or 1: a number where they are not all given as numbers."""
+        given = self._value("choices")
+        as_numbers = isinstance(given, list) and all(isinstance(choice, int | float) for choice in given)
+        return isinstance(value, int | float) and 0 <= value <= len(choices) and not as_numbers
 
     def _images(self) -> tuple[list[Any], list[tuple[int, int]]]:
         """The sources of the row's images, and their sizes (width, height) in pixels."""
@@ -275,6 +290,10 @@ def _list_in(text: str) -> Any:
         if isinstance(value, list):
             return value
     return text
+
+
+def _is_letter(key: Any) -> bool:
+    return isinstance(key, str) and len(key) == 1 and key.isalpha()
 
 
 def _is_text(value: Any) -> bool:
