@@ -168,6 +168,24 @@ def test_any_other_image_is_refused_in_one_line(tmp_path: Path, image: Any, word
     assert len(str(caught.value)) < 800 and "\n" not in str(caught.value)
 
 
+def test_a_file_of_many_questions_is_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checks: list[Any] = []
+
+    def check(source: Any, **options: Any) -> tuple[int, int]:
+        checks.append(source)
+        return check_image(source, **options)
+
+    monkeypatch.setattr("mgpo_train.rows.check_image", check)
+    (tmp_path / "a.png").write_bytes(PNG)
+    (tmp_path / "b.png").write_bytes(encoded("PNG", (80, 50)))
+    rows = [ROW, ROW | {"image": "b.png", "boxes": [[60, 40, 80, 50]]}, ROW | {"image": "b.png"}, ROW]
+    text = write(tmp_path, *rows)
+    assert len(load_samples(text)) == 4 and [Path(source).name for source in checks] == ["a.png", "b.png"]
+    (tmp_path / "b.png").write_bytes(PNG[:100])
+    with pytest.raises(SampleError, match="line 2, column 'image'"):
+        load_samples(text)
+
+
 # ---------------------------------------------------------------- marks
 
 

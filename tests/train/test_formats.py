@@ -71,6 +71,23 @@ def test_parquet_rows_of_verl_hold_their_images(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("prompt", "asked", "read"),
+    [
+        ("<image>\nWhat is x?\nThink first.", "What is x?", "What is x?"),
+        ("<image>Question: What  is\nx? Think.", "What is x?", "What is x?"),
+        ("<image>什么颜色？请思考", "什么颜色？", "什么颜色？"),
+        ("<image>What is x?", "x", "What is x?"),
+        ("<image>What is Carl?", "What is C", "What is Carl?"),
+        ("<image>What is x?", "Who?", "What is x?"),
+    ],
+)
+def test_verls_own_question_is_taken_where_the_prompt_asks_it(folder: Path, prompt: str, asked: str, read: str) -> None:
+    row = {"prompt": user(prompt), "images": ["a.jpg"], "reward_model": {"ground_truth": "7"}}
+    (sample,) = load_samples(write(folder, row | {"extra_info": {"question": asked}}))
+    assert sample.question == read
+
+
+@pytest.mark.parametrize(
     ("answer", "read"),
     [
         ("<think>It is blue, not red.</think><answer>B</answer>", "B"),

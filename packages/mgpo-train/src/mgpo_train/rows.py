@@ -56,16 +56,26 @@ def digest_of(source: Any) -> str | None:
     return digest_bytes(bytes(source)) if isinstance(source, bytes | bytearray | memoryview) else None
 
 
-def read_row(row: Row, reading: Reading, *, name: str, folder: Path | None, row_id: str, full: bool = False) -> Sample:
+def read_row(
+    row: Row,
+    reading: Reading,
+    *,
+    name: str,
+    folder: Path | None,
+    row_id: str,
+    full: bool = False,
+    checked: dict[str, tuple[int, int]] | None = None,
+) -> Sample:
     """Check every field of a row and build its sample; paths are relative to `folder`; raises SampleError.
 
-    Pictures are checked by `check_image`, which decodes them all when `full`.
+    Pictures are checked by `check_image`, which decodes them all when `full`; those of the paths in `checked` were, and
+    have these sizes: it grows by the row's.
     """
     try:
         fields = reading.fields(row)
     except SampleError as error:
         raise SampleError(f"{name}, {error}") from error
-    return _Row(name, fields, reading, folder, full).sample(row, row_id)
+    return _Row(name, fields, reading, folder, full, {} if checked is None else checked).sample(row, row_id)
 
 
 def row_images(fields: Fields) -> tuple[str, list[Any]]:
@@ -88,6 +98,7 @@ class _Row:
     reading: Reading
     folder: Path | None
     full: bool
+    checked: dict[str, tuple[int, int]]
 
     def sample(self, row: Row, row_id: str) -> Sample:
         images, sizes = self._images()
@@ -255,7 +266,11 @@ class _Row:
                 return source.size
             if not isinstance(source, str | bytes):
                 raise self._bad(field, f"is a {type(source).__name__}: give a path, bytes or a picture")
-            return check_image(source, full=self.full)
+            if isinstance(source, bytes):
+                return check_image(source, full=self.full)
+            if source not in self.checked:
+                self.checked[source] = check_image(source, full=self.full)
+            return self.checked[source]
         except FileNotFoundError as error:
             raise self._bad(field, f"names a file that does not exist: {shown}") from error
         except ImageError as error:
