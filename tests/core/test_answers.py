@@ -71,6 +71,9 @@ DISGUISED = [
     *["dark green", "Dark  Green.", '"dark green"', r"\text{dark green}", "The dark green"],
     *["B. dark green", "(B) dark green", "B: Dark Green", "B - dark green", "B dark green", "B) the dark green"],
     "(B) since it is not red",
+    # Markdown, and characters that nobody sees
+    *["__B__", "_B_", "***B***", "__B. dark green__", "B\u200b", "\ufeffB", "\u200bB\u200b", "B\u200d", "\u2060(B)"],
+    *["B\ufe0f", "\u2066B\u2069", "B\u00ad", "dark\u200b green", r"B\\"],
     *[
         "B.)",
         "(B.)",
@@ -114,6 +117,7 @@ DISGUISED = [
 ]
 NO_CHOICE = [
     *["", " ", "()", "$$", "1", "E", "Z", "green", "purple", "BC", "not B"],
+    *["B__C", "B\u200bC", "_B_ or _C_", "\u200b", "___"],
     *["B or C", "B, C", "B/C", "A) B) C)", "(B) (C)", "B. red"],
     *[
         "B and C",
@@ -238,6 +242,17 @@ def test_letters_end_at_z() -> None:
         ("“红色”？", "红色"),
         ("don’t", "don't"),
         ("１２：３０", "12:30"),
+        (r"90^{o}", "90"),
+        (r"90^o", "90°"),
+        (r"30^{\text{o}}", "30"),
+        ("60º", "60"),
+        ("60˚", "60°"),
+        ("60∘", r"60^\circ"),
+        (r"2\pi", "2π"),
+        ("red\u200b", "red"),
+        ("\ufeffred", "__red__"),
+        ("*", "*"),
+        ("$", "$"),
     ],
 )
 def test_the_same_answer_in_another_dress_is_right(said: str, truth: str) -> None:
@@ -261,6 +276,10 @@ def test_the_same_answer_in_another_dress_is_right(said: str, truth: str) -> Non
         ("-5", "5"),
         ("stop", "stop sign"),
         ("nan", "inf"),
+        ("a^o", "a"),
+        ("a^o", "a°"),
+        ("*", "$"),
+        ("snake_case", "snakecase"),
         ("1e400000", "1e400001"),
         ("90 degrees", "90"),
         ("50%", "50°"),

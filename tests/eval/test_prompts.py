@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
 from requests_fixture import StandInTask, table
@@ -20,6 +21,7 @@ from mgpo_eval.requests import make_jobs
 from mgpo_eval.task_templates import choose_templates
 
 BOX = '```json\n[{"bbox_2d": [0, 0, 56, 56], "label": "key image area"}]\n```'
+PICTURE = Image.new("RGB", (112, 112))
 BUDGET = PixelBudget(min_pixels=56 * 56, max_pixels=112 * 112)
 
 
@@ -68,3 +70,27 @@ def test_choices_within_a_line_are_read_and_an_unknown_instruction_is_left_out()
 )
 def test_a_letter_is_returned_bare_where_the_choices_are_not_known(answer: str, returned: str) -> None:
     assert answer_of(played("Which of the things in the table is it?", answer)[1]) == returned
+
+
+@pytest.mark.parametrize(
+    ("parts", "question"),
+    [
+        (["", "Which?"], "Which?"),
+        (["Which?", ""], "Which?"),
+        (["", "<image 1>Which?"], "Which?"),
+        (["", "", "Is <image 1> like <image 2>?"], "Is image 1 like image 2?"),
+        (["Is", "", "like", "", "in colour?"], "Is image 1\nlike image 2\nin colour?"),
+        (["Image 1:", "", "Image 2:", "", "Which?"], "Which?"),
+        (["", "What does <img> <img> draw?"], "What does <img> <img> draw?"),
+    ],
+)
+def test_pictures_between_a_tasks_texts_are_spoken_of_there(parts: list[str], question: str) -> None:
+    content = [{"type": "text", "text": text} if text else {"type": "image", "url": PICTURE} for text in parts]
+    request: Any = SimpleNamespace(
+        args=("", lambda row: [{"role": "user", "content": content}], {}, 0, "t", "test"), metadata={}
+    )
+    templates = choose_templates("two_turn", "two_turn", CoordinateSpace.ABSOLUTE)
+    rows = table([{"prompt": ""}])
+    [job] = make_jobs([request], {"t": {"test": rows}}, ModelOptions("transformers", "a checkpoint"), templates)
+    sample = job.sample()
+    assert sample.question == question and len(sample.images) == parts.count("")

@@ -168,6 +168,24 @@ def test_any_other_image_is_refused_in_one_line(tmp_path: Path, image: Any, word
     assert len(str(caught.value)) < 800 and "\n" not in str(caught.value)
 
 
+def test_a_file_of_many_questions_is_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checks: list[Any] = []
+
+    def check(source: Any, **options: Any) -> tuple[int, int]:
+        checks.append(source)
+        return check_image(source, **options)
+
+    monkeypatch.setattr("mgpo_train.rows.check_image", check)
+    (tmp_path / "a.png").write_bytes(PNG)
+    (tmp_path / "b.png").write_bytes(encoded("PNG", (80, 50)))
+    rows = [ROW, ROW | {"image": "b.png", "boxes": [[60, 40, 80, 50]]}, ROW | {"image": "b.png"}, ROW]
+    text = write(tmp_path, *rows)
+    assert len(load_samples(text)) == 4 and [Path(source).name for source in checks] == ["a.png", "b.png"]
+    (tmp_path / "b.png").write_bytes(PNG[:100])
+    with pytest.raises(SampleError, match="line 2, column 'image'"):
+        load_samples(text)
+
+
 # ---------------------------------------------------------------- marks
 
 
@@ -184,6 +202,11 @@ def test_any_other_image_is_refused_in_one_line(tmp_path: Path, image: Any, word
         (["<image_1><image_2>Which?"], 2, ["Which?"]),
         (["<|image_1|>\n<img>Which?".replace("<img>", "")], 1, ["Which?"]),
         (["<IMAGE> Which?"], 1, ["Which?"]),
+        (["<im_start><image><im_end>\nWhich?"], 1, ["Which?"]),
+        (["<Image><ImageHere></Image>\nWhich?"], 1, ["Which?"]),
+        (["Picture 1: <img>photos/a.jpg</img>\nWhich?"], 1, ["Which?"]),
+        (["(<image>./</image>)\nWhich?"], 1, ["Which?"]),
+        (["<img><IMG_CONTEXT><IMG_CONTEXT></img>\nWhich?"], 1, ["Which?"]),
         (["<img src='x.png'/>Which?"], 1, ["Which?"]),
         (["Which?\n<image>"], 1, ["Which?"]),
         (["Which? <image>"], 1, ["Which?"]),
@@ -212,6 +235,8 @@ def test_marks_are_taken_out_or_put_into_words(texts: list[str], images: int, re
         ("<video>Which?", "the mark '<video>': only images"),
         ("<|audio|>Which?", "only images"),
         ("<|vision_start|>Which?", "a lone '<|vision_start|>'"),
+        ("<image>my photo.jpg</image>Which?", "a lone '</image>'"),
+        ("<im_start>Which?", "a lone '<im_start>'"),
         ("<image>", "holds no words"),
     ],
 )
@@ -260,7 +285,7 @@ def test_marks_and_images_agree(tmp_path: Path, question: str, words: str) -> No
         ),
         (
             json.dumps({"conversations": [{"from": "human", "value": "A?"}]}).encode(),
-            "'images' is missing: give an image",
+            "'conversations' is no list of .* in a row with images",
         ),
     ],
 )

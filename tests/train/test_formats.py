@@ -14,6 +14,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parent))
 from layout_rows import ASKED, CHOICES, LAYOUTS, human, user
 
+from mgpo_core.answers import grade
 from mgpo_core.boxes import Box
 from mgpo_core.errors import SampleError
 from mgpo_train.data import load_samples
@@ -70,6 +71,23 @@ def test_parquet_rows_of_verl_hold_their_images(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("prompt", "asked", "read"),
+    [
+        ("<image>\nWhat is x?\nThink first.", "What is x?", "What is x?"),
+        ("<image>Question: What  is\nx? Think.", "What is x?", "What is x?"),
+        ("<image>什么颜色？请思考", "什么颜色？", "什么颜色？"),
+        ("<image>What is x?", "x", "What is x?"),
+        ("<image>What is Carl?", "What is C", "What is Carl?"),
+        ("<image>What is x?", "Who?", "What is x?"),
+    ],
+)
+def test_verls_own_question_is_taken_where_the_prompt_asks_it(folder: Path, prompt: str, asked: str, read: str) -> None:
+    row = {"prompt": user(prompt), "images": ["a.jpg"], "reward_model": {"ground_truth": "7"}}
+    (sample,) = load_samples(write(folder, row | {"extra_info": {"question": asked}}))
+    assert sample.question == read
+
+
+@pytest.mark.parametrize(
     ("answer", "read"),
     [
         ("<think>It is blue, not red.</think><answer>B</answer>", "B"),
@@ -79,6 +97,9 @@ def test_parquet_rows_of_verl_hold_their_images(folder: Path) -> None:
         ("<answer>A</answer> or <answer>B</answer>", "2 different answers"),
         ("<think>It is blue", "reasoning that is not closed"),
         ("<think>It is red.</think> No: <think>blue", "reasoning that is not closed"),
+        ("<think>It is\nB", "reasoning that is not closed"),
+        (1, "the number 1: a choice's place or its text"),
+        (0.0, "the number 0.0"),
         ("<think>It is blue</think>", "ends without an answer"),
         ("<answer>B", "not closed"),
         (r"\boxed{B", "without a complete"),
@@ -90,6 +111,7 @@ def test_parquet_rows_of_verl_hold_their_images(folder: Path) -> None:
         ("It is red or blue.\nIt is blue.", "which explains an answer"),
         ("It is not red, so the answer is B.", "which explains an answer"),
         ("The answer is B.", "B"),
+        ("So the correct answer: blue", "B"),
         ("Red is out.\n#### B", "B"),
         ("<image>\nblue", "an image mark in it"),
     ],
@@ -314,7 +336,100 @@ def test_letter_columns_can_be_unbound(folder: Path) -> None:
     assert (sample.choices, sample.metadata) == ((), {"A": "red", "B": "green"})
 
 
+@pytest.mark.parametrize(
+    "choices",
+    [
+        [{"label": "A", "text": "red"}, {"label": "B", "text": "blue"}],
+        {"label": ["A", "B"], "text": ["red", "blue"]},
+        {"text": ["red", "blue"], "label": ["a", "b"]},
+    ],
+)
+def test_choices_may_name_their_letters(folder: Path, choices: Any) -> None:
+    (sample,) = load_samples(write(folder, LAYOUTS["plain"] | {"choices": choices}))
+    assert sample.choices == ("red", "blue")
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        [{"label": "B", "text": "red"}, {"label": "A", "text": "blue"}],
+        {"label": ["1", "2"], "text": ["red", "blue"]},
+        {"label": ["A", "B"], "text": ["red"]},
+        {"label": ["A", "A"], "text": ["red", "blue"]},
+        {"label": ["A", "B"], "text": "rb"},
+        {"1": "red", "2": "blue"},
+    ],
+)
+def test_choices_with_other_labels_are_refused(folder: Path, choices: Any) -> None:
+    with pytest.raises(SampleError, match="'choices' is .*: give a list of texts"):
+        load_samples(write(folder, LAYOUTS["plain"] | {"choices": choices}))
+
+
+@pytest.mark.parametrize(("answer", "read"), [(2, "refused"), ("2", "B"), ("3", "C"), (9, "D"), ("B", "B")])
+def test_a_number_is_the_text_of_a_choice_only_where_it_cannot_be_a_place(folder: Path, answer: Any, read: str) -> None:
+    texts = ["1", "2", "3", "9"]
+    path = write(folder, OPEN | {"choices": texts, "answer": answer})
+    if read == "refused":
+        with pytest.raises(SampleError, match="'answer' is the number 2: .*give its letter"):
+            load_samples(path)
+    else:
+        assert load_samples(path)[0].answer == read
+    (sample,) = load_samples(write(folder, OPEN | {"choices": [1, 2, 3, 9], "answer": 2}))
+    assert sample.answer == "B"
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Which colour? Options: A: red, B: green, C: blue",
+        "Which colour?\nA. red\nB. green\nC. blue\nPlease answer directly with only the letter.",
+        "Which colour? (A) red (B) green (C) blue",
+    ],
+)
+def test_a_letter_answers_the_choices_that_the_question_lists(folder: Path, question: str) -> None:
+    row = {"image": "a.jpg", "question": question}
+    (sample,) = load_samples(write(folder, row | {"answer": "(B)"}))
+    assert (sample.question, sample.choices, sample.answer) == ("Which colour?", ("red", "green", "blue"), "B")
+    for answer in ("green", "D"):  # nothing says that its answer is one of the choices
+        assert load_samples(write(folder, row | {"answer": answer}))[0].question == question
+
+
+def test_a_row_without_images_among_others_is_a_bad_row(folder: Path) -> None:
+    rows = [
+        {"id": 1, "image": "a.jpg", "conversations": human("<image>Which?", "red")},
+        {"conversations": human("A?", "b")},
+    ]
+    with pytest.raises(SampleError, match="line 2, column 'images' is missing: give an image"):
+        load_samples(write(folder, *rows))
+    assert len(load_samples(write(folder, *rows), on_bad_sample="skip", max_bad_fraction=0.5)) == 1
+
+
+@pytest.mark.parametrize("said", ["The answer is 4.", "Final answer: 4", "答案是：4"])
+def test_an_open_answer_is_read_without_what_announces_it(folder: Path, said: str) -> None:
+    answer = load_samples(write(folder, OPEN | {"answer": said}))[0].answer
+    assert answer is not None and grade(r"So \boxed{4}", answer)
+
+
 # ---------------------------------------------------------------- boxes
+
+
+@pytest.mark.parametrize("layout", ["vlm-r1", "ms-swift"])
+def test_what_a_layout_takes_for_pixels_is_checked_and_may_be_declared(folder: Path, layout: str) -> None:
+    def row(box: list[float], **more: str) -> dict:
+        if layout == "vlm-r1":
+            return {"image": "a.jpg", "conversations": human("<image>Where?", str(box))}
+        messages = [*user("<image>Where is <ref-object>?"), {"role": "assistant", "content": "<bbox>"}]
+        return {"images": ["a.jpg"], "messages": messages, "objects": {"ref": ["car"], "bbox": [box], **more}}
+
+    def boxes(row: dict, **options: str) -> Any:
+        return load_samples(write(folder, row), answers_with_box=True, **options)[0].boxes[0].as_tuple()
+
+    assert boxes(row([15, 10, 30, 20])) == (15, 10, 30, 20)
+    assert boxes(row([0.25, 0.25, 0.5, 0.5]), box_scale="0-1") == (15, 10, 30, 20)
+    assert boxes(row([250, 250, 500, 500]), box_scale="0-1000") == (15, 10, 30, 20)
+    for more in ({}, {"bbox_type": "real"}):
+        with pytest.raises(SampleError, match="less than a pixel as pixels: box_scale says"):
+            boxes(row([0.25, 0.25, 0.5, 0.5], **more))
 
 
 @pytest.mark.parametrize(
@@ -325,6 +440,9 @@ def test_letter_columns_can_be_unbound(folder: Path) -> None:
         ([[250, 250, 500, 500]], {"box_scale": "0-1000"}, (15, 10, 30, 20)),
         ([[15, 10, 15, 10]], {"box_format": "xywh"}, (15, 10, 30, 20)),
         ([{"bbox_xywh": [15, 10, 15, 10]}], {}, (15, 10, 30, 20)),
+        ([{"bbox_2d": [15, 10, 15, 10], "format": "xywh"}], {}, (15, 10, 30, 20)),
+        ([{"box": [15, 10, 30, 20], "bbox_format": "xyxy"}], {"box_format": "xywh"}, (15, 10, 30, 20)),
+        ([{"box": [0.25, 0.25, 0.5, 0.5], "normalized": True}], {"box_scale": "0-1"}, (15, 10, 30, 20)),
         ([15, 10, 30, 20], {"box_scale": "pixels"}, (15, 10, 30, 20)),
         ("[[15, 10, 30.0, 20]]", {}, (15, 10, 30, 20)),
         ([[0.7, 0, 0.3, 1.0]], {"box_scale": "0-1", "box_format": "xywh"}, (42, 0, 60, 40)),
@@ -355,6 +473,8 @@ def test_box_scale_and_format_are_declared(folder: Path, boxes: Any, options: di
         ([[10, 10, 20, 10**400]], {}, r"give \[x1"),
         ([{"bbox": [1, 2, 30, 20]}], {}, r"give \[x1"),
         ([{"box": [1, 2, 30, 20], "image": True}], {}, "names image True"),
+        ([{"box": [1, 2, 30, 20], "format": "cxcywh"}], {}, "a format or scale"),
+        ([{"box": [1, 2, 30, 20], "normalized": True}], {}, "a format or scale"),
         ("somewhere", {}, r"give \[\[x1"),
         ([], {"box_scale": "percent"}, "box_scale='percent': use pixels, 0-1 or 0-1000"),
         ([], {"box_format": "cxcywh"}, "box_format='cxcywh': use xyxy or xywh"),

@@ -28,25 +28,30 @@ _SIGNS = {
     ",": " ", ";": " ", ":": " ", " ": " ", "\\": " ", "quad": " ", "qquad": " ", "newline": " ",
 }  # fmt: skip
 _CHARACTERS = str.maketrans(
-    {"。": ".", "、": ",", "【": "[", "】": "]", "\u2212": "-", "‐": "-", "‑": "-", "–": "-", "—": "-", "\u2044": "/",
+    {"∘": "°", "π": "pi", "θ": "theta", "α": "alpha", "β": "beta",
+     "。": ".", "、": ",", "【": "[", "】": "]", "\u2212": "-", "‐": "-", "‑": "-", "–": "-", "—": "-", "\u2044": "/",
      "~": " "} | dict.fromkeys("“”„「」『』《》〈〉", '"') | dict.fromkeys("‘’‚", "'")
 )  # fmt: skip
 _AFTER_DIGIT = re.compile(r"(?<=\d)(?=[¼-¾⅐-⅞])")  # 1½ is 1 1/2
 _RAISED = re.compile(r"(?<=\S)[⁰¹²³⁴-⁹]+")  # 10² is 10^2
 _THIN_SPACE = re.compile(r"(?<=\d)\\[,!]\s?(?=\d{3})")
-_DEGREES = re.compile(r"\^\s?°")
+_DEGREE_SIGN = re.compile(r"(?<=\d)\s?[º˚]|(?<=[\^{])[º˚]")  # which NFKC turns into an o, or a ring over a space
+_DEGREES = re.compile(r"\^\s?°|(?<=\d)\s?\^\s?o(?=[cf]?\b)")
+# zero-width characters, direction and byte order marks, soft hyphens and variation selectors
+_INVISIBLE = re.compile("[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff]+")
 
 _ARTICLE = r"(?:a|an|the)\s++(?=\S)"
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?(?:e[-+]?\d{1,3})?")
 _MIXED = re.compile(r"([-+]?\d+)\s(\d+)\s?/\s?(\d+)")
-_MARKUP = " $*`\"'"
-_MARKUP_START = re.compile(r"\A[ $*`\"']*+")
-_START = re.compile(rf"\A(?:[ $*`\"']++|{_ARTICLE})*+")
+_MARKUP = " $*_`\"'"
+_MARKUP_START = re.compile(r"\A[ $*_`\"']*+")
+_START = re.compile(rf"\A(?:[ $*_`\"']++|{_ARTICLE})*+")
 _MAX_NUMBER = 60  # characters; a longer one is compared as text
 
 
 def normalise(text: str, *, article: bool = True) -> str:
-    """`text` in lower case without LaTeX, extra spaces, quotes, closing punctuation and leading article.
+    """`text` in lower case without LaTeX, Markdown's marks, invisible characters, extra spaces, quotes, closing
+    punctuation and leading article; what is nothing else stays.
 
     Idempotent, and linear in the length of the text.
     """
@@ -54,14 +59,15 @@ def normalise(text: str, *, article: bool = True) -> str:
     if "\\" in text or "{" in text or "}" in text:
         text = _without_latex(text)
     text = " ".join(_DEGREES.sub("°", text).split())
-    text = text.rstrip(_MARKUP + ".,;:!?")
-    text = (_START if article else _MARKUP_START).sub("", text)
-    return text if text.isascii() else unicodedata.normalize("NFKC", text)
+    plain = text.rstrip(_MARKUP + ".,;:!?")
+    plain = (_START if article else _MARKUP_START).sub("", plain) or text  # "*" is an answer too
+    return plain if plain.isascii() else unicodedata.normalize("NFKC", plain)
 
 
 def _plain_characters(text: str) -> str:
     """`text` in lower case, each character in its plain form: full-width letters, quotes, dashes, ½, ²."""
     if not text.isascii():
+        text = _DEGREE_SIGN.sub("°", _INVISIBLE.sub("", text))
         text = _AFTER_DIGIT.sub(" ", text)
         text = _RAISED.sub(lambda found: "^" + found.group(), text)
         text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())

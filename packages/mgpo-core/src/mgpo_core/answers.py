@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from mgpo_core.answer_text import normalise as normalise
 from mgpo_core.answer_text import same
 
-_BRACES = re.compile(r"\\boxed\s*+\{|\\[{}]|[{}]")
+# every alternative begins with a fixed character, which makes the search fast
+_BRACES = re.compile(r"\\boxed\s*+\{|\\\\(?!boxed)|\\\{|\\\}|\{|\}")
 _PREFIX = re.compile(
     r"(?:(?:so|thus|therefore|hence),?\s)?(?:(?:the|my)\s)?(?:(?:final|correct|best|right)\s)?"
     r"(?:answers?|options?|choices?|letter|ans)\b\s?(?:is\b|=)?\s?:?\s?(?=\S)"

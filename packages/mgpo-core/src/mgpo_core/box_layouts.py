@@ -40,7 +40,7 @@ _FORMATS = {"coco": Layout.XYWH, "pascalvoc": Layout.XYXY, "voc": Layout.XYXY, "
 _FORMAT_KEYS = re.compile(r"(?:bbox|box|bbox2d)?(?:format|mode|type|layout)")
 # Gemini's box_2d is y1, x1, y2, x2 in thousandths; the others name a scale or a shape
 _OTHER = re.compile(
-    r"box2d|obb|b?box.*(?:norm|relative|percent|pct|ratio|1000|3d|rotated|angle|poly).*|.*xyxyn|.*xywhn"
+    r"box2d|obb|(?=.*box).*(?:norm|relative|percent|pct|ratio|1000|3d|rotated|angle|poly|yolo).*|.*xyxyn|.*xywhn"
 )
 _NO_BOX = re.compile(r".*(?:point|polygon|poly|keypoint|size|shape|resolution|colou?r|rgba?|segmentation|quad).*")
 _SCALARS = {
@@ -67,7 +67,9 @@ def box_key(key: str) -> Layout | None:
     name = _plain(key)
     if name in _OWN:
         return Layout.UNSAID
-    return Layout.OTHER if _OTHER.fullmatch(name) else _layout(name)
+    if _OTHER.fullmatch(name):
+        return Layout.OTHER
+    return Layout.XYWH if "coco" in name and "box" in name else _layout(name)
 
 
 def is_no_box(key: str) -> bool:

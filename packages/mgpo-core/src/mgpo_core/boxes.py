@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,6 +71,8 @@ def parse_boxes(text: str, *, strict: bool = False) -> ParseResult:
     return result
 
 
+_MEANT_BOX = re.compile(r"bo?x_?2d|bbox|bounding|[\"']\w{1,40}[\"']\s{0,9}:|\[\s{0,9}-?\d", re.IGNORECASE)
+"""What a box that breaks off begins with."""
 _ANSWERED_INSTEAD = (Rejection.NO_JSON, Rejection.BAD_JSON, Rejection.NOT_FOUR_NUMBERS)
 
 
@@ -79,7 +82,8 @@ def _answers(text: str, *, strict: bool) -> bool:
     if "\\boxed" not in said or "```json" in said or extract_boxed(said) is None:
         return False
     values, broken = find_values(without_latex(said))
-    return not broken and not any(_entries(value.value) for value in values) and not marked_boxes(said)
+    meant = broken and _MEANT_BOX.search(said) is not None  # not the braces of x_{i}
+    return not meant and not any(_entries(value.value) for value in values) and not marked_boxes(said)
 
 
 def _parse_loose(text: str) -> ParseResult:

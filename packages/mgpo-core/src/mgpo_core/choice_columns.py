@@ -12,7 +12,7 @@ from mgpo_core.answers import choice_letter
 from mgpo_core.errors import SampleError
 from mgpo_core.shown import show
 
-__all__ = ["choice_columns", "is_missing", "lettered_choices"]
+__all__ = ["choice_columns", "is_missing", "labelled_choices", "lettered_choices"]
 
 _PREFIX = r"(?:option|opt|choice|candidate|answer_option|answer)s?"
 _LETTER = re.compile(rf"(?:(?P<prefix>{_PREFIX})[ _-]?)?[(\[]?(?P<letter>[A-Z])[)\].:]{{0,2}}", re.IGNORECASE)
@@ -61,6 +61,23 @@ def choice_columns(columns: Mapping[str, Any]) -> dict[str, str]:
             "or unmap them with columns=choices="
         )
     return sets[0] if sets else {}
+
+
+def labelled_choices(value: Any) -> dict[str, Any] | None:
+    """Letter -> text of choices that name both, in either form: `[{"label": "A", "text": "red"}, ...]` or
+    `{"label": ["A", ...], "text": ["red", ...]}`; None for anything else, and for labels that are not A, B, ..."""
+    if isinstance(value, Mapping) and set(value) == {"label", "text"} and isinstance(value["label"], list):
+        pairs = list(zip(value["label"], value["text"], strict=False)) if isinstance(value["text"], list) else []
+        whole = len(pairs) == len(value["label"]) == len(value["text"] or ())
+    elif isinstance(value, list) and all(
+        isinstance(entry, Mapping) and set(entry) == {"label", "text"} for entry in value
+    ):
+        pairs, whole = [(entry["label"], entry["text"]) for entry in value], True
+    else:
+        return None
+    found = {str(label).strip().upper(): text for label, text in pairs}
+    letters = [choice_letter(index) for index in range(len(pairs))] if len(pairs) <= 26 else []
+    return found if whole and letters and list(found) == letters else None
 
 
 def lettered_choices(cells: Mapping[str, Any]) -> tuple[str, ...]:

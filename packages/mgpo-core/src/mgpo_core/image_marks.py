@@ -17,16 +17,21 @@ __all__ = ["count_marks", "resolve_marks"]
 
 _MARK = re.compile(
     r"<\|vision_start\|>\s*(?:<\|image_pad\|>)+\s*<\|vision_end\|>"
+    r"|<im_start>\s*(?:<image>|(?:<im_patch>)+)\s*<im_end>"
+    r"|\(<image>\./</image>\)"
+    r"|<(?:image|img)>\s*(?:[^<>\s]{1,300}|(?:<(?:imagehere|img_context)>)+)?\s*</(?:image|img)>"
     r"|<\|?\s*(?:image|img)[\s_-]?(?P<number>\d{1,3})\s*/?\|?>"
     r"|<\|(?:image|image_pad|image_placeholder|imgpad|img)\|>"
-    r"|<(?:image|img)>\s*</(?:image|img)>"
     r"|<(?:image|img)\b[^<>|\d]{0,200}>"
     r"|<(?:image_placeholder|image_token|image_pad|imagehere|img_context|image_soft_token|start_of_image)>"
     r"|\[(?:IMG|IMAGE)\]",
     re.IGNORECASE,
 )
 _OTHER_MEDIA = re.compile(r"<\|?\s*(?:video|audio|sound|speech)(?:_?(?:pad|bos|eos|\d{1,3}))?\s*\|?>", re.IGNORECASE)
-_STRAY = re.compile(r"<\|(?:vision_start|vision_end|image_pad|video_pad|vision_pad)\|>")
+_STRAY = re.compile(
+    r"<\|(?:vision_start|vision_end|image_pad|video_pad|vision_pad)\|>|<im_(?:start|end|patch)>|</(?:image|img)>",
+    re.IGNORECASE,
+)
 _LABEL = re.compile(
     r"[(\[]?(?:(?:image|picture|photo|figure|img|pic|图片?)[ \t]*[-_#]?[ \t]*(?P<number>\d{1,3})?[ \t]*[.:)\]：]*"
     r"|(?P<plain>\d{1,3})[ \t]*[.:)\]：]+)[ \t]*$",

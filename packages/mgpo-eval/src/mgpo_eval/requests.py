@@ -18,6 +18,7 @@ from PIL import Image
 
 from mgpo_core import Sample
 from mgpo_core.errors import ImageError, SampleError
+from mgpo_core.image_marks import count_marks, resolve_marks
 from mgpo_core.pillow_limit import truncated_refused
 from mgpo_core.questions import split_question
 from mgpo_core.sample import ImageSource, load_image
@@ -190,8 +191,15 @@ def _read_messages(messages: Any, name: str) -> tuple[str, list[ImageSource]]:
         raise SampleError(
             f"Sample {name} has {'video' if videos else 'sound'}; this model takes pictures: choose a task of pictures."
         )
-    texts = [part.text for message in chat.messages for part in message.content if part.type == "text"]
-    return "\n".join(texts), images
+    parts = [part for message in chat.messages for part in message.content]
+    text = "\n".join(part.text for part in parts if part.type == "text")
+    if not count_marks(text):  # pictures between texts are spoken of there
+        text = "\n".join(part.text if part.type == "text" else "<image>" for part in parts)
+        text = text.replace("\n<image>", " <image>")  # behind its label: "Image 1:"
+    try:
+        return resolve_marks([text], len(images))[0], images
+    except SampleError:
+        return text, images  # the task's own words: "<img>" in a question about HTML
 
 
 def reading_error(name: str, error: Exception) -> ImageError | SampleError:

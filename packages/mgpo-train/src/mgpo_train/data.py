@@ -81,10 +81,17 @@ def load_samples(
     reading = _reading(table, parsed, "boxes" if answers_with_box else "answer")
     samples: list[Sample] = []
     bad: list[str] = []
+    checked: dict[str, tuple[int, int]] = {}
     for number, (row_name, read) in enumerate(table.rows[: parsed.n]):
         try:
             sample = read_row(
-                read(), reading, name=row_name, folder=table.folder, row_id=f"{number}", full=check_images == "full"
+                read(),
+                reading,
+                name=row_name,
+                folder=table.folder,
+                row_id=f"{number}",
+                full=check_images == "full",
+                checked=checked,
             )
         except SampleError as error:
             if on_bad_sample != "skip":

@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mgpo_core import Box
+from mgpo_core.box_layouts import named_layout
 from mgpo_core.errors import SampleError
 from mgpo_core.regions import Solution
 from mgpo_core.shown import show
+from mgpo_train.data_spec import BOX_FORMATS
 
 __all__ = ["BoxNumbers", "read_boxes", "read_solution"]
 
@@ -35,12 +37,15 @@ class BoxNumbers:
     format: str | None = None
 
     def declared(self, layout_scale: str | None, bad: Callable[[str, str], SampleError]) -> BoxNumbers:
-        """With what the layout of the row declares, which must not contradict the data spec."""
+        """With what the layout of the row declares, which must not contradict the data spec.
+
+        Pixels that only the layout declares are checked as undeclared ones are: files claim them by default.
+        """
         if layout_scale is None:
             return self
         if self.scale not in (None, layout_scale):
             raise bad("boxes", f"holds boxes in {layout_scale}, its layout says: leave out box_scale={self.scale}")
-        return replace(self, scale=layout_scale)
+        return self if layout_scale == "pixels" else replace(self, scale=layout_scale)
 
 
 def read_boxes(value: Any, sizes: Sequence[tuple[int, int]], numbers: BoxNumbers, bad: Bad) -> tuple[Box, ...]:
@@ -83,6 +88,10 @@ def _box(entry: Any, sizes: Sequence[tuple[int, int]], declared: BoxNumbers, bad
         keys = [key for key in _KEYS if entry.get(key) is not None]
         value = entry[keys[0]] if len(keys) == 1 else None
         form = "xywh" if keys == ["bbox_xywh"] else form
+        stated = named_layout({key: v for key, v in entry.items() if declared.scale != "0-1" or v is not True})
+        if stated is not None and stated.name.lower() not in BOX_FORMATS:
+            raise bad(f"holds {show(entry)}, in a format or scale that it does not declare: {_OPTIONS}")
+        form = stated.name.lower() if stated is not None else form
     numbers = _four(value)
     if numbers is None:
         raise bad(f"holds {show(entry)}: give [x1, y1, x2, y2] in pixels of the original")

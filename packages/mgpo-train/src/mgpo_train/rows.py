@@ -15,9 +15,9 @@ from typing import Any
 from PIL import Image
 
 from mgpo_core import Sample
-from mgpo_core.answers import choice_letter, resolve_choice
+from mgpo_core.answers import choice_letter, lone_letter, resolve_choice
 from mgpo_core.budget import check_shape
-from mgpo_core.choice_columns import is_missing, lettered_choices
+from mgpo_core.choice_columns import is_missing, labelled_choices, lettered_choices
 from mgpo_core.errors import ImageError, SampleError
 from mgpo_core.file_identity import digest_bytes
 from mgpo_core.image_check import check_image
@@ -56,16 +56,26 @@ def digest_of(source: Any) -> str | None:
     return digest_bytes(bytes(source)) if isinstance(source, bytes | bytearray | memoryview) else None
 
 
-def read_row(row: Row, reading: Reading, *, name: str, folder: Path | None, row_id: str, full: bool = False) -> Sample:
+def read_row(
+    row: Row,
+    reading: Reading,
+    *,
+    name: str,
+    folder: Path | None,
+    row_id: str,
+    full: bool = False,
+    checked: dict[str, tuple[int, int]] | None = None,
+) -> Sample:
     """Check every field of a row and build its sample; paths are relative to `folder`; raises SampleError.
 
-    Pictures are checked by `check_image`, which decodes them all when `full`.
+    Pictures are checked by `check_image`, which decodes them all when `full`; those of the paths in `checked` were, and
+    have these sizes: it grows by the row's.
     """
     try:
         fields = reading.fields(row)
     except SampleError as error:
         raise SampleError(f"{name}, {error}") from error
-    return _Row(name, fields, reading, folder, full).sample(row, row_id)
+    return _Row(name, fields, reading, folder, full, {} if checked is None else checked).sample(row, row_id)
 
 
 def row_images(fields: Fields) -> tuple[str, list[Any]]:
@@ -88,6 +98,7 @@ class _Row:
     reading: Reading
     folder: Path | None
     full: bool
+    checked: dict[str, tuple[int, int]]
 
     def sample(self, row: Row, row_id: str) -> Sample:
         images, sizes = self._images()
@@ -143,6 +154,8 @@ class _Row:
         elif self.fields.splits:
             question, listed = split_question(question)
             choices = choices or listed
+        elif not choices and self._answers_one_of((apart := split_question(question))[1]):
+            question, choices = apart
         if not question.strip() or not all(choice.strip() for choice in choices):
             raise self._bad("question", "holds no words, or an empty choice, besides image marks: give a text")
         return question.strip(), choices
@@ -160,13 +173,10 @@ class _Row:
             return ()
         if isinstance(value, str) and value.lstrip().startswith("["):  # a list written as text, as MMMU has it
             value = _list_in(value)
+        value = labelled_choices(value) or value
         if isinstance(value, str):  # a block of lines "(A) red\n(B) blue", with or without the question before it
             texts = split_question(f"?\n{value}")[1]
-        elif (
-            isinstance(value, Mapping)
-            and all(isinstance(key, str) and len(key) == 1 for key in value)
-            and len(value) > 1
-        ):
+        elif isinstance(value, Mapping) and len(value) > 1 and all(map(_is_letter, value)):
             try:
                 texts = lettered_choices(value)
             except SampleError as error:
@@ -209,11 +219,27 @@ class _Row:
             raise self._bad("answer", one_line(error)) from error
         if not choices:
             return answer
+        if self._may_be_place(value, choices):
+            raise self._bad(
+                "answer", f"is the number {show(value)}: a choice's place or its text? give its letter (as text, 'A')"
+            )
         index = resolve_choice(answer, choices)
         if index is None:
             last = choice_letter(len(choices) - 1)
             raise self._bad("answer", f"is {show(answer)}: give one letter of A to {last}, or the text of a choice")
         return choice_letter(index)
+
+    def _answers_one_of(self, listed: tuple[str, ...]) -> bool:
+        """Whether the answer is the letter of a choice that the question lists."""
+        answer = self._value("answer")
+        letter = lone_letter(answer) if isinstance(answer, str) else None
+        return letter is not None and ord(letter) - ord("A") < len(listed)
+
+    def _may_be_place(self, value: Any, choices: tuple[str, ...]) -> bool:
+        """Whether an answer may count choices, from 0 or 1: a number where they are not all given as numbers."""
+        given = self._value("choices")
+        as_numbers = isinstance(given, list) and all(isinstance(choice, int | float) for choice in given)
+        return isinstance(value, int | float) and 0 <= value <= len(choices) and not as_numbers
 
     def _images(self) -> tuple[list[Any], list[tuple[int, int]]]:
         """The sources of the row's images, and their sizes (width, height) in pixels."""
@@ -240,7 +266,11 @@ class _Row:
                 return source.size
             if not isinstance(source, str | bytes):
                 raise self._bad(field, f"is a {type(source).__name__}: give a path, bytes or a picture")
-            return check_image(source, full=self.full)
+            if isinstance(source, bytes):
+                return check_image(source, full=self.full)
+            if source not in self.checked:
+                self.checked[source] = check_image(source, full=self.full)
+            return self.checked[source]
         except FileNotFoundError as error:
             raise self._bad(field, f"names a file that does not exist: {shown}") from error
         except ImageError as error:
@@ -275,6 +305,10 @@ def _list_in(text: str) -> Any:
         if isinstance(value, list):
             return value
     return text
+
+
+def _is_letter(key: Any) -> bool:
+    return isinstance(key, str) and len(key) == 1 and key.isalpha()
 
 
 def _is_text(value: Any) -> bool:

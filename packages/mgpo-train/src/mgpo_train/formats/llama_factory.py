@@ -6,7 +6,7 @@ from mgpo_train.formats.layout import Fields, Layout, Row
 
 
 def _fits(row: Row) -> bool:
-    return is_conversation(row.get("conversations")) and (row.get("images") is not None or row.get("image") is None)
+    return is_conversation(row.get("conversations")) and row.get("images") is not None
 
 
 def _read(row: Row) -> Fields:

@@ -18,7 +18,7 @@ from mgpo_train.formats.layout import Fields, Layout, Row
 
 _REF, _BOX = "<ref-object>", "<bbox>"
 _SCALES = {"real": "pixels", "norm1": "0-1"}
-"""ms-swift's `bbox_type`; real, the default, are pixels of the original."""
+"""ms-swift's `bbox_type`; real are pixels of the original."""
 
 
 def _fits(row: Row) -> bool:
@@ -54,9 +54,10 @@ def _read(row: Row) -> Fields:
     return replace(fields, values=values, columns=columns | {"objects": "objects"}, box_scale=scale)
 
 
-def _boxes(objects: Mapping[str, Any]) -> tuple[list[dict[str, Any]], str]:
-    kind = objects.get("bbox_type") or "real"
-    if not isinstance(kind, str) or kind not in _SCALES:
+def _boxes(objects: Mapping[str, Any]) -> tuple[list[dict[str, Any]], str | None]:
+    """(boxes with their images, their scale where it is stated)."""
+    kind = objects.get("bbox_type") or None
+    if kind is not None and (not isinstance(kind, str) or kind not in _SCALES):
         raise SampleError(f"column 'objects' has bbox_type={show(kind)}: use real or norm1")
     boxes, images = objects.get("bbox") or [], objects.get("image_id")
     if not isinstance(boxes, list):
@@ -64,7 +65,7 @@ def _boxes(objects: Mapping[str, Any]) -> tuple[list[dict[str, Any]], str]:
     images = [0] * len(boxes) if images is None else images
     if not isinstance(images, list) or len(images) != len(boxes):
         raise SampleError(f"column 'objects' has image_id={show(images)} for {len(boxes)} boxes: give one for each")
-    return [{"box": box, "image": image} for box, image in zip(boxes, images, strict=True)], _SCALES[kind]
+    return [{"box": box, "image": image} for box, image in zip(boxes, images, strict=True)], _SCALES.get(kind or "")
 
 
 def _named(asked: str, answered: str, names: Any) -> tuple[str, str]:

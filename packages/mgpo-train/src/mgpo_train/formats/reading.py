@@ -54,7 +54,8 @@ class Reading:
     def _remedy(self, name: str) -> str:
         turns = next((column for column in ("messages", "conversations") if column in self.available), None)
         if name == "question" and turns is not None:
-            return f"{turns!r} is no list of messages with role and content, or from and value, in any row: write one"
+            wanted = "list of messages with role and content, or from and value"
+            return f"{turns!r} is no {wanted}, in a row with images: write one"
         return f"rename it, or map it with columns={{{name!r}: 'YOUR COLUMN'}}"
 
     def _has(self, field: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,7 +28,7 @@ def _read(row: Row) -> Fields:
     columns = dict(fields.columns) | {"prompt": "prompt"}
     values["answer"], columns["answer"] = cell(row, _TRUTH), _TRUTH
     asked = cell(row, _ASKED)
-    if isinstance(asked, str) and asked.strip() and _plain(asked) in _plain(said.question):
+    if isinstance(asked, str) and _asks(said.question, asked):
         choices = split_question(said.question)[1]
         if choices and not split_question(asked)[1] and "choices" not in values:
             values["choices"], columns["choices"] = list(choices), "prompt"
@@ -36,8 +37,12 @@ def _read(row: Row) -> Fields:
     return Fields(values, columns, splits=True)
 
 
-def _plain(text: str) -> str:
-    return " ".join(text.replace("<image>", " ").split())
+def _asks(prompt: str, asked: str) -> bool:
+    """Whether a prompt has a question in it, at the beginning of a line or a sentence, whatever the spaces."""
+    words = asked.replace("<image>", " ").split()
+    question = r"\s+".join(map(re.escape, words))
+    sentence = rf"(?:^|[\n.?!:>。？！：])\s*{question}(?:(?<=\W)|(?!\w))"
+    return bool(words) and re.search(sentence, prompt.replace("<image>", "\n")) is not None
 
 
 LAYOUT = Layout("verl", "prompt, images, reward_model", _fits, _read)

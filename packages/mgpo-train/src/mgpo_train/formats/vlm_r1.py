@@ -1,4 +1,4 @@
-"""VLM-R1 and LLaVA: id, image (a path or a list), conversations; an answer that is a box is in original pixels."""
+"""VLM-R1 and LLaVA: id, image (a path or a list), conversations; an answer that is a box is a true box."""
 
 import json
 from dataclasses import replace
@@ -22,7 +22,7 @@ def _read(row: Row) -> Fields:
         return fields
     values = {name: value for name, value in fields.values.items() if name != "answer"}
     columns = dict(fields.columns) | {"boxes": fields.columns["answer"]}
-    return replace(fields, values=values | {"boxes": boxes}, columns=columns, box_scale="pixels")
+    return replace(fields, values=values | {"boxes": boxes}, columns=columns)
 
 
 def boxes_of(answer: Any) -> list[list[float]] | None:
