@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from patience import HANG
 
 from mgpo_core import Box, Trajectory
 from mgpo_core.trajectory import Turn
@@ -38,7 +39,7 @@ class Processes:
 
     def __init__(self, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = count
-        self._barrier = threading.Barrier(count, timeout=20)
+        self._barrier = threading.Barrier(count, timeout=HANG)
         self._given: dict[int, list] = {}
         self._rank = threading.local()
         monkeypatch.setattr(module, "gather_object", self.gather)

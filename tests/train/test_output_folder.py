@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from patience import HANG
 from PIL import Image
 
 from mgpo_core import Box, Sample
@@ -121,7 +122,7 @@ def test_what_needs_no_torch_is_refused_before_torch_is_imported(tmp_path: Path)
     before = snapshot(tmp_path)
     given = json.dumps([arguments for arguments, _ in REFUSALS.values()])
     done = subprocess.run(
-        [sys.executable, "-c", QUICK, given], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", QUICK, given], cwd=tmp_path, capture_output=True, text=True, timeout=HANG
     )
     assert done.returncode == 0, done.stderr
     for (name, (_, words)), (status, told, heavy) in zip(REFUSALS.items(), json.loads(done.stdout), strict=True):
