@@ -92,6 +92,11 @@ def test_data_may_be_a_mapping_in_the_file(tmp_path: Path) -> None:
         ("seed: 1\n", ["--lr=1"], "unknown option --lr: did you mean 'learning_rate'"),
         ("lr: 1\n", [], "unknown option 'lr': did you mean 'learning_rate'"),
         ("seed: 1\n", ["--num-gpus", "8"], "unknown option --num_gpus: accelerate launch --num_processes N"),
+        (
+            "seed: 1\n",
+            ["--trainer.n_gpus_per_node=8"],
+            "unknown option --trainer.n_gpus_per_node: accelerate launch --num_processes N",
+        ),
         ("seed: 1\n", ["--rollout.n=8"], "unknown option --rollout.n: did you mean 'num_generations'"),
         ("seed: 1\n", ["--resum"], "did you mean 'resume'"),
         ("seed: 1\n", ["4"], "unexpected argument '4'"),

@@ -270,7 +270,7 @@ def test_options_without_a_meaning_are_refused_not_ignored(folder: Path, parquet
     for place in (folder, folder / "samples.jsonl", parquets / "train-0.parquet", "haystack:val"):
         if option == "seed=0" and place == "haystack:val":
             continue
-        with pytest.raises(SampleError, match=f"'{option.split('=')[0]}' is no option of"):
+        with pytest.raises(SampleError, match=f"'{option.split('=')[0]}' is not a valid option for"):
             load_samples(f"{place}?{option}")
 
 

@@ -51,7 +51,9 @@ def assert_same(expected: Path, found: Path, after: int = 0) -> None:
     for one, two in zip(logged(expected, after), rows, strict=True):
         names = {name for name in one if not name.startswith(TIMES)}
         assert names == {name for name in two if not name.startswith(TIMES)}
-        assert {"loss", "grad_norm", "entropy", "accuracy", "frac_zero_advantage_groups"} <= names
+        assert {"loss", "grad_norm", "entropy"} <= names
+        # of every second step, which uses the rollouts of the one before again, there is no more to tell
+        assert one["step"] % 2 == 0 or {"accuracy", "frac_zero_advantage_groups", "rejected/outside"} <= names
         for name in names:
             assert two[name] == pytest.approx(one[name], abs=1e-4), (name, one["step"])
     weights = [load_file(folder / "model" / "model.safetensors") for folder in (expected, found)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,9 @@ SPLITS = [
     (3, 4, 6),
 ]
 
+MOST_BYTES = 600
+"""Of one rollout, sent to the other processes."""
+
 
 class Processes:
     """`gather_object` between threads that stand for processes: every one gets all lists, in the processes' order."""
@@ -41,7 +45,9 @@ class Processes:
         monkeypatch.setattr(module, "gather_object", self.gather)
 
     def gather(self, rows: list) -> list:
-        self._given[self._rank.value] = list(rows)
+        sent = pickle.dumps(rows)
+        assert len(sent) <= MOST_BYTES * (1 + len(rows)), "4,096 rollouts must stay a few MB"
+        self._given[self._rank.value] = pickle.loads(sent)
         self._barrier.wait()
         found = [row for rank in range(self.count) for row in self._given[rank]]
         self._barrier.wait()
@@ -61,7 +67,14 @@ class Processes:
 def played(row: int) -> Trajectory:
     """A rollout that differs from its neighbours in all that is measured; every third one has no valid box."""
     box = None if row % 3 == 0 else Box(row, row, row + 30, row + 30)
-    first = Turn("look", box=box, box_original=box, rejection=None if box else "no_json", tokens=row + 1)
+    first = Turn(
+        "look " * 500,
+        label="all of it" * 99,
+        box=box,
+        box_original=box,
+        rejection=None if box else "no_json",
+        tokens=row + 1,
+    )
     second = Turn("so", tokens=2 * row, finish_reason="length" if row % 5 == 0 else "stop")
     return Trajectory(
         sample_id=f"{row}",
@@ -69,6 +82,9 @@ def played(row: int) -> Trajectory:
         turns=[first, second][: 1 + row % 2],
         true_boxes=(Box(10, 10, 20, 20),),
         original_sizes=((100, 100),),
+        sources=(b"image" * 999,),
+        messages=[{"role": "user", "content": [{"type": "text", "text": "what is it? " * 99}]}],
+        metadata={"thumbnail": b"image" * 999, "extra_info": {"index": row}},
     )
 
 

@@ -71,6 +71,24 @@ def test_the_likely_reason_and_its_remedy_are_named(changed: dict[str, float], r
     assert [text for text in found[1:] if reason in text and text.startswith("likely reason: ")]
 
 
+@pytest.mark.parametrize(
+    ("late", "told"),
+    [
+        ({"reward": 0.0, "accuracy": 0.0, "answered_rate": 0.0}, True),
+        ({"reward": 0.1, "accuracy": 0.1, "frac_zero_advantage_groups": 0.95}, True),
+        ({"reward": 1.0, "accuracy": 1.0}, False),  # learnt it all
+        ({"reward": 0.35, "accuracy": 0.35}, False),
+        ({"reward": 0.0, "accuracy": 0.0, "frac_zero_advantage_groups": 0.8}, False),
+    ],
+)
+def test_rewards_that_were_lost_on_the_way_are_a_collapse(late: dict[str, float], told: bool) -> None:
+    rows = logged(*[GOOD] * 10, *[FLAT | late] * 10)
+    found = learning_warnings(rows, {})
+    assert [text.startswith("training collapsed: ") for text in found[:1]] == [True] * told
+    assert ("0% of the rollouts gave an answer" in "".join(found)) == ("answered_rate" in late)
+    assert learning_warnings(rows[8:13], {}) == []  # too few steps to tell
+
+
 def test_several_reasons_are_all_named() -> None:
     changed = {"answered_rate": 0.0, "valid_box_rate": 0.0, "truncated/turn2": 0.9}
     assert len(learning_warnings(logged(FLAT | changed), {})) == 4

@@ -16,7 +16,7 @@ from mgpo_core import Box, Trajectory
 from mgpo_core.boxes import Rejection
 from mgpo_core.trajectory import Turn, aggregate
 from mgpo_train.curves import plot_curves, smooth
-from mgpo_train.metrics import MetricsLog, step_metrics
+from mgpo_train.metrics import Measured, MetricsLog, step_metrics
 from mgpo_train.summary import table_rows, timing
 
 TRUE_BOX = Box(40, 40, 60, 60)
@@ -69,6 +69,14 @@ def test_step_metrics_use_the_names_of_an_evaluation() -> None:
     scores = aggregate(BATCH)
     for name in ("accuracy", "valid_box_rate", "hit_rate", "mean_iou", "crop_area_fraction", "answered_rate"):
         assert found[name] == pytest.approx(scores[name])
+
+
+def test_what_processes_send_each_other_has_the_metrics_of_the_trajectories() -> None:
+    told = [Measured.of(trajectory) for trajectory in BATCH]
+    assert step_metrics(told, rewards=[1, 0, 1, 0], group_size=2) == step_metrics(
+        BATCH, rewards=[1, 0, 1, 0], group_size=2
+    )
+    assert aggregate(told) == aggregate(BATCH)
 
 
 def test_a_single_turn_batch_has_no_box_metrics() -> None:

@@ -152,7 +152,7 @@ def test_made_sets_are_data_with_solutions_where_they_are_wanted() -> None:
     ("spec", "words"),
     [
         ("haystack_multi:test", "no split 'test'"),
-        ("haystack_multi:train?image=3", "'image' is no option of .*: did you mean 'images'"),
+        ("haystack_multi:train?image=3", "'image' is not a valid option for .*: did you mean 'images'"),
         ("haystack_multi:train?images=9", "from 2 to 6"),
         ("haystack_multi:train?tasks=difs", "did you mean 'diff'"),
         ("haystack_multi:train?columns=question=q", "its samples are made, not read"),

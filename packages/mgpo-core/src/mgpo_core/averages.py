@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from mgpo_core.trajectory import Trajectory
+    from mgpo_core.trajectory import Turn
 
 METRICS = (
     "accuracy",
@@ -38,7 +38,18 @@ Clusters = Sequence[Hashable] | None
 "What each value is a repetition of, in the order of the values; None: every value is a draw of its own."
 
 
-def aggregate(trajectories: Iterable[Trajectory], clusters: Clusters = None) -> dict[str, Any]:
+class HasMetrics(Protocol):
+    """What means are taken of: a `Trajectory`, or what another process tells of one."""
+
+    @property
+    def turns(self) -> list[Turn]:
+        """Its responses."""
+
+    def metrics(self) -> dict[str, float]:
+        """The metrics that are defined for it."""
+
+
+def aggregate(trajectories: Iterable[HasMetrics], clusters: Clusters = None) -> dict[str, Any]:
     """Mean of every metric that is defined for any trajectory, with `n`, intervals and counts.
 
     Beside the means: `n` (trajectories), `counts` (trajectories per metric, where a metric is not defined for all),

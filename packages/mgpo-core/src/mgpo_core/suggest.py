@@ -12,7 +12,7 @@ SYNONYMS: dict[str, str] = {
     # as verl, ms-swift, LLaMA-Factory, OpenRLHF and lmms-eval call it, and people in a hurry
     "learning_rate": "lr actor_lr actor_learning_rate base_lr peak_lr step_size",
     "per_device_train_batch_size": (
-        "bs batch batch_size train_batch_size micro_batch_size micro_train_batch_size "
+        "train_micro_batch_size_per_gpu bs batch batch_size train_batch_size micro_batch_size micro_train_batch_size "
         "per_gpu_train_batch_size mini_batch_size ppo_mini_batch_size ppo_micro_batch_size_per_gpu "
         "device_batch_size"
     ),
@@ -25,13 +25,16 @@ SYNONYMS: dict[str, str] = {
     "num_train_epochs": "epochs epoch num_epochs n_epochs total_epochs max_epochs train_epochs",
     "max_steps": "steps num_steps total_steps train_steps max_train_steps total_training_steps max_iters iterations",
     "warmup_steps": (
-        "warmup warmup_ratio lr_warmup warmup_proportion num_warmup_steps lr_warmup_steps lr_warmup_steps_ratio"
+        "lr_warmup_ratio warmup warmup_ratio lr_warmup warmup_proportion num_warmup_steps lr_warmup_steps "
+        "lr_warmup_steps_ratio"
     ),
     "weight_decay": "wd decay",
-    "max_grad_norm": "grad_clip clip_grad gradient_clipping grad_norm clip_grad_norm max_norm",
-    "lr_scheduler_type": "scheduler lr_scheduler lr_schedule schedule warmup_style",
-    "optim": "optimizer optimiser opt",
-    "adam_beta1": "beta1",
+    "max_grad_norm": (
+        "gradient_clip_val gradient_clip grad_clip clip_grad gradient_clipping grad_norm clip_grad_norm max_norm"
+    ),
+    "lr_scheduler_type": "lr_decay_style scheduler lr_scheduler lr_schedule schedule warmup_style",
+    "optim": "optimizer_type optimizer_name optimizer optimiser opt",
+    "adam_beta1": "betas beta1",
     "adam_beta2": "beta2",
     "seed": "random_seed manual_seed rng_seed global_seed random_state",
     "num_generations": (
@@ -51,15 +54,28 @@ SYNONYMS: dict[str, str] = {
     ),
     "max_model_len": "max_model_length max_seq_length max_seq_len context_length vllm_max_model_length",
     "temperature": "temp sampling_temperature",
-    "beta": "kl_coef kl_beta kl_loss_coef kl_coeff kl_weight init_kl_coef kl",
+    "beta": "use_kl_loss kl_penalty_coef kl_coef kl_beta kl_loss_coef kl_coeff kl_weight init_kl_coef kl",
     "epsilon": "clip_ratio cliprange clip_range clip_eps epsilon_low clip_ratio_low ppo_clip clip",
+    "adam_epsilon": "eps",
+    "num_iterations": "ppo_epochs num_ppo_epochs mu",
+    "scale_rewards": "norm_adv_by_std_in_grpo normalize_advantages",
+    "hub_model_id": "hub_repo hub_repo_id repo_id",
+    "vllm_options": (
+        "max_num_seqs vllm_max_num_seqs max_num_batched_tokens enforce_eager vllm_enforce_eager "
+        "enable_chunked_prefill vllm_kwargs engine_kwargs"
+    ),
+    "vllm_enable_sleep_mode": "free_cache_engine sleep_level vllm_sleep",
     "epsilon_high": "clip_ratio_high cliprange_high clip_eps_high",
     "loss_type": "loss loss_agg_mode loss_fn",
-    "rewards": "reward reward_fn reward_funcs reward_functions reward_func reward_function reward_model",
-    "method": "algorithm algo adv_estimator trainer rlhf_type train_type training_type",
+    "rewards": (
+        "reward_fn_path custom_reward_function external_plugins reward_type reward reward_fn reward_funcs "
+        "reward_functions reward_func reward_function reward_model"
+    ),
+    "method": "advantage_estimator algorithm algo adv_estimator trainer rlhf_type train_type training_type",
     "train_data": (
-        "data dataset datasets dataset_name dataset_path train_file train_files train_dataset train_set "
-        "data_path data_files training_data prompt_data train_path"
+        "max_samples max_train_samples dataset_dir dataset_name_or_path train_dataset_path data dataset "
+        "datasets dataset_name dataset_path train_file train_files train_dataset train_set data_path "
+        "data_files training_data prompt_data train_path"
     ),
     "eval_data": (
         "eval val_data val_file val_files validation_file validation_data eval_dataset val_dataset test_data "
@@ -72,10 +88,10 @@ SYNONYMS: dict[str, str] = {
     ),
     "pretrained": "model model_name model_name_or_path model_path model_id checkpoint",
     "model": (
-        "model_name model_name_or_path pretrained model_path model_id pretrained_model base_model checkpoint "
-        "actor_model"
+        "adapter adapters adapter_path adapter_name_or_path lora_path model_name model_name_or_path "
+        "pretrained model_path model_id pretrained_model base_model checkpoint actor_model"
     ),
-    "dtype": "torch_dtype precision mixed_precision weights_dtype",
+    "dtype": "fp32 float32 torch_dtype precision mixed_precision weights_dtype",
     "attn_implementation": (
         "attn attention attn_impl attention_implementation flash_attn flash_attention use_flash_attention "
         "use_flash_attn flash_attention_2"
@@ -100,12 +116,14 @@ SYNONYMS: dict[str, str] = {
     "vllm_server_base_url": "vllm_url server_url",
     "vllm_tensor_parallel_size": "tp tensor_parallel_size tensor_model_parallel_size rollout_tp vllm_tp",
     "tensor_parallel_size": "tp tensor_model_parallel_size",
-    "vllm_gpu_memory_utilization": "gpu_memory_utilization gpu_mem gpu_memory",
+    "vllm_gpu_memory_utilization": (
+        "gpu_memory_util vllm_gpu_util vllm_gpu_memory gpu_memory_utilization gpu_mem gpu_memory"
+    ),
     "gpu_memory_utilization": "gpu_mem gpu_memory",
     "report_to": "wandb use_wandb tracker trackers tracking logger loggers log_with tensorboard log_to",
     "run_name": "experiment_name exp_name wandb_name wandb_run_name",
     "project": "wandb_project project_name",
-    "deepspeed": "deepspeed_config ds_config zero zero_stage",
+    "deepspeed": "zero2 zero3 deepspeed_config ds_config zero zero_stage",
     "fsdp": "fsdp_config_file fully_sharded",
     "resume": (
         "resume_from resume_training resume_from_path resume_ckpt_path resume_run continue_training restore resume_mode"
@@ -118,7 +136,7 @@ SYNONYMS: dict[str, str] = {
     "eval_tasks": "tasks task benchmarks benchmark",
     "eval_samples": "num_eval_samples max_eval_samples eval_size n_eval eval_n",
     "devices": (
-        "gpus num_gpus n_gpus n_gpus_per_node num_processes nproc_per_node nproc world_size nnodes ngpu gpu_count"
+        "n_gpu gpus num_gpus n_gpus n_gpus_per_node num_processes nproc_per_node nproc world_size nnodes ngpu gpu_count"
     ),
     "dynamic_sampling": "filter_groups filter_overlong dapo_filter resample",
     "mask_truncated_completions": "overlong_filter overlong_filtering mask_truncated",
@@ -174,8 +192,9 @@ def _other_spelling(name: str, names: Collection[str]) -> list[str]:
 
 
 def _synonym(name: str, names: Collection[str]) -> list[str]:
-    """By the table; of a dotted name (`actor_rollout_ref.rollout.n`) the last part counts."""
-    asked = {_joined(name), _joined(name.rpartition(".")[2])}
+    """By the table; of a dotted name the last parts count (`actor_rollout_ref.rollout.n`, `...model.path`)."""
+    parts = name.split(".")
+    asked = {_joined("_".join(parts[at:])) for at in range(len(parts))}
     for ours, theirs in SYNONYMS.items():
         if ours in names and asked & {_joined(one) for one in (ours, *theirs.split())}:
             return [ours]

@@ -96,7 +96,7 @@ def _unknown(argument: str, known: Mapping[str, Any]) -> str:
     if not argument.startswith("-"):
         return f"unexpected argument {argument!r}: options are written --option value"
     name = argument.split("=")[0].lstrip("-").replace("-", "_")
-    if name in ("devices", *SYNONYMS["devices"].split()):
+    if name.rpartition(".")[2] in ("devices", *SYNONYMS["devices"].split()):
         hint = (
             "accelerate launch --num_processes N -m mgpo_train starts a process for each; --dry-run takes --devices N"
         )

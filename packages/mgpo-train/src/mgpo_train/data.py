@@ -161,7 +161,7 @@ def _haystack_multi(spec: DataSpec) -> SampleSet:
     for name in options:
         if name not in MULTI_OPTIONS:
             known = ("n", "seed", "slips", "solutions", *MULTI_OPTIONS)
-            raise SampleError(f"data: {name!r} is no option of {spec.path!r}: {nearest(name, known)}")
+            raise SampleError(f"data: {name!r} is not a valid option for {spec.path!r}: {nearest(name, known)}")
     sets = make_sets(split, spec.n or 500, seed, **options)
     solutions = _solutions(sets, slips, seed) if solved else [None] * len(sets)
     samples = [one.sample(solution=solution) for one, solution in zip(sets, solutions, strict=True)]

@@ -73,7 +73,7 @@ class DataSpec:
         extra = {k: given.pop(k) for k in list(given) if k not in known}
         if extra and not made:
             name = next(iter(extra))
-            raise SampleError(f"data: {show(name)} is no option of {show(path)}: {nearest(name, known)}")
+            raise SampleError(f"data: {show(name)} is not a valid option for {show(path)}: {nearest(name, known)}")
         if "columns" in given:
             given["columns"] = parse_columns(given["columns"], f"data: columns of {show(path)}")
         spec = cls(**given, options=extra)
@@ -115,7 +115,7 @@ class DataSpec:
         """Raise SampleError for the first of these options that was given."""
         for name in names:
             if getattr(self, name) not in (None, {}):
-                raise SampleError(f"data: {name!r} is no option of {show(self.path)}: {why}")
+                raise SampleError(f"data: {name!r} is not a valid option for {show(self.path)}: {why}")
 
 
 def check_boxes(scale: Any, form: Any, where: str, error: type[Exception]) -> None:

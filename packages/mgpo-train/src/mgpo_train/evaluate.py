@@ -14,7 +14,7 @@ from mgpo_core.episode import Episode
 from mgpo_core.repeated_questions import cluster_samples
 from mgpo_core.templates import Template
 from mgpo_core.trajectory import Trajectory, aggregate
-from mgpo_train.metrics import without_content
+from mgpo_train.metrics import Measured
 
 if TYPE_CHECKING:
     from mgpo_train.config import MGPOConfig
@@ -84,11 +84,10 @@ def evaluate(
             bar.update(len(chunk))
     if was_training:
         model.train()
-    bare = [without_content(trajectory) for trajectory in trajectories]
     if clusters is not None:  # in the order in which trajectories are gathered
         count = processes.num_processes
         clusters = [key for place in range(count) for key in clusters[place::count]]
-    scores = aggregate(gather_object(bare), clusters)
+    scores = aggregate(gather_object([Measured.of(trajectory) for trajectory in trajectories]), clusters)
     return scores | {"seconds": round(time.perf_counter() - started, 2)}, trajectories[:keep]
 
 

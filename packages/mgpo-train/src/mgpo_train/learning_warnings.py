@@ -13,6 +13,8 @@ _MOST = 0.9
 "From which mean share of groups without advantage on little was learnt."
 _HARDLY = 0.1
 "Below which a share of answers or of valid boxes explains why."
+_FEW = 4
+"With fewer logged steps in a half, the halves of a training are not compared."
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -24,7 +26,7 @@ def learning_warnings(rows: Rows, scores: Mapping[str, Any]) -> list[str]:
     training is no better than before is no finding: few samples or steps explain it too.
     """
     steps = [row for row in rows if not is_evaluation(row)]
-    return [*_broken_steps(steps), *_flat_groups(steps), *_worse(scores)]
+    return [*_broken_steps(steps), *(_flat_groups(steps) or _collapsed(steps)), *_worse(scores)]
 
 
 def _broken_steps(steps: Rows) -> list[str]:
@@ -58,6 +60,23 @@ def _flat_groups(steps: Rows) -> list[str]:
     what = "nothing" if min(flat) == 1.0 else "next to nothing"
     finding = f"{what} was learnt: {groups}, hence no advantage, over {len(flat)} steps{told}"
     return [finding, *(f"likely reason: {reason}" for reason in _reasons(steps))]
+
+
+def _collapsed(steps: Rows) -> list[str]:
+    """Whether rewards were lost on the way: the first half of the steps had them, the second has no advantage left."""
+    early, late = steps[: len(steps) // 2], steps[len(steps) // 2 :]
+    before, after = _mean(_values(early, "reward")), _mean(_values(late, "reward"))
+    flat = _mean(_values(late, "frac_zero_advantage_groups"))
+    if len(early) < _FEW or None in (before, after, flat):
+        return []
+    assert before is not None and after is not None and flat is not None
+    if flat < _MOST or after >= before / 2:
+        return []
+    finding = (
+        f"training collapsed: in the second half of the steps {flat:.0%} of the groups of rollouts had equal rewards, "
+        f"and the mean reward fell from {before:.3f} to {after:.3f}; lower learning_rate, or raise beta"
+    )
+    return [finding, *(f"likely reason: {reason}" for reason in _reasons(late))]
 
 
 def _reasons(steps: Rows) -> list[str]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mgpo_core.averages import HasMetrics
 from mgpo_core.boxes import Rejection
 from mgpo_core.run_folder import METRICS_FILE as METRICS_FILE
-from mgpo_core.trajectory import Trajectory
+from mgpo_core.trajectory import Trajectory, Turn
 from mgpo_core.whole_file import aside_of
 
 TIMING = "time/"
@@ -24,7 +25,7 @@ HELD_OUT, TASKS = "eval/", "eval_"
 
 
 def step_metrics(
-    trajectories: Sequence[Trajectory],
+    trajectories: Sequence[HasMetrics],
     *,
     rewards: Any = None,
     group_size: int | None = None,
@@ -46,9 +47,24 @@ def step_metrics(
     return found
 
 
-def without_content(trajectory: Trajectory) -> Trajectory:
-    """A copy with all that metrics need and nothing else: no pictures, no tokens; cheap to send between processes."""
-    return replace(trajectory, messages=[], tokens=None, sources=())
+@dataclass(frozen=True)
+class Measured:
+    """What a trajectory adds to the metrics of a step or an evaluation, without texts, images, tokens and metadata.
+
+    Some hundred bytes, to be sent between processes; measured once, where the rollout was made.
+    """
+
+    values: dict[str, float]
+    turns: list[Turn]
+
+    @classmethod
+    def of(cls, trajectory: Trajectory) -> Measured:
+        """The trajectory's own metrics and its turns."""
+        return cls(trajectory.metrics(), [replace(turn, text="", label=None) for turn in trajectory.turns])
+
+    def metrics(self) -> dict[str, float]:
+        """As `Trajectory.metrics`."""
+        return self.values
 
 
 def mean_of(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
@@ -60,7 +76,7 @@ def mean_of(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return {name: sum(values) / len(values) for name, values in columns.items()}
 
 
-def _turn_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+def _turn_metrics(trajectories: Sequence[HasMetrics]) -> dict[str, float]:
     """Mean response length in tokens, share that hit the length limit, and mean seconds until it was over, by turn."""
     found = {}
     for index in range(max(len(t.turns) for t in trajectories)):
@@ -71,7 +87,7 @@ def _turn_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     return found
 
 
-def _rejection_rates(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+def _rejection_rates(trajectories: Sequence[HasMetrics]) -> dict[str, float]:
     """Share of the turns read for a box that were refused, by reason; all reasons, so that columns are stable."""
     read = [turn for t in trajectories for turn in t.turns if turn.read_for_box]
     if not read:

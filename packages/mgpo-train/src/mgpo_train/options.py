@@ -212,7 +212,7 @@ class RunOptions:
     seed: int = _option(42, "Seed of the order of samples, the sampling and the controls.")
 
     # Evaluation
-    eval_samples: int | None = _option(None, "Evaluate on the first so many samples only; 0: do not evaluate.")
+    eval_samples: int | None = _option(None, "Evaluate on only the first N samples; 0: do not evaluate.")
     eval_greedy: bool = _option(True, "Evaluate with greedy decoding too, beside temperature 1.")
     per_device_eval_batch_size: int = _option(64, "Episodes decoded at a time during evaluation.")
     eval_every: int = _option(

@@ -36,7 +36,7 @@ from mgpo_train.config import MGPOConfig
 from mgpo_train.dummy_image import DummyImage, with_stand_in
 from mgpo_train.dynamic_sampling import flat_groups, fresh_samples
 from mgpo_train.logprob_gap import DEFAULT_LIMITS, GapAlarm, gaps_by_turn, together, turn_numbers
-from mgpo_train.metrics import MetricsLog, mean_of, step_metrics, without_content
+from mgpo_train.metrics import Measured, MetricsLog, mean_of, step_metrics
 from mgpo_train.phases import PhaseClock
 from mgpo_train.rewards import Reward, check_rewardable, difficulty_weights, make_rewards, shuffle_rewards
 from mgpo_train.rollout import Rollouts, collect, make_episodes, without_overlong
@@ -212,7 +212,7 @@ class MGPOTrainer(ResumesWeights, GRPOTrainer):
             trajectory.reward = float(reward)
         mode = "train" if self.model.training else "eval"
         group = self.num_generations if mode == "train" else self.num_generations_eval
-        everyone = gather_object([without_content(trajectory) for trajectory in trajectories])
+        everyone = gather_object([Measured.of(trajectory) for trajectory in trajectories])
         found = step_metrics(everyone, rewards=totals, group_size=group)
         for name in ("reward", "reward_std"):  # TRL logs these itself
             found.pop(name, None)

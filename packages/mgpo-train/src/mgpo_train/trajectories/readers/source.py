@@ -93,7 +93,8 @@ def _made(source: AnnotationSource) -> Annotations:
     for name in spec.options:
         if name not in _MADE_OPTIONS:
             raise SampleError(
-                f"input: {name!r} is no option of {spec.path!r}: {nearest(name, (*_MADE_OPTIONS, 'n', 'seed'))}"
+                f"input: {name!r} is not a valid option for {spec.path!r}: "
+                f"{nearest(name, (*_MADE_OPTIONS, 'n', 'seed'))}"
             )
     n = spec.n if source.n is None else min(source.n, spec.n or source.n)
     split, seed = spec.path.removeprefix(HAYSTACK_MULTI) or "train", spec.seed or 0
