@@ -23,6 +23,7 @@ def write(folder: Path, kind: str, processes: int) -> Path:
         if kind == "zero3":
             names.append(shard.format("", "model"))
     names += {"zero2": ["global_step4/mp_rank_00_model_states.pt"], "fsdp": ["pytorch_model_fsdp.bin"]}.get(kind, [])
+    names += {"plain": ["optimizer.pt"], "fsdp": ["optimizer.bin"]}.get(kind, [])
     for name in names:
         (checkpoint / name).parent.mkdir(parents=True, exist_ok=True)
         (checkpoint / name).touch()
@@ -56,6 +57,16 @@ def test_a_checkpoint_that_lacks_a_file_of_one_process_is_not_whole(kind, tmp_pa
         assert not is_whole(checkpoint), path
         path.write_bytes(content)
     assert is_whole(checkpoint)
+
+
+def test_weights_without_an_optimiser_are_not_resumed_from(tmp_path):
+    """As save_only_model leaves them: upstream would continue with a new optimiser, and not say so."""
+    checkpoint = write(tmp_path, "plain", 1)
+    check_layout(checkpoint, Layout("", 1))
+    for path in checkpoint.glob("optimizer*"):
+        path.unlink()
+    with pytest.raises(ConfigError, match="no optimiser state .*save_only_model=true.*--model .*another --output_dir"):
+        check_layout(checkpoint, Layout("", 1))
 
 
 @pytest.mark.parametrize("written", ["zero2", "zero3", "fsdp", "plain"])

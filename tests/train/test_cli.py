@@ -224,6 +224,9 @@ def test_resuming_a_finished_run_does_nothing_but_checks_the_options_first(tmp_p
         ["--optim_args", "foreach=false"],
         ["--disable_dropout"],
         ["--use_vllm"],
+        ["--vllm_max_model_length", "600"],  # ends conversations, without vLLM too
+        ["--vllm_options", '{"kv_cache_dtype": "fp8"}'],
+        ["--accelerator_config", '{"split_batches": true}'],
     ],
 )
 def test_options_that_change_the_steps_are_refused_when_a_run_goes_on(tmp_path: Path, change: list[str]) -> None:
@@ -233,6 +236,14 @@ def test_options_that_change_the_steps_are_refused_when_a_run_goes_on(tmp_path: 
     config, _ = make(tmp_path, text, *change)
     with pytest.raises(ConfigError, match=f"--resume: .*{change[0][2:]} was"):
         check_same(out, config)
+
+
+def test_what_a_full_memory_needs_may_change(tmp_path: Path) -> None:
+    from mgpo_train.output_folder import check_same
+
+    out, text = finished_run(tmp_path)
+    changes = ["--per_device_eval_batch_size", "2", "--rollout_batch_size", "2", "--gradient_checkpointing", "true"]
+    check_same(out, make(tmp_path, text, *changes)[0])
 
 
 @pytest.mark.parametrize("longer", [["--max_steps", "5"], ["--max_steps", "-1", "--num_train_epochs", "2"]])

@@ -110,7 +110,7 @@ def test_a_run_uploads_its_model_alone_once_and_after_the_final_evaluation(tmp_p
     card = hub.files["README.md"].decode()
     assert 'name = "lab/looks"' in card and "| before, T=1 |" in card and "| after, T=1 |" in card
     assert "after step 1, not the finished model" in (out / "checkpoint-1" / "README.md").read_text()
-    assert not (out / "model" / "training_args.bin").exists()
+    assert not [path for path in out.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
 
 
 def test_no_file_of_a_users_is_sent_from_a_model_folder(tmp_path: Path, hub: FakeHub):

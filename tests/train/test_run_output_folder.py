@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from PIL import Image
 from mgpo_core import Box, Sample
 from mgpo_core.output_folder import OutputFolderError
 from mgpo_core.regions import Solution
-from mgpo_train import cli
+from mgpo_train import cli, rank_failure
 from mgpo_train.best_checkpoint import Best, BestFolder
 from mgpo_train.data import load_samples
 from mgpo_train.data_fingerprint import check_same_data, fingerprint
@@ -32,6 +33,7 @@ from mgpo_train.output_folder import (
     writing,
 )
 from mgpo_train.resume_options import FREE, check_same_options, recorded
+from mgpo_train.user_errors import disk_failure
 
 RUN = ["haystack-mgpo", "--output_dir", "out"]
 QUICK = """
@@ -52,6 +54,13 @@ REFUSALS: dict[str, tuple[list[str], str]] = {
     "the same with --overwrite": ([*RUN, "--output_dir", "theirs", "--overwrite"], "did not write .data.jsonl, model/"),
     "the same with --resume": ([*RUN, "--output_dir=theirs", "--resume"], "did not write .data.jsonl, model/"),
     "here": ([*RUN, "--output-dir", "."], "did not write .*mine.yaml"),
+    "no name": ([*RUN, "--output_dir", ""], "output_dir is empty: name a folder"),
+    "in the home folder": ([*RUN, "--output_dir=~/theirs"], "did not write .data.jsonl, model/"),
+    "a base in the home folder": (["haystack-base", "--output_dir=~/theirs"], "did not write .data.jsonl, model/"),
+    "a build in the home folder": (
+        ["build-trajectories", "haystack_multi:train?n=2", "--output=~/theirs"],
+        "did not write .data.jsonl, model/",
+    ),
     "a file": ([*RUN, "--output_dir", "theirs/data.jsonl"], "is a file: name a folder"),
     "below a file": ([*RUN, "--output_dir", "theirs/data.jsonl/run"], "cannot be made .*is a file"),
     "no writable folder": ([*RUN, "--output_dir", "/proc/run"], "cannot be"),
@@ -70,7 +79,7 @@ REFUSALS: dict[str, tuple[list[str], str]] = {
     "a model": ([*RUN, "--model", "/no/where"], "There is no model folder"),
     "no recipe": (["haystack-mgop"], "did you mean 'haystack-mgpo'"),
     "no YAML": (["broken.yaml"], "line 2 is not YAML"),
-    "no text": (["latin.yaml"], "latin.yaml is not UTF-8"),
+    "no text": (["latin.yaml"], "latin.yaml is not UTF-8 .*save it as UTF-8"),
     "a base in somebody's folder": (["haystack-base", "--output_dir", "theirs"], "did not write .data.jsonl, model/"),
     "the other base": (["haystack-multi-base", "--output-dir", "theirs", "--overwrite"], "did not write"),
     "a build": (["build-trajectories", "haystack_multi:train?n=2", "--output", "theirs"], "did not write"),
@@ -122,7 +131,12 @@ def test_what_needs_no_torch_is_refused_before_torch_is_imported(tmp_path: Path)
     before = snapshot(tmp_path)
     given = json.dumps([arguments for arguments, _ in REFUSALS.values()])
     done = subprocess.run(
-        [sys.executable, "-c", QUICK, given], cwd=tmp_path, capture_output=True, text=True, timeout=HANG
+        [sys.executable, "-c", QUICK, given],
+        cwd=tmp_path,
+        env=os.environ | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=HANG,
     )
     assert done.returncode == 0, done.stderr
     for (name, (_, words)), (status, told, heavy) in zip(REFUSALS.items(), json.loads(done.stdout), strict=True):
@@ -277,6 +291,53 @@ def test_a_disk_that_fails_in_a_run_is_told_in_a_line(number: int, monkeypatch: 
     assert "out/metrics.jsonl cannot be written" in told and "--resume" in told and told.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (Exception("Error while serializing: I/O error: No space left on device (os error 28)"), "No space left"),
+        (Exception("No space left on device (os error 28)"), "No space left on device"),  # tokenizers
+        (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"), "may be full"),
+        (RuntimeError("PytorchStreamWriter failed writing file data/3: file write failed"), "may be full"),
+        (OSError(5, "Input/output error", "x"), None),
+        (RuntimeError("PytorchStreamReader failed reading zip archive"), None),
+        (Exception("No such file or directory (os error 2)"), None),
+    ],
+)
+def test_a_full_disk_is_known_by_what_the_libraries_say(error: Exception, words: str | None) -> None:
+    told = disk_failure(error)
+    assert told is None if words is None else told is not None and words in told and "free space" in told
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "status"),
+    [
+        (KeyboardInterrupt(), "rank 0: interrupted; --resume continues from out/checkpoint-2", 130),
+        (OSError(28, "No space left on device", "out/x"), "rank 0: out/x cannot be written .No space left", 1),
+        (ConfigError("seed=x: no"), "rank 0 failed: ConfigError: seed=x: no", 1),
+    ],
+)
+def test_of_several_processes_each_tells_in_a_line_what_a_user_caused(
+    error: BaseException, words: str, status: int, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    ends: list[tuple[str, int]] = []
+
+    def end(message: str, status: int) -> None:
+        ends.append((message, status))
+        raise SystemExit
+
+    monkeypatch.setattr(rank_failure, "_end", end)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(rank_failure, "_store", dict)
+    monkeypatch.setattr(rank_failure.RankWatch, "start", lambda self: None)
+    monkeypatch.setattr(rank_failure.RankWatch, "finish", lambda self: None)
+    left = "interrupted; --resume continues from out/checkpoint-2"
+    with pytest.raises(SystemExit), rank_failure.watched(lambda: left):
+        raise error
+    assert ends[0][1] == status and re.match(words, ends[0][0])
+    assert "Traceback" not in capsys.readouterr().err
+
+
 SAMPLE = Sample(
     "Where is <region>?",
     (b"\x89PNG picture",),
@@ -331,8 +392,12 @@ def repaint(folder: Path) -> None:
     Image.new("RGB", (56, 56), "blue").save(folder / "0.png")
 
 
-def touch(folder: Path) -> None:
-    os.utime(folder / "0.png", ns=(1, 1))  # as a picture of the same size in its place would have
+def retouch(folder: Path) -> None:
+    """A picture of the same size and time in another's place."""
+    time, size = (folder / "0.bmp").stat().st_mtime_ns, (folder / "0.bmp").stat().st_size
+    Image.new("RGB", (300, 300), "blue").save(folder / "0.bmp")
+    os.utime(folder / "0.bmp", ns=(time, time))
+    assert size == (folder / "0.bmp").stat().st_size > 65_536
 
 
 def swap(folder: Path) -> None:
@@ -345,9 +410,9 @@ def swap(folder: Path) -> None:
     [
         (rewrite, "its rows;"),
         (reorder, "its rows and its image files"),
-        (shorten, "2 before and 1 now"),
-        (repaint, "its image files .path, size or time"),
-        (touch, "its image files .path, size or time"),
+        (shorten, "3 before and 1 now"),
+        (repaint, "its image files;"),
+        (retouch, "its image files;"),
         (swap, "its image files"),
     ],
 )
@@ -355,21 +420,26 @@ def test_data_that_were_changed_are_told_from_those_that_were_not(
     tmp_path: Path, change: Callable[[Path], None], words: str
 ) -> None:
     rows = []
+    first, moved = tmp_path / "first", tmp_path / "moved"
+    first.mkdir()
     for number in range(3):
-        Image.new("RGB", (56, 56), (number, 0, 0)).save(tmp_path / f"{number}.png")
+        Image.new("RGB", (56, 56), (number, 0, 0)).save(first / f"{number}.png")
         if number < 2:
             rows.append({"question": f"Which colour {number}?", "image": f"{number}.png", "answer": "red"})
-    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Image.new("RGB", (300, 300), "red").save(first / "0.bmp")
+    rows.append({"question": "Which?", "image": "0.bmp", "answer": "red"})
+    (first / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    def now() -> dict[str, object]:
-        return {"eval_data": fingerprint(load_samples(str(tmp_path / "data.jsonl")))}
+    def now(folder: Path) -> dict[str, object]:
+        return {"eval_data": fingerprint(load_samples(str(folder / "data.jsonl")))}
 
-    before = json.loads(json.dumps(now()))
-    check_same_data(before, now(), {"eval_data": "data.jsonl"})
-    check_same_data({}, now(), {})  # of a run that recorded none
-    change(tmp_path)
+    before = json.loads(json.dumps(now(first)))
+    shutil.copytree(first, moved, copy_function=shutil.copyfile)  # to another place, without its times
+    check_same_data(before, now(moved), {"eval_data": "data.jsonl"})
+    check_same_data({}, now(moved), {})  # of a run that recorded none
+    change(moved)
     with pytest.raises(ConfigError, match=f"--resume: eval_data=.*{words}"):
-        check_same_data(before, now(), {"eval_data": "data.jsonl"})
+        check_same_data(before, now(moved), {"eval_data": "data.jsonl"})
 
 
 def test_every_option_is_recorded_and_those_that_may_change_exist() -> None:

@@ -32,13 +32,28 @@ from mgpo_core.output_record import (
 from mgpo_core.processes import writer_alive
 from mgpo_core.whole_file import aside_of, is_aside
 
-__all__ = ["HERE", "MODEL_FILES", "RUN_FILE", "OutputFolderError", "OutputRecord", "Owner", "found_in", "open_output"]
+__all__ = [
+    "HERE",
+    "MODEL_FILES",
+    "RUN_FILE",
+    "OutputFolderError",
+    "OutputRecord",
+    "Owner",
+    "expanded",
+    "found_in",
+    "open_output",
+]
 
 _HARMLESS = re.compile(
     r"\.DS_Store|\.localized|Thumbs\.db|desktop\.ini|\.directory|\.ipynb_checkpoints|\.gitignore|\.gitkeep|\.keep|"
     r"\.nfs[0-9a-f]+|\._.*|lost\+found|\.snapshot"
 )
 """What file managers, notebooks, version control and file systems leave: a folder of these alone counts as empty."""
+
+
+def expanded(text: str) -> Path:
+    """A path as it was given on a command line, "~" read as shells do that leave it in `--option=~/folder`."""
+    return Path(os.path.expanduser(text))
 
 
 def open_output(folder: Path, owner: Owner, *, probe: bool = True) -> OutputRecord | None:

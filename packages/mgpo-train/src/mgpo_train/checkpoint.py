@@ -38,6 +38,7 @@ class ResumesWeights(OwnCheckpoints):
         folder = Path(output_dir or self.args.output_dir)  # type: ignore[attr-defined]
         _without_peft_card(self.accelerator.unwrap_model(self.model))  # type: ignore[attr-defined]
         super()._save(output_dir, state_dict)  # type: ignore[misc]
+        (folder / "training_args.bin").unlink(missing_ok=True)  # it holds the hub's token, and nothing reads it
         if self.run_config is None:
             return
         self.run_config.episode_settings.write(folder)
@@ -122,7 +123,6 @@ def write_model(trainer: Any, config: MGPOConfig, processor: Any, folder: Path, 
         config.episode_settings.write(folder)
     processor.save_pretrained(folder)
     for written in (folder, adapter) if config.use_peft else (folder,):
-        (written / "training_args.bin").unlink(missing_ok=True)  # it holds the hub's token
         write_card(written, config, trainer.card_facts, step=trainer.state.global_step)
 
 

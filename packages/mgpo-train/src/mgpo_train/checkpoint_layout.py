@@ -12,6 +12,9 @@ from pathlib import Path
 from mgpo_train.hardware import Layout
 from mgpo_train.options import ConfigError
 
+_OPTIMIZER = ("optimizer.pt", "optimizer.bin", "optimizer_[0-9]*", "global_step*")
+"""What the optimiser's state is written under; the last is DeepSpeed's folder."""
+
 
 def checkpoint_step(checkpoint: Path) -> int:
     """The optimiser step after which a checkpoint folder was written."""
@@ -46,7 +49,12 @@ def checkpoint_layout(checkpoint: Path) -> Layout:
 
 
 def check_layout(checkpoint: Path, running: Layout) -> None:
-    """Raise ConfigError, naming the remedy, when a run of another kind cannot read the checkpoint's optimiser."""
+    """Raise ConfigError, naming the remedy, when the run cannot read the checkpoint's optimiser, or there is none."""
+    if not any(any(checkpoint.glob(name)) for name in _OPTIMIZER):
+        raise ConfigError(
+            f"--resume: {checkpoint} holds no optimiser state (it was written with save_only_model=true, or lost "
+            f"files): start a new run from its weights (--model {checkpoint} and another --output_dir)"
+        )
     written = checkpoint_layout(checkpoint)
     if _family(written) == _family(running):
         return

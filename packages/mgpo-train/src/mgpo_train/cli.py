@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -14,8 +13,8 @@ from mgpo_core.errors import MGPOError
 from mgpo_train import recipe_files as recipes
 from mgpo_train.hardware import GPUS, LAYOUTS, read_machine
 from mgpo_train.options import ConfigError, grouped_fields
+from mgpo_train.user_errors import disk_failure
 
-_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 FLAGS = ("--resume", "--dry-run", "--dry_run", "--list", "--help", "-h", "--help-all", "--help_all")
 
 COMMANDS = {
@@ -60,15 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         told = str(error) or "interrupted before the run began: give the same command again"
         print(f"mgpo-train: {told}", file=sys.stderr)
         return 130
-    except OSError as error:
-        if error.errno not in _OF_THE_DISK:
+    except Exception as error:
+        failure = disk_failure(error)
+        if failure is None:
             raise
-        where = f"{error.filename} cannot be written" if error.filename else "a file cannot be written"
-        print(
-            f"mgpo-train: error: {where} ({error.strerror}): free space, or name another folder; a run that had begun "
-            "is continued by --resume",
-            file=sys.stderr,
-        )
+        print(f"mgpo-train: error: {failure}", file=sys.stderr)
         return 2
 
 
@@ -115,11 +110,14 @@ def _start(recipe: str, arguments: list[str], *, resume: bool, dry_run: bool) ->
     from mgpo_train.rank_failure import watched
     from mgpo_train.run import run
 
+    def left() -> str:
+        return what_is_left(Path(str(config.output_dir)))
+
     try:
-        with watched():
+        with watched(left):
             run(config, resume=resume, given=given)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(what_is_left(Path(str(config.output_dir)))) from None
+        raise KeyboardInterrupt(left()) from None
     return 0
 
 

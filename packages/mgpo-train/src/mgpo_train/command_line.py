@@ -83,7 +83,7 @@ def make_config(path: Path, options: Mapping[str, Any], arguments: Sequence[str]
 
 def _left_to_model(path: Path, given: Mapping[str, Any], words: Mapping[str, Any]) -> dict[str, Any]:
     """What a shipped recipe says about its own model, and nobody else about the run's, with its value."""
-    recipe = left_alone(path) if path.is_file() else {}  # from Python, options need no file
+    recipe = left_alone(path) if path.is_file() else {}  # options from Python have no file
     options = {name: value for name, value in given.items() if name in recipe and name not in words}
     return leave_to_model(recipe, options, str(words.get("model", given.get("model", RunOptions.model))))
 

@@ -29,6 +29,7 @@ from mgpo_train.options import (
     RunOptions,
     check_groups,
     check_method,
+    check_output_dir,
     nearest,
 )
 from mgpo_train.rewards import OF_BOXES, check_names
@@ -44,6 +45,14 @@ ONLY_WITH_ROLLOUTS = (
     "beta",
 )
 """Options that say nothing to supervised fine-tuning."""
+
+UPSTREAM_EVALUATION = {
+    "eval_strategy": "no",
+    "eval_on_start": False,
+    "load_best_model_at_end": False,
+    "metric_for_best_model": None,
+}
+"""Options of transformers' for evaluations that it has no samples for, with the values that switch them off."""
 
 
 @dataclass
@@ -74,6 +83,7 @@ class MGPOConfig(EpisodeOptions, GRPOConfig):
         self._check_model()
         self._check_rewards()
         self._adapt_to_device()
+        check_output_dir(self.output_dir)
         if self.output_dir is None:
             self.output_dir = f"outputs/{self.method}"
         if self.method == "sft":
@@ -189,6 +199,13 @@ class MGPOConfig(EpisodeOptions, GRPOConfig):
                 raise ConfigError(f"{name}={value}: give 0 or a positive number")
 
     def _check_evaluation(self) -> None:
+        for name, off in UPSTREAM_EVALUATION.items():
+            value = getattr(self, name)
+            if getattr(value, "value", value) != off:
+                raise ConfigError(
+                    f"{name}={getattr(value, 'value', value)}: transformers' own evaluation is not used here: leave it "
+                    "out, and set eval_every, which also keeps the best checkpoint in best/ (by best_metric)"
+                )
         given = [self.eval_tasks] if isinstance(self.eval_tasks, str) else self.eval_tasks or []
         names = [name.strip() for text in given for name in text.split(",")]
         self.eval_tasks = list(dict.fromkeys(name for name in names if name not in ("", "none")))

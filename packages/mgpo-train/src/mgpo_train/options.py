@@ -50,6 +50,12 @@ def check_groups(method: str, group: int, rows: int, accumulation: int, processe
         )
 
 
+def check_output_dir(given: Any) -> None:
+    """Raise ConfigError for an empty name, which would mean the folder that the command was called in."""
+    if given is not None and not str(given).strip():
+        raise ConfigError("output_dir is empty: name a folder, or leave it out")
+
+
 def _option(default: Any, help: str, **argument: Any) -> Any:
     """A field with its help text; `argument` goes to argparse, for what its type does not say."""
     metadata = {"help": help, **argument}

@@ -51,8 +51,6 @@ TRAINING_STATE = (
     *("pytorch_model_fsdp.bin", "pytorch_model_fsdp_*/*", "optimizer_[0-9]*/*"),
 )
 """What a checkpoint needs beside them to be resumed from; sent with hub_strategy=checkpoint and all_checkpoints alone.
-
-Without `training_args.bin`, which holds the hub's token and paths of this machine.
 """
 
 

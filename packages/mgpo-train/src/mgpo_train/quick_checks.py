@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mgpo_core.engines.loading import resolve_model
+from mgpo_core.output_folder import expanded
 from mgpo_train.data_spec import DataSpec
-from mgpo_train.options import DEFAULT_REWARDS, RunOptions, check_groups, check_method
+from mgpo_train.options import DEFAULT_REWARDS, RunOptions, check_groups, check_method, check_output_dir
 from mgpo_train.output_folder import check_folder
 from mgpo_train.rewards import check_names
 from mgpo_train.tables import refuse_missing
@@ -53,7 +54,8 @@ def check_quickly(path: Path, options: Mapping[str, Any], arguments: Sequence[st
         spec = asked[name]
         if spec and spec != "none" and not str(spec).lstrip().startswith("{"):
             refuse_missing(DataSpec.parse(spec))
-    out = Path(str(asked["output_dir"] or f"outputs/{path.stem}"))
+    check_output_dir(asked["output_dir"])
+    out = expanded(str(asked["output_dir"] or f"outputs/{path.stem}"))  # as transformers does
     check_folder(out, resume=resume, overwrite=bool(asked["overwrite"]))
 
 

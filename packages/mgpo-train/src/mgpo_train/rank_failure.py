@@ -18,12 +18,13 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 from mgpo_core.errors import MGPOError
 from mgpo_train.options import ConfigError
+from mgpo_train.user_errors import disk_failure
 
 BEAT = 3.0
 """Seconds between two signs of life."""
@@ -34,15 +35,16 @@ SILENCE = 40.0
 GRACE = 2.0
 """Seconds to look for another process's end when a collective fails: connections break before a process is gone."""
 
-FAILED = 1
+FAILED, INTERRUPTED = 1, 130
 _PREFIX = "mgpo_train/"
 
 
 @contextlib.contextmanager
-def watched() -> Iterator[None]:
+def watched(interrupted: Callable[[], str] = lambda: "interrupted") -> Iterator[None]:
     """Run the body under watch, where it is one of several processes (RANK, WORLD_SIZE); else do nothing.
 
-    An exception of the body is announced to the others, printed, and ends this process with status 1.
+    An exception of the body is announced to the others, printed, and ends this process with status 1; a Ctrl-C with
+    130, and with what `interrupted` says.
     """
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if world < 2:
@@ -52,11 +54,16 @@ def watched() -> Iterator[None]:
     watch.start()
     try:
         yield
+    except KeyboardInterrupt as error:
+        watch.announce(error)
+        _end(f"rank {rank}: {interrupted()}", INTERRUPTED)
     except BaseException as error:
         cause = watch.cause(error)
         if cause:
             _end(f"rank {rank} ends, because {cause}", FAILED)
         watch.announce(error)
+        if full := disk_failure(error):
+            _end(f"rank {rank}: {full}", FAILED)
         if not isinstance(error, (MGPOError, ConfigError)):  # their message says all
             traceback.print_exc()
         _end(f"rank {rank} failed: {type(error).__name__}: {error}", FAILED)

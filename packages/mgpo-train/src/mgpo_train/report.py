@@ -6,12 +6,15 @@ The same trajectories are left in `trajectories.jsonl`, for the demo to browse.
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import html
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mgpo_core.output_folder import OutputFolderError
 from mgpo_core.render import write_report
 from mgpo_core.trajectory import Trajectory
 from mgpo_core.trajectory_log import write_trajectories
@@ -28,7 +31,8 @@ def write_run_report(
 ) -> Path | None:
     """Write the report of a run, and beside it its trajectories: `parts` maps a heading ("after") to them.
 
-    Written aside and renamed, so that a reader never meets half a page; None when there is no trajectory to show.
+    Written aside and renamed, so that a reader never meets half a page; None when there is no trajectory to show. What
+    somebody else's file is in the way of is left out, with a warning.
     """
     shown = [_labelled(trajectory, part) for part, trajectories in parts.items() for trajectory in trajectories]
     if not shown:
@@ -36,9 +40,20 @@ def write_run_report(
     one_part = sum(bool(trajectories) for trajectories in parts.values()) == 1
     header = _warnings(summary) + _table(summary) + _picture(curves) + _contents(parts, tiles=one_part)
     path = Path(path)
-    write_report(path, shown, title, header, tiles=one_part)  # no average over before and after
-    write_trajectories(path.parent, parts)
+    with _told():
+        write_report(path, shown, title, header, tiles=one_part)  # no average over before and after
+    with _told():
+        write_trajectories(path.parent, parts)
     return path
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Leave out what would go in the place of somebody's file: a run must not be lost for its report."""
+    try:
+        yield
+    except OutputFolderError as error:
+        print(f"mgpo-train: warning: {error}", file=sys.stderr)
 
 
 def _labelled(trajectory: Trajectory, part: str) -> Trajectory:

@@ -36,10 +36,10 @@ FREE: dict[str, tuple[str, ...]] = {
         "hub_revision",
     ),
     "when scores are measured; what they are measured on must not change": (
-        "eval_every", "eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "eval_accumulation_steps",
+        "eval_every", "eval_steps", "eval_delay", "eval_accumulation_steps", "per_device_eval_batch_size",
     ),
     "on which devices the run computes, and how fast": (
-        "use_cpu", "local_rank", "accelerator_config", "parallelism_config", "ddp_find_unused_parameters",
+        "use_cpu", "local_rank", "parallelism_config", "ddp_find_unused_parameters",
         "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_static_graph", "ddp_backend", "ddp_timeout", "deepspeed",
         "fsdp", "fsdp_config", "ds3_gather_for_generation", "gradient_checkpointing", "gradient_checkpointing_kwargs",
         "torch_empty_cache_steps", "use_cache", "use_liger_kernel", "liger_kernel_config", "attn_implementation",
@@ -48,9 +48,9 @@ FREE: dict[str, tuple[str, ...]] = {
         "dataloader_multiprocessing_context", "dataloader_in_order",
     ),
     "how rollouts are made, not what is sampled": (
-        "rollout_batch_size", "vllm_mode", "vllm_model_impl", "vllm_options", "vllm_enable_sleep_mode",
+        "rollout_batch_size", "vllm_mode", "vllm_model_impl", "vllm_enable_sleep_mode",
         "vllm_server_base_url", "vllm_server_host", "vllm_server_port", "vllm_server_timeout", "vllm_group_port",
-        "vllm_gpu_memory_utilization", "vllm_max_model_length", "vllm_tensor_parallel_size", "cache_implementation",
+        "vllm_gpu_memory_utilization", "vllm_tensor_parallel_size", "cache_implementation",
         "use_transformers_continuous_batching", "transformers_continuous_batching_config", "use_transformers_paged",
     ),
     "what is checked on the way, and stops the run": ("check_images", "max_bad_fraction", "max_logprob_gap"),

@@ -6,6 +6,7 @@ Everything else keeps its traceback: it would be a bug.
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 from collections.abc import Iterator, Mapping
 from types import TracebackType
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 
 _REFUSALS = (ValueError, TypeError, ImportError, NotImplementedError, RuntimeError, OSError, KeyError, AssertionError)
 _LIBRARIES = ("trl", "transformers", "accelerate", "peft", "deepspeed", "bitsandbytes", "torch")
+
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+_DISK_WORDS = {
+    # what safetensors and tokenizers, and torch.save, raise in place of an OSError
+    rf"([\w -]+) \(os error ({'|'.join(map(str, _OF_THE_DISK))})\)": None,
+    r"inline_container\.cc.*unexpected pos|PytorchStreamWriter failed writing": "the disk may be full",
+}
 
 _REMEDIES = {
     # what a library says: the option, and what to do
@@ -50,6 +58,22 @@ def as_config_error(error: BaseException, options: Mapping[str, Any]) -> ConfigE
     by_value = (name for name, value in options.items() if isinstance(value, str) and value in quoted)
     named = next(by_value, None) or next((word for word in [*quoted, *words] if word in options), None)
     return ConfigError(text if named is None else f"{named}={options[named]}: {text}")
+
+
+def disk_failure(error: BaseException) -> str | None:
+    """One line for a file that could not be written, whatever library tried to; None for any other error."""
+    name = reason = None
+    if isinstance(error, OSError):
+        name, reason = error.filename, error.strerror if error.errno in _OF_THE_DISK else None
+    else:
+        found = ((re.search(pattern, one_line(error)), words) for pattern, words in _DISK_WORDS.items())
+        reason = next((words or match[1].strip() for match, words in found if match), None)
+    if reason is None:
+        return None
+    return (
+        f"{name or 'a file'} cannot be written ({reason}): free space, or name another folder; a run that had begun is "
+        "continued by --resume"
+    )
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mgpo_core.output_folder import HERE, MODEL_FILES, OutputFolderError, OutputRecord, Owner, open_output
+from mgpo_core.output_folder import HERE, MODEL_FILES, OutputFolderError, OutputRecord, Owner, expanded, open_output
 
 __all__ = ["base", "checkpoint_folder", "multi_base"]
 
@@ -57,7 +57,7 @@ def _parser(name: str, description: str) -> argparse.ArgumentParser:
         description=description,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--output_dir", "--output-dir", type=Path, default=Path(f"outputs/{name}"))
+    parser.add_argument("--output_dir", "--output-dir", type=expanded, default=Path(f"outputs/{name}"))
     parser.add_argument("--overwrite", action="store_true", help="replace a checkpoint that the command made there")
     parser.add_argument("--seed", type=int, default=0)
     return parser

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from mgpo_core.boxes import CoordinateSpace
 from mgpo_core.budget import PixelBudget
 from mgpo_core.errors import SampleError
+from mgpo_core.output_folder import expanded
 from mgpo_train.options import ConfigError
 from mgpo_train.trajectories.outcomes import Outcome, Verification, rule_outcomes, teacher_outcomes
 from mgpo_train.trajectories.output import DROPPED, JOURNAL, TRACES, OutputFolder
@@ -133,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("input", metavar="INPUT", help="a .jsonl file of annotated sets, COCO's .json, or haystack_multi:SPLIT?n=..")
-    add("--output", type=Path, required=True, metavar="FOLDER", help="where trajectories, pictures and report go")
+    add("--output", type=expanded, required=True, metavar="FOLDER", help="where trajectories, pictures and report go")
     add("--overwrite", action="store_true", help="replace a build with other settings in that folder")
     _add_reading(parser.add_argument_group("reading"))
     _add_writing(parser.add_argument_group("writing"))
