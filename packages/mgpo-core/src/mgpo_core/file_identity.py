@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["digest_bytes", "identity", "is_unchanged", "sketch"]
+__all__ = ["digest_bytes", "identity", "is_unchanged"]
 
 _WHOLE = 8_000_000
 """Files up to so many bytes are read whole; of a larger one, blocks spread evenly over it."""
 _BLOCKS, _BLOCK = 32, 65_536
-_SKETCH = (65_536, 8, 8_192)
-"""The same three numbers for a `sketch`."""
 
 
 def identity(path: Path) -> list[Any] | None:
@@ -41,12 +38,6 @@ def is_unchanged(path: Path, entry: Sequence[Any]) -> bool:
         return False
 
 
-def sketch(path: str | os.PathLike[str]) -> list[Any]:
-    """[size in bytes, digest] of a file by few of its bytes, for many thousands of files; OSError without one."""
-    size = os.stat(path).st_size
-    return [size, _digest(Path(path), size, *_SKETCH)]
-
-
 def digest_bytes(data: bytes) -> str:
     """The digest of bytes in memory: all of them when they are few, else blocks of them, and their number."""
     found = hashlib.blake2b(str(len(data)).encode(), digest_size=16)
@@ -55,17 +46,17 @@ def digest_bytes(data: bytes) -> str:
     return found.hexdigest()
 
 
-def _digest(path: Path, size: int, whole: int = _WHOLE, blocks: int = _BLOCKS, block: int = _BLOCK) -> str:
+def _digest(path: Path, size: int) -> str:
     found = hashlib.blake2b(str(size).encode(), digest_size=16)
     with path.open("rb") as file:
-        for start, end in _spans(size, whole, blocks, block):
+        for start, end in _spans(size):
             file.seek(start)
             found.update(file.read(end - start))
     return found.hexdigest()
 
 
-def _spans(size: int, whole: int = _WHOLE, blocks: int = _BLOCKS, block: int = _BLOCK) -> list[tuple[int, int]]:
-    if size <= whole:
+def _spans(size: int) -> list[tuple[int, int]]:
+    if size <= _WHOLE:
         return [(0, size)]
-    last = size - block
-    return [(start, start + block) for start in (last * number // (blocks - 1) for number in range(blocks))]
+    last = size - _BLOCK
+    return [(start, start + _BLOCK) for start in (last * number // (_BLOCKS - 1) for number in range(_BLOCKS))]

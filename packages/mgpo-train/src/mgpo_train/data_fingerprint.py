@@ -1,8 +1,7 @@
 """What a run was trained and scored on, in a few digits: told apart from data that were changed before --resume.
 
-Of an image file its size and some of its bytes count (`file_identity.sketch`), not its path and its time: data may be
-moved, copied, or loaded again. Of an image in a table or in the text of a row, its length and a digest that was taken
-when the row was read.
+Of an image file its path, its size and its time count, not its bytes: one look at the file system for each. Of an image
+in a table or in the text of a row, its length and a digest that was taken when the row was read.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from dataclasses import asdict
 from typing import Any
 
 from mgpo_core import Sample
-from mgpo_core.file_identity import digest_bytes, sketch
+from mgpo_core.file_identity import digest_bytes
 from mgpo_train.options import ConfigError
 
 __all__ = ["check_same_data", "fingerprint"]
@@ -46,9 +45,10 @@ def check_same_data(then: Mapping[str, Any], now: Mapping[str, Any], names: Mapp
             continue  # that there were data, or none, is told by the options
         changed = [words for part, words in _WORDS.items() if before.get(part) != after[part]]
         count = "" if before["n"] == after["n"] else f", {before['n']} before and {after['n']} now"
+        times = "" if changed == ["its rows"] else " (path, size or time of a file; cp -p and rsync -a keep times)"
         raise ConfigError(
             f"--resume: {option}={str(names.get(option))[:120]!r} was changed since the run began: "
-            f"{' and '.join(changed)}{count}; restore the data, or start a new run with another --output_dir"
+            f"{' and '.join(changed)}{count}{times}; restore the data, or start a new run with another --output_dir"
         )
 
 
@@ -73,9 +73,10 @@ def _image(source: Any) -> Any:
         return digest_bytes(bytes(source))
     if isinstance(source, str | os.PathLike):
         try:
-            return sketch(source)
+            status = os.stat(source)
         except OSError:
             return [str(source), None]  # refused by name when it is read
+        return [str(source), status.st_size, status.st_mtime_ns]
     # a picture of a table has its digest; what is drawn by a function is what its data's name and its row say
     return getattr(source, "digest", None)
 
