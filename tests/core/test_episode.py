@@ -330,3 +330,11 @@ def test_any_response_is_answered_by_a_crop_or_a_reason(text):
 
 
 _NOISE = noise()
+
+
+def test_a_response_that_was_to_name_a_region_is_no_answer():
+    play = episode()
+    play.observe("It is \\boxed{B}.")
+    play.end_too_long()
+    assert play.done and play.trajectory.answer is None
+    assert play.trajectory.metrics()["accuracy"] == play.trajectory.metrics()["answered_rate"] == 0.0

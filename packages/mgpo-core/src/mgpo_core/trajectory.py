@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from mgpo_core.answers import extract_boxed, grade
+from mgpo_core.answers import extract_boxed, grade_answer
 from mgpo_core.averages import METRICS, aggregate, mean_interval, wilson_interval
 from mgpo_core.boxes import Box, CoordinateSpace, Rejection, iou
 from mgpo_core.budget import PixelBudget
@@ -140,11 +140,16 @@ class Trajectory:
 
     @property
     def answer(self) -> str | None:
-        r"""Content of the last `\boxed{}` of the last response; None without one, or before the episode's end."""
+        r"""Content of the last `\boxed{}` of the last response; None without one, or before the episode's end.
+
+        A response that was to name a region is no answer, also where the episode had no room to go on.
+        """
         if self.answers_with_box:
             box = self.answer_box
             return None if box is None else box.in_words()
-        return extract_boxed(self.turns[-1].text) if self.done and self.turns else None
+        if not self.done or not self.turns or self.turns[-1].read_for_box:
+            return None
+        return extract_boxed(self.turns[-1].text)
 
     @property
     def answer_box(self) -> Box | None:
@@ -196,7 +201,8 @@ class Trajectory:
             return self.answer_iou >= RIGHT_IOU if self.true_boxes else None
         if self.truth is None:
             return None
-        return bool(self.done and self.turns and grade(self.turns[-1].text, self.truth, self.choices))
+        answer = self.answer
+        return answer is not None and grade_answer(answer, self.truth, self.choices)
 
     @property
     def box_turn(self) -> Turn | None:
