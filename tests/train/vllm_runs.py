@@ -54,6 +54,10 @@ class LongFirst:
 
     plain: Any
 
+    @property
+    def max_new_tokens(self) -> int:
+        return int(self.plain.max_new_tokens)
+
     def request(self, dialogue: Any, index: int, *limits: int) -> dict[str, Any]:
         request: dict[str, Any] = self.plain.request(dialogue, index, *limits)
         if (index, dialogue.episode.turn) == (0, 0):
