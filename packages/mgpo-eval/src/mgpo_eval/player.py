@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mgpo_core import Sample
-from mgpo_core.answers import choice_letter, extract_boxed, lone_letter, resolve_choice
+from mgpo_core.answers import choice_letter, lone_letter, resolve_choice
 from mgpo_core.engines import Engine
 from mgpo_core.engines.packing import packed
 from mgpo_core.envelope import Envelope, seal
@@ -154,7 +154,7 @@ def answer_of(trajectory: Trajectory) -> str:
         return trajectory.answer or NO_ANSWER
     if trajectory.template == PlainTurn.name:
         return text.strip()
-    boxed = extract_boxed(text)
+    boxed = trajectory.answer
     if not trajectory.choices:
         letter = None if boxed is None else lone_letter(boxed)
         if boxed is not None and letter is not None and letter in boxed:
