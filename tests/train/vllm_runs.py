@@ -89,6 +89,7 @@ def finishing_order(engine: Any) -> dict[str, Any]:
 
         episode.observe = noting  # type: ignore[method-assign]
     trajectories = engine.run(played)
+    vars(engine).pop("_respond", None)  # what `hold_the_first` put in its place
     engine.options = plain
     return {"ends": ends, "lengths": [t.turns[0].tokens for t in trajectories]}
 

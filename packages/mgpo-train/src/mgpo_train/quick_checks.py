@@ -94,7 +94,7 @@ def _truth(text: str) -> bool:
 
 @contextlib.contextmanager
 def _not_a_number() -> Iterator[None]:
-    """Leave it to the parser of all options to say that something is no number."""
+    """Leave it to the parser of all options to say that a value is not a number."""
     try:
         yield
     except (TypeError, ValueError) as error:
