@@ -99,7 +99,7 @@ def test_upstream_still_has_what_we_stand_on() -> None:
         (["--model", "mgpo", "--tasks", "haystack", "--model_args", "pretrained=gone/"], "no model folder 'gone/'"),
         (
             ["--model", "mgpo", "--tasks", "haystack", "--model_args", "pretrained=haystack:mgpo,mod=direct"],
-            "mean mode",
+            "did you mean .mode",
         ),
         (["--model", "mgpo", "--tasks", "haystuck", "--model_args", "pretrained=haystack:mgpo"], "no result"),
         (["--model", "mgpo", "--model_args", "pretrained=haystack:mgpo"], "no result"),
@@ -149,6 +149,7 @@ def test_a_full_disk_is_a_failure(
     monkeypatch.setattr(sys, "argv", ["mgpo-eval"])
     (tmp_path / "out").mkdir()
     (tmp_path / "out/haystack__mgpo").write_text("in the way")
+    monkeypatch.setattr(cli, "check_output_path", lambda *arguments: None)  # which would see it before
     arguments = ["--model", "mgpo", "--model_args", "pretrained=haystack:mgpo", "--tasks", "haystack", "--limit", "2"]
     assert cli.main([*arguments, "--output_path", "out"]) == 1
     assert re.search(r"failed: out/haystack__mgpo/\S+_results\.json was not written", capsys.readouterr().err)

@@ -223,16 +223,17 @@ def test_the_baselines_and_adapters_keep_their_best_too(tmp_path):
 @pytest.mark.slow
 def test_several_processes_share_the_samples_and_keep_one_best(tmp_path):
     options = OPTIONS | EVALUATED | {"max_steps": 2, "eval_limit": 5}
+    out = tmp_path / "run"
     words = [f"--{name}={' '.join(value) if isinstance(value, list) else value}" for name, value in options.items()
              if value is not None]  # fmt: skip
     (tmp_path / "mine.yaml").write_text("description: two processes\n")
-    command = launched("zero3", 2, "-m", "mgpo_train", str(tmp_path / "mine.yaml"), *words, f"--output_dir={tmp_path}")
+    command = launched("zero3", 2, "-m", "mgpo_train", str(tmp_path / "mine.yaml"), *words, f"--output_dir={out}")
     subprocess.run(command, check=True, timeout=HANG, env=environment("zero3"))
-    logged = rows(tmp_path, evaluations=True)
+    logged = rows(out, evaluations=True)
     assert [row["step"] for row in logged] == [0, 2]
     assert all(row["eval/accuracy"] == row["eval_haystack/accuracy"] for row in logged)
     assert all((row["eval/accuracy"] * 5) % 1 == pytest.approx(0, abs=1e-9) for row in logged), "of five samples"
-    load_model(tmp_path / "best"), load_processor(tmp_path / "best")
+    load_model(out / "best"), load_processor(out / "best")
 
 
 def test_the_random_generators_and_the_accumulation_are_put_back():
