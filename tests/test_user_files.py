@@ -220,18 +220,23 @@ def scratch() -> Iterator[tuple[Path, Path]]:
         shutil.rmtree(root)
 
 
+def run_everything(out: Path, outside: Path, played: Trajectory, mine: dict[str, bytes | str]) -> None:
+    """Run every command in the folder, and see that what is the user's, in it and outside, is as it was."""
+    theirs = belongings(outside)
+    for name, run in COMMANDS.items():
+        with suppress(REFUSED):
+            run(out, played)
+        now = belongings(out)
+        lost = {path for path, content in mine.items() if now.get(path) != content}
+        assert not lost and belongings(outside) == theirs, f"{name} lost {lost}"
+
+
 @settings(max_examples=40)
 @given(users=entries)
 def test_a_folder_with_somebody_s_files_keeps_them_whatever_is_run(played: Trajectory, users: list[Entry]) -> None:
     with scratch() as (out, outside):
         place(out, outside, users)
-        mine, theirs = belongings(out), belongings(outside)
-        for name, run in COMMANDS.items():
-            with suppress(REFUSED):
-                run(out, played)
-            now = belongings(out)
-            lost = {path for path, content in mine.items() if now.get(path) != content}
-            assert not lost and belongings(outside) == theirs, f"{name} lost {lost}"
+        run_everything(out, outside, played, belongings(out))
 
 
 @pytest.mark.parametrize("first", ["train", "killed", "build", "base"])
@@ -251,10 +256,4 @@ def test_what_is_put_into_a_folder_of_ours_stays_whatever_is_run_then(
         open_names = ("metrics.jsonl", "runs/", "completions/") if first == "killed" else ()
         place(out, outside, [entry for entry in users if not entry.name.startswith(open_names)])
         mine = {path: content for path, content in belongings(out).items() if before.get(path) != content}
-        theirs = belongings(outside)
-        for name, run in COMMANDS.items():
-            with suppress(REFUSED):
-                run(out, played)
-            now = belongings(out)
-            lost = {path for path, content in mine.items() if now.get(path) != content}
-            assert not lost and belongings(outside) == theirs, f"{name} lost {lost}"
+        run_everything(out, outside, played, mine)
