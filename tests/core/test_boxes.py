@@ -193,6 +193,11 @@ ONE_BOX = {
     "a format of another kind": '{"format": "json", "bbox": [10, 20, 300, 400]}',
     "width and height": '{"x": 10, "y": 20, "width": 290, "height": 380}',
     "left and top": '{"bbox": {"left": 10, "top": 20, "width": 290, "height": 380}}',
+    # full-width signs
+    "full-width commas": '[{"bbox_2d": [10，20，300，400]}]',
+    "full-width JSON": "［｛“bbox_2d”：［10，20，300，400］，“label”：“杯子”｝］",
+    "full-width points": "在（10，20），（300，400）。",
+    "full-width numbers": "方框：［１０、20、３００，400］".replace("、", "，"),
     # reasoning
     "a box in the reasoning": '<think>[{"bbox_2d": [1, 2, 3, 4]}]?</think> [{"bbox_2d": [10, 20, 300, 400]}]',
     "a fenced box in the reasoning": f"<think>\n```json\n[{{'bbox_2d': [1, 2, 3, 4]}}]\n```\n</think>\n{PAPER}",

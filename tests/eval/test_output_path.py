@@ -55,6 +55,15 @@ def test_a_file_is_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "is a file: name a folder" in capsys.readouterr().err
 
 
+def test_the_home_folder_is_read_behind_an_equals_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    make(tmp_path, "out.json")
+    assert cli.main(["--model", "mgpo", "--output_path=~/out.json"]) == 2
+    assert f"{tmp_path / 'out.json'}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["run.json", "rank0.jsonl", "photo.png", "pictures/mine.png"])
 def test_a_journal_is_not_mixed_into_somebody_s_folder(tmp_path: Path, name: str) -> None:
     make(tmp_path / "run", name)

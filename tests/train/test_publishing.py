@@ -241,6 +241,13 @@ def test_the_token_is_neither_printed_nor_written_down(tmp_path: Path):
     assert made.hub_token == TOKEN and set(given) == {"push_to_hub"}
 
 
+@pytest.mark.parametrize("key", ["token", "use_auth_token"])
+def test_a_token_among_the_models_options_is_refused_without_being_printed(key: str):
+    with pytest.raises(ConfigError, match="model_init_kwargs: .*HF_TOKEN") as refusal:
+        make_config(Path("mine.yaml"), {"model_init_kwargs": {key: TOKEN}}, [])
+    assert TOKEN not in str(refusal.value)
+
+
 def test_options_of_the_hub_are_respected(tmp_path: Path, hub: FakeHub):
     folder = tmp_path / "run" / "model"
     made = saved(folder, hub_model_id="lab/looks", hub_private_repo=True, hub_revision="v2", hub_token="hf_other")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mgpo_core.errors import MGPOError
+from mgpo_core.output_folder import expanded
 from mgpo_eval.failures import data_sets_told, in_one_line
 from mgpo_eval.options import ENGINES, help_text
 from mgpo_eval.output_path import check_output_path
@@ -90,7 +91,7 @@ def _evaluate(arguments: Sequence[str]) -> int:
     """Run lmms-eval and say whether every evaluation came to its end and was written."""
     if "--help" in arguments or "-h" in arguments:
         return _dispatch(["eval", *arguments])
-    given = with_defaults(arguments)
+    given = with_defaults([_expanded(argument) for argument in arguments])
     if place := next(reversed(_given(given, "--output_path")), ""):
         try:
             check_output_path(Path(place))
@@ -145,6 +146,12 @@ def with_defaults(arguments: Sequence[str]) -> list[str]:
     if named.isdisjoint({"--batch_size", "-b"}) and models and models[-1] in ENGINES:
         added += ["--batch_size", "auto"]
     return [*arguments, *added]
+
+
+def _expanded(argument: str) -> str:
+    """`--output_path=~/folder` with the home folder that shells leave unread behind an equals sign."""
+    option, equals, value = argument.partition("=")
+    return f"{option}={expanded(value)}" if equals and option == "--output_path" else argument
 
 
 def _given(arguments: Sequence[str], option: str) -> list[str]:

@@ -46,6 +46,8 @@ ONLY_WITH_ROLLOUTS = (
 )
 """Options that say nothing to supervised fine-tuning."""
 
+_SECRET = frozenset(("token", "use_auth_token"))
+
 UPSTREAM_EVALUATION = {
     "eval_strategy": "no",
     "eval_on_start": False,
@@ -94,6 +96,11 @@ class MGPOConfig(EpisodeOptions, GRPOConfig):
             super().__post_init__()
         except (ValueError, TypeError, ImportError, NotImplementedError, OSError, RuntimeError) as error:
             raise as_config_error(error, vars(self)) from error
+        if isinstance(self.model_init_kwargs, dict) and (secret := _SECRET & self.model_init_kwargs.keys()):
+            raise ConfigError(
+                f"model_init_kwargs: {', '.join(sorted(secret))} would be written into the run's files; "
+                "log in with `hf auth login` or set HF_TOKEN"
+            )
         if self.use_cpu:
             self.dataloader_pin_memory = False
 
