@@ -15,6 +15,9 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 
+# DeepSpeed's operators: not in the home folder, where a run killed in the middle of a build may have left a lock.
+os.environ["TORCH_EXTENSIONS_DIR"] = str(Path(sys.prefix) / "torch-extensions")
+
 import hypothesis
 import numpy as np
 import pytest

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import functools
 import os
 import signal
 import socket
@@ -35,10 +37,30 @@ def launched(layout: str, processes: int, *command: str) -> list[str]:
             sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes),
             "--master_port", str(free_port()), *command,
         ]  # fmt: skip
+    if layout.startswith("zero"):
+        build_deepspeed_operators()
     return [
         sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(LAYOUTS / f"cpu-2-{layout}.yaml"),
         "--num_processes", str(processes), "--main_process_port", str(free_port()), *command,
     ]  # fmt: skip
+
+
+@functools.cache
+def build_deepspeed_operators() -> None:
+    """Build what DeepSpeed would build in a run, once for an environment: it takes minutes.
+
+    A run that a test kills in the middle of it would leave PyTorch's lock behind, and all others would wait for ever.
+    """
+    root = Path(os.environ["TORCH_EXTENSIONS_DIR"])
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / "being-built").open("w") as ours:
+        fcntl.flock(ours, fcntl.LOCK_EX)  # released when its process dies, unlike PyTorch's
+        if any(root.rglob("*.so")):
+            return
+        for left in root.rglob("lock"):
+            left.unlink()
+        build = "from deepspeed.comm.torch import build_shm_op; build_shm_op()"
+        subprocess.run([sys.executable, "-c", build], check=True, timeout=HANG, stdout=subprocess.DEVNULL)
 
 
 def environment(layout: str) -> dict[str, str]:

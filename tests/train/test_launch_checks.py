@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from accelerate import DistributedType
 
-from mgpo_train.launch_checks import check_launch, check_trainer
+from mgpo_train.launch_checks import LONGEST_BUILD, check_launch, check_trainer
 from mgpo_train.options import ConfigError
 
 
@@ -46,6 +48,23 @@ def test_rollouts_on_weights_that_stay_split_are_refused():
 def test_zero3_without_whole_weights_is_refused():
     with pytest.raises(ConfigError, match="zero3_save_16bit_model: true"):
         check_launch(config(save_whole=False))
+
+
+def test_a_lock_that_a_killed_build_left_is_named_instead_of_waited_for(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    mine, somebodys = tmp_path / "py311_cu130" / "cpu_adam" / "lock", tmp_path / "py311_cu130" / "my_op" / "lock"
+    for lock in (mine, somebodys):
+        lock.parent.mkdir(parents=True)
+        lock.touch()
+    check_launch(config())
+    assert caplog.text.count("another process") == 1 and str(mine) in caplog.text
+    for lock in (mine, somebodys):
+        os.utime(lock, (0.0, time.time() - LONGEST_BUILD - 60))
+    with pytest.raises(ConfigError, match=r"cpu_adam/lock: left 16 minutes ago.*delete this file"):
+        check_launch(config())
+    assert mine.exists()
+    mine.unlink()
+    check_launch(config())
 
 
 @pytest.mark.parametrize("method", ["mgpo", "grpo"])

@@ -61,9 +61,9 @@ def parse_boxes(text: str, *, strict: bool = False) -> ParseResult:
     lists and dicts, fenced or bare, keyed `bbox_2d` or `bbox`, in the dialects of JSON that models write
     (loose_json), numbers also as texts; a key or a format that names another layout (`bbox_xywh`) is read as it says.
     Also what stands between box tokens (`<|box_start|>(10,20),(110,120)<|box_end|>`). Without any of these, a plain
-    list of four numbers, or two points; full-width signs (`［10，20，110，120］`) are read where plain ones give no box. An `image` key (1-based) becomes Box.image (0-based). `strict=True` is the
-    paper's rule: the first fenced `json` block holding a list with a dict whose `bbox_2d` is four ints and whose
-    `label` is a string.
+    list of four numbers, or two points. Full-width signs (`［10，20，110，120］`) are read if plain ones give no box.
+    An `image` key (1-based) becomes Box.image (0-based). `strict=True` is the paper's rule: the first fenced `json`
+    block holding a list with a dict whose `bbox_2d` is four ints and whose `label` is a string.
     """
     result = _parse_strict(text) if strict else _parse_loose(text)
     if not strict and not result.boxes and _WIDE_SIGN.search(text):
@@ -76,7 +76,7 @@ def parse_boxes(text: str, *, strict: bool = False) -> ParseResult:
 _MEANT_BOX = re.compile(r"bo?x_?2d|bbox|bounding|[\"']\w{1,40}[\"']\s{0,9}:|\[\s{0,9}-?\d", re.IGNORECASE)
 """What a box that breaks off begins with."""
 _WIDE_SIGN = re.compile("[，：［（【｛“「]")
-_PLAIN_SIGNS = str.maketrans("，：［］（）｛｝【】“”「」‘’０１２３４５６７８９．", ",:[](){}[]\"\"\"\"''0123456789.")
+_PLAIN_SIGNS = str.maketrans("，：［］（）｛｝【】“”「」‘’０１２３４５６７８９．", ',:[](){}[]""""\'\'0123456789.')
 """What a model that answers in Chinese may write for JSON's own signs."""
 _ANSWERED_INSTEAD = (Rejection.NO_JSON, Rejection.BAD_JSON, Rejection.NOT_FOUR_NUMBERS)
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accelerate import DistributedType
+from torch.utils import cpp_extension
 
 from mgpo_train.hardware import Layout, launched_layout
 from mgpo_train.options import ConfigError
@@ -12,6 +17,10 @@ from mgpo_train.options import ConfigError
 if TYPE_CHECKING:
     from mgpo_train.config import MGPOConfig
 
+LONGEST_BUILD = 900.0
+"""Seconds after which a lock on one of DeepSpeed's operators counts as left behind: none takes that long to build."""
+
+logger = logging.getLogger(__name__)
 
 _KINDS = {
     "deepspeed": (DistributedType.DEEPSPEED, "DeepSpeed", "unset ACCELERATE_USE_CPU, which switches DeepSpeed off"),
@@ -32,8 +41,34 @@ def check_launch(config: MGPOConfig) -> None:
     layout = running_layout(config)
     if layout.kind == "fsdp":
         _check_fsdp(config)
+    if layout.kind == "deepspeed":
+        _check_build_locks()
     if layout.kind == "deepspeed" and layout.stage == 3:
         _check_zero3(config, layout)
+
+
+def _check_build_locks() -> None:
+    """Refuse to wait for ever: PyTorch locks the folder of an operator it builds, and a build that is killed leaves it.
+
+    Source: `torch.utils.file_baton`, whose `wait` has no limit and does not know who holds the lock.
+    """
+    from deepspeed.ops.op_builder.all_ops import ALL_OPS
+
+    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or cpp_extension.get_default_build_root())
+    names = {builder.name for builder in ALL_OPS.values()}
+    for lock in sorted({*root.glob("*/lock"), *root.glob("*/*/lock")}):
+        if lock.parent.name not in names:
+            continue
+        try:
+            age = time.time() - lock.stat().st_mtime
+        except FileNotFoundError:
+            continue  # that build has just ended
+        if age > LONGEST_BUILD:
+            raise ConfigError(
+                f"{lock}: left {age / 60:.0f} minutes ago by a build that was killed, and DeepSpeed would wait for it "
+                "for ever; delete this file"
+            )
+        logger.warning("%s: DeepSpeed waits until another process has built it; if none does, delete this file", lock)
 
 
 def _check_fsdp(config: MGPOConfig) -> None:
