@@ -22,7 +22,7 @@ def gathered(model: Any) -> Iterator[None]:
     if not split:
         yield
         return
-    import deepspeed  # type: ignore[import-untyped]
+    import deepspeed
 
     with deepspeed.zero.GatheredParameters(split):
         yield

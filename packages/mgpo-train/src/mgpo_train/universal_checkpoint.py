@@ -63,7 +63,7 @@ def convert(checkpoint: Path) -> None:
 
 
 def _merge(shards: Path, folder: Path) -> None:
-    from deepspeed.checkpoint.ds_to_universal import main  # type: ignore[import-untyped]
+    from deepspeed.checkpoint.ds_to_universal import main
 
     options = argparse.Namespace(
         input_folder=str(shards),
