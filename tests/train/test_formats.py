@@ -114,6 +114,29 @@ def test_verls_own_question_is_taken_where_the_prompt_asks_it(folder: Path, prom
         ("So the correct answer: blue", "B"),
         ("Red is out.\n#### B", "B"),
         ("<image>\nblue", "an image mark in it"),
+        ("<|begin_of_thought|>maybe red<|end_of_thought|>blue", "B"),
+        (r"<|begin_of_thought|>x<|end_of_thought|><|begin_of_solution|>So \boxed{blue}<|end_of_solution|>", "B"),
+        ("◁think▷maybe red◁/think▷blue", "B"),
+        ("◁think▷maybe red", "reasoning that is not closed"),
+        ("[THINK]maybe red[/THINK]blue", "B"),
+        ("<seed:think>maybe red</seed:think>blue", "B"),
+        ("<analysis>maybe red</analysis>blue", "B"),
+        ("<SUMMARY>s</SUMMARY><REASONING>r</REASONING><CONCLUSION>blue</CONCLUSION>", "B"),
+        ("<CONCLUSION>blue", "with an <conclusion> tag that is not closed"),
+        ("<final_answer>blue</final_answer>", "B"),
+        ("<|begin_of_box|>blue<|end_of_box|>", "B"),
+        ("<think>x</think><answer>blue</answer><|im_end|>", "B"),
+        ("blue</s>", "B"),
+        (r"<think>maybe \boxed{red}</think>blue", "B"),
+        (r"<think>Hm \boxed{blue}</think>", "B"),
+        (r"\boxed{blue}, so \boxed{Blue}", "B"),
+        (r"\boxed{\boxed{blue}}", "B"),
+        (r"\boxed{red} or \boxed{blue}", "2 different answers in"),
+        ('<think>x</think><tool_call>{"name":"zoom"}</tool_call>', "the markup '<tool_call>' in it"),
+        ("<|channel|>final<|message|>blue", "the markup '<|channel|>' in it".replace("|", "[|]")),
+        ("◁x▷blue", "the markup '◁x▷' in it"),
+        ("<b>blue</b>", "the markup '<b>' in it"),
+        ("The car <box>(1,2),(30,20)</box>", "the markup '<box>' in it"),
     ],
 )
 @pytest.mark.parametrize("layout", ["ms-swift", "easyr1"])
@@ -179,14 +202,64 @@ def test_boxes_of_ms_swift_have_the_scale_that_they_declare(folder: Path) -> Non
     assert (first.boxes, second.boxes, first.answer) == ((Box(0, 0, 30, 20),), (), "no")
 
 
+@pytest.mark.parametrize("answer", ["<div>", "A[0] and b[i]", "Map<str, int>", "a < b and c > d", "(3, 4)", "[1, 2]"])
+def test_an_open_answer_with_signs_stays_as_it_is(folder: Path, answer: str) -> None:
+    assert load_samples(write(folder, OPEN | {"answer": answer}))[0].answer == answer
+
+
+def answered(answer: Any) -> dict[str, dict[str, Any]]:
+    """A row of several layouts with this answer."""
+    asked = user("<image>Where is it?")
+    return {
+        "ms-swift": {"messages": [*asked, {"role": "assistant", "content": answer}], "images": ["a.jpg"]},
+        "llama-factory": {"conversations": human("<image>Where is it?", answer), "images": ["a.jpg"]},
+        "vlm-r1": {"id": 1, "image": "a.jpg", "conversations": human("<image>Where is it?", answer)},
+        "verl": {"prompt": asked, "images": ["a.jpg"], "reward_model": {"ground_truth": answer}},
+        "trl": {"prompt": asked, "images": ["a.jpg"], "solution": answer},
+        "easyr1": {"problem": "<image>Where is it?", "image": "a.jpg", "answer": answer},
+        "plain": {"question": "Where is it?", "image": "a.jpg", "answer": answer},
+    }
+
+
 @pytest.mark.parametrize(
-    "answer", ["[3, 4, 30, 20]", '```json\n[{"bbox_2d": [3, 4, 30, 20]}]\n```', "<answer>[3,4,30,20]</answer>"]
+    "answer",
+    [
+        "[3, 4, 30, 20]",
+        '```json\n[{"bbox_2d": [3, 4, 30, 20]}]\n```',
+        '{"bbox": [3, 4, 27, 16], "format": "xywh"}',
+        "<answer>[3,4,30,20]</answer>",
+        "<think>It is there.</think>(3,4),(30,20)",
+        "<|box_start|>(3,4),(30,20)<|box_end|>",
+        "<ref>car</ref><box>(3,4),(30,20)</box>",
+        "<|begin_of_box|>[[3,4,30,20]]<|end_of_box|>",
+    ],
 )
-def test_an_answer_of_vlm_r1_that_is_a_box_is_the_true_box(folder: Path, answer: str) -> None:
-    path = write(folder, {"id": 1, "image": "a.jpg", "conversations": human("<image>Where is it?", answer)})
-    assert load_samples(path, answers_with_box=True)[0].boxes == (Box(3, 4, 30, 20),)
-    with pytest.raises(SampleError, match="line 1, column 'conversations' holds a box: use a template"):
+@pytest.mark.parametrize("layout", answered(""))
+def test_an_answer_that_is_a_box_is_the_true_box(folder: Path, layout: str, answer: str) -> None:
+    path = write(folder, answered(answer)[layout])
+    samples = load_samples(path, answers_with_box=True, box_format="xywh" if "xywh" in answer else None)
+    assert samples.layout == layout and samples[0].boxes == (Box(3, 4, 30, 20),) and samples[0].answer is None
+    with pytest.raises(SampleError, match="line 1, column '.*' holds a box: use a template"):
         load_samples(path)
+
+
+@pytest.mark.parametrize("layout", answered(""))
+def test_an_answer_that_is_a_box_of_another_layout_is_refused(folder: Path, layout: str) -> None:
+    path = write(folder, answered('{"box_2d": [3, 4, 30, 20], "format": "rotated"}')[layout])
+    for with_box in (True, False):
+        with pytest.raises(SampleError, match="a box in a layout or scale that is not read"):
+            load_samples(path, answers_with_box=with_box)
+    path = write(folder, answered("[0.25, 0.25, 0.5, 0.5]")[layout])
+    with pytest.raises(SampleError, match="less than a pixel as pixels"):
+        load_samples(path, answers_with_box=True)
+    assert load_samples(path, answers_with_box=True, box_scale="0-1")[0].boxes == (Box(15, 10, 30, 20),)
+
+
+def test_numbers_may_be_an_answer_where_they_are_a_box(folder: Path) -> None:
+    row = answered([3, 4, 30, 20])["verl"]
+    assert load_samples(write(folder, row), answers_with_box=True)[0].boxes == (Box(3, 4, 30, 20),)
+    row = OPEN | {"choices": ["[3, 4, 30, 20]", "[0, 0, 1, 1]"], "answer": "[0, 0, 1, 1]"}
+    assert load_samples(write(folder, row))[0].answer == "B"
 
 
 @pytest.mark.parametrize(

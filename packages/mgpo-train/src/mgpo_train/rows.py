@@ -27,6 +27,7 @@ from mgpo_core.questions import split_question, without_letters
 from mgpo_core.sample import load_image
 from mgpo_core.shown import one_line, show
 from mgpo_train.formats import Fields, Row
+from mgpo_train.formats.box_answer import boxes_of
 from mgpo_train.formats.reading import Reading
 from mgpo_train.formats.worked_answer import final_answer
 from mgpo_train.row_boxes import read_boxes, read_solution
@@ -34,6 +35,7 @@ from mgpo_train.row_boxes import read_boxes, read_solution
 __all__ = ["RowImage", "check_image", "read_row", "row_images"]
 
 _LETTERED = re.compile(r"\s*(?:\(([A-Za-z])\)|([A-Za-z])[.):])\s+\S")
+_BOX_AS_ANSWER = "holds a box: use a template that answers with one, as method=mirg does"
 _LONGEST_LIST = 20_000
 """Characters of a list of choices that is written as a text."""
 
@@ -105,11 +107,15 @@ class _Row:
         question, choices = self._question(len(images))
         truth = self.reading.truth
         numbers = self.reading.numbers.declared(self.fields.box_scale, self._bad)
+        said = None if choices else self._boxes_as_answer()
         boxes = read_boxes(self._value("boxes"), sizes, numbers, partial(self._bad, "boxes"))
+        boxes = boxes or read_boxes(said, sizes, numbers, partial(self._bad, "answer"))
         regions = read_boxes(self._value("regions"), sizes, numbers, partial(self._bad, "regions"))
         if truth == "boxes" and not boxes:
-            raise self._bad("boxes", "holds no true box: the answer is to be one")
-        answer = self._answer(choices, optional=truth == "boxes")
+            raise self._no_box()
+        if said and truth != "boxes":
+            raise self._bad("answer", _BOX_AS_ANSWER)
+        answer = None if said else self._answer(choices, optional=truth == "boxes")
         solution = read_solution(self._value("solution"), sizes, numbers, partial(self._bad, "solution"))
         identity, metadata = self._id(row_id), self._metadata(row)
         try:
@@ -191,6 +197,19 @@ class _Row:
             raise self._bad("choices", f"is {show(value)}: give {hint}, or none for open answers")
         return tuple(texts)
 
+    def _boxes_as_answer(self) -> Any:
+        try:
+            return boxes_of(self._value("answer"))
+        except SampleError as error:
+            raise self._bad("answer", str(error)) from error
+
+    def _no_box(self) -> SampleError:
+        if "boxes" in self.fields.columns:
+            return self._bad("boxes", "holds no true box: the answer is to be one")
+        return self._bad(
+            "answer", "is no box, and no column holds the boxes: map the one that does with columns=boxes=YOUR COLUMN"
+        )
+
     def _may_lack_choices(self) -> None:
         layout = self.reading.layout
         known = [name for name in layout.candidates.get("choices", ()) if name in self.reading.available]
@@ -210,7 +229,7 @@ class _Row:
             return None
         columns = self.fields.columns
         if value is None and self._value("boxes") and columns.get("answer") == columns.get("boxes"):
-            raise self._bad("answer", "holds a box: use a template that answers with one, as method=mirg does")
+            raise self._bad("answer", _BOX_AS_ANSWER)
         if not _is_text(value) or not str(value).strip():
             raise self._bad("answer", f"is {show(value)}: give a text or a number")
         try:

@@ -45,7 +45,8 @@ class Reading:
         if not self.layout.candidates:
             return
         for name in ("question", "image", self.truth):
-            fields = ("image", "images") if name == "image" else (name,)
+            # true boxes may be the answers themselves
+            fields = {"image": ("image", "images"), "boxes": ("boxes", "answer")}.get(name, (name,))
             if not any(self._has(field) for field in fields):
                 raise SampleError(
                     f"{self.source}: no column holds the {name} (columns: {self._names()}): {self._remedy(name)}"
