@@ -341,7 +341,7 @@ def test_haystack_is_made_of_the_shapes_asked_for() -> None:
         ("haystack:val?seed=x", "seed='x'"),
         ("haystack:val?images=7", "images=7: give a whole number from 1 to 6"),
         ("haystack:val?images=photos", "images='photos': give a whole number"),
-        ("haystack:val?columns=question=prompt", "'columns' is no option"),
+        ("haystack:val?columns=question=prompt", "'columns' is not a valid option"),
         ("photos", "no such file or folder: 'photos'"),
         ("photos/", "no such file or folder"),
         ("nowhere/samples.jsonl", "does not exist"),

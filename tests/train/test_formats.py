@@ -409,6 +409,26 @@ def test_letter_columns_can_be_unbound(folder: Path) -> None:
     assert (sample.choices, sample.metadata) == ((), {"A": "red", "B": "green"})
 
 
+@pytest.mark.parametrize("layout", ["ms-swift", "verl", "easyr1", "mini-o3"])
+def test_choices_that_the_question_lists_otherwise_are_refused(folder: Path, layout: str) -> None:
+    row = LAYOUTS[layout]
+    for cells in ({"choices": ["blue", "red"]}, {"options": ["red", "blue", "green"]}, {"A": "blue", "B": "red"}):
+        path = write(folder, row | cells)
+        with pytest.raises(
+            SampleError, match=r"gives \[.* where the question lists \['red', 'blue'\]: .*columns=choices="
+        ):
+            load_samples(path)
+        assert load_samples(path, columns={"choices": ""})[0].choices == CHOICES
+    (sample,) = load_samples(write(folder, row | {"choices": ["Red", "blue."]}))
+    assert (sample.question, sample.answer) == (ASKED, "B")
+
+
+def test_choices_that_the_question_of_our_own_layout_lists_otherwise_are_refused(folder: Path) -> None:
+    row = OPEN | {"question": f"{ASKED}\nA. blue\nB. red", "choices": ["red", "blue"]}
+    with pytest.raises(SampleError, match="where the question lists"):
+        load_samples(write(folder, row))
+
+
 @pytest.mark.parametrize(
     "choices",
     [

@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from mgpo_core import Sample
-from mgpo_core.answers import choice_letter, lone_letter, resolve_choice
+from mgpo_core.answers import choice_letter, lone_letter, normalise, resolve_choice
 from mgpo_core.budget import check_shape
 from mgpo_core.choice_columns import is_missing, labelled_choices, lettered_choices
 from mgpo_core.errors import ImageError, SampleError
@@ -153,15 +153,17 @@ class _Row:
         if not isinstance(question, str) or not question.strip():
             raise self._bad("question", f"is {show(question)}: give a non-empty text")
         together = self.fields.columns.get("choices") == self.fields.columns["question"]
-        question, *unmarked = self._unmarked([self._text("question", question), *self._choices()], images)
+        given = self._choices()
+        texts = [self._text("question", question), *(given or self.fields.listed)]
+        question, *unmarked = self._unmarked(texts, images)
         choices = tuple(self._text("choices", choice) for choice in unmarked)
         if together:
             question = split_question(question)[0]
-        elif self.fields.splits:
-            question, listed = split_question(question)
-            choices = choices or listed
-        elif not choices and self._answers_one_of((apart := split_question(question))[1]):
-            question, choices = apart
+        else:
+            apart, listed = split_question(question)
+            self._check_same(choices if given else (), self.fields.listed or listed)
+            if self.fields.splits or (not choices and self._answers_one_of(listed)):
+                question, choices = apart, choices or listed
         if not question.strip() or not all(choice.strip() for choice in choices):
             raise self._bad("question", "holds no words, or an empty choice, besides image marks: give a text")
         return question.strip(), choices
@@ -222,6 +224,15 @@ class _Row:
         letters = [(mark[1] or mark[2]).upper() for mark in found if mark is not None]
         if len(letters) == len(texts) > 1 and sorted(letters) == [choice_letter(i) for i in range(len(letters))]:
             raise self._bad("choices", f"is {show(list(texts))}, lettered in another order: sort them by letter")
+
+    def _check_same(self, choices: tuple[str, ...], listed: tuple[str, ...]) -> None:
+        """Refuse choices that are not those which the question lists: whose letter is the answer?"""
+        if choices and listed and list(map(normalise, choices)) != list(map(normalise, listed)):
+            raise self._bad(
+                "choices",
+                f"gives {show(list(choices))}, where the question lists {show(list(listed))}: make them the same, or "
+                "leave the column out with columns=choices=",
+            )
 
     def _answer(self, choices: tuple[str, ...], *, optional: bool) -> str | None:
         value = self._value("answer")

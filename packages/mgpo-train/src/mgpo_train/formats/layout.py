@@ -27,6 +27,8 @@ class Fields:
     columns: Mapping[str, str]
     splits: bool = False
     """Whether the question may end in its choices and in instructions how to answer."""
+    listed: tuple[str, ...] = ()
+    """The choices that the text lists, where they are no longer in the question."""
     box_scale: str | None = None
     """What the numbers of boxes are, where the layout says so; None: what the data spec says."""
 

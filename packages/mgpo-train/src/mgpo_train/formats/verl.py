@@ -28,13 +28,12 @@ def _read(row: Row) -> Fields:
     columns = dict(fields.columns) | {"prompt": "prompt"}
     values["answer"], columns["answer"] = cell(row, _TRUTH), _TRUTH
     asked = cell(row, _ASKED)
+    listed: tuple[str, ...] = ()
     if isinstance(asked, str) and _asks(said.question, asked):
-        choices = split_question(said.question)[1]
-        if choices and not split_question(asked)[1] and "choices" not in values:
-            values["choices"], columns["choices"] = list(choices), "prompt"
+        listed = split_question(said.question)[1]
         marks = 0 if count_marks(asked) else count_marks(said.question)
         values["question"], columns["question"] = "<image>" * marks + asked, _ASKED
-    return Fields(values, columns, splits=True)
+    return Fields(values, columns, splits=True, listed=listed)
 
 
 def _asks(prompt: str, asked: str) -> bool:
