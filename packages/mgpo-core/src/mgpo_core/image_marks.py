@@ -15,16 +15,22 @@ from mgpo_core.shown import show
 
 __all__ = ["count_marks", "resolve_marks"]
 
+_NAME = r"(?:images?|img|media|picture|photo|图片|图像|图)"
 _MARK = re.compile(
     r"<\|vision_start\|>\s*(?:<\|image_pad\|>)+\s*<\|vision_end\|>"
     r"|<im_start>\s*(?:<image>|(?:<im_patch>)+)\s*<im_end>"
     r"|\(<image>\./</image>\)"
     r"|<(?:image|img)>\s*(?:[^<>\s]{1,300}|(?:<(?:imagehere|img_context)>)+)?\s*</(?:image|img)>"
-    r"|<\|?\s*(?:image|img)[\s_-]?(?P<number>\d{1,3})\s*/?\|?>"
+    rf"|<\|?\s*{_NAME}[\s_-]?(?P<number>\d{{1,3}})\s*/?\|?>"
+    rf"|<{_NAME}>"
     r"|<\|(?:image|image_pad|image_placeholder|imgpad|img)\|>"
     r"|<(?:image|img)\b[^<>|\d]{0,200}>"
     r"|<(?:image_placeholder|image_token|image_pad|imagehere|img_context|image_soft_token|start_of_image)>"
-    r"|\[(?:IMG|IMAGE)\]",
+    r"|\[(?:IMG|IMAGE)\]"
+    # a placeholder of a template, but no argument of LaTeX: \text{image}
+    rf"|(?<![A-Za-z_^\\}}]){{{{1,2}}\s?{_NAME}[\s_-]?(?P<filled>\d{{1,3}})?\s?}}{{1,2}}"
+    # Markdown's
+    r"|!\[[^\[\]\n]{0,200}+\]\([^()\n]*+\)",
     re.IGNORECASE,
 )
 _OTHER_MEDIA = re.compile(r"<\|?\s*(?:video|audio|sound|speech)(?:_?(?:pad|bos|eos|\d{1,3}))?\s*\|?>", re.IGNORECASE)
@@ -37,6 +43,7 @@ _LABEL = re.compile(
     r"|(?P<plain>\d{1,3})[ \t]*[.:)\]：]+)[ \t]*$",
     re.IGNORECASE,
 )
+_BETWEEN = " \t\r\n,;，；、"
 _SENTENCE_END = (".", "?", "!", ":", "。", "？", "！", "：", ")")
 
 
@@ -69,7 +76,7 @@ def resolve_marks(texts: Sequence[str], images: int) -> tuple[str, ...]:
 
 def _numbers(marks: Sequence[re.Match[str]], images: int) -> list[int]:
     """The image (from 1) of every mark, by its own number or by its order."""
-    given = [int(mark["number"]) for mark in marks if mark["number"]]
+    given = [int(number) for mark in marks if (number := mark["number"] or mark["filled"])]
     if given and len(given) < len(marks):
         raise SampleError("has marks with and without a number: number all of them, or none")
     if not given:
@@ -100,7 +107,8 @@ def _without(text: str, marks: Sequence[tuple[re.Match[str], int]], *, in_choice
     if not in_choice and head + tail == len(spans):
         start = spans[head - 1][1] if head else 0
         end = spans[head][0] if tail else len(text)
-        return text[start:end].strip()
+        between = text[start:end].lstrip(_BETWEEN) if head else text[start:end]
+        return (between.rstrip(_BETWEEN) if tail else between).strip()
     parts, last = [], 0
     for mark, number in marks:
         parts += [text[last : mark.start()], _in_words(text, mark, number)]
@@ -112,7 +120,7 @@ def _label_start(text: str, mark: re.Match[str], number: int, last: int) -> int:
     """Where a mark begins, with the label in front of it if that only counts the images; `last`: the mark before it."""
     line = max(text.rfind("\n", 0, mark.start()) + 1, last)
     label = _LABEL.search(text, line, mark.start())
-    if label is None or text[line : label.start()].strip(" \t\r,;"):
+    if label is None or text[line : label.start()].strip(_BETWEEN):
         return mark.start()
     named = label["number"] or label["plain"]
     return label.start() if named is None or int(named) == number else mark.start()
@@ -122,7 +130,7 @@ def _leading(text: str, spans: Sequence[tuple[int, int]]) -> int:
     """How many marks stand in front of the text, nothing but space and commas between them."""
     at, count = 0, 0
     for start, end in spans:
-        if text[at:start].strip(" \t\r\n,;"):
+        if text[at:start].strip(_BETWEEN):
             break
         at, count = end, count + 1
     return count
@@ -132,7 +140,7 @@ def _trailing(text: str, spans: Sequence[tuple[int, int]]) -> int:
     """How many marks stand behind a text that had ended before them."""
     at, count = len(text), 0
     for start, end in reversed(spans):
-        if text[end:at].strip(" \t\r\n,;"):
+        if text[end:at].strip(_BETWEEN):
             break
         at, count = start, count + 1
     if not count:
