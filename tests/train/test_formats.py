@@ -394,6 +394,7 @@ def test_choices_may_stand_in_letter_columns(folder: Path, cells: dict, choices:
         ({"A": "red", "B": "green", "option_a": "x", "option_b": "y"}, "put them into one column choices"),
         ({"option1": "red", "option2": "green"}, "numbered columns .*columns=choices="),
         ({"choices": ["red", None]}, "list of texts"),
+        ({"options": "none"}, "column 'options' is 'none': give .* columns=choices="),
         ({"choices": ["red", float("nan")]}, "list of texts"),
         ({"choices": ["(B) red", "(A) blue"]}, "lettered in another order"),
         ({"choices": ["red", "blue"], "options": ["blue", "red"]}, "both hold choices"),
@@ -450,11 +451,12 @@ def test_choices_may_name_their_letters(folder: Path, choices: Any) -> None:
         {"label": ["A", "B"], "text": ["red"]},
         {"label": ["A", "A"], "text": ["red", "blue"]},
         {"label": ["A", "B"], "text": "rb"},
+        4,
         {"1": "red", "2": "blue"},
     ],
 )
 def test_choices_with_other_labels_are_refused(folder: Path, choices: Any) -> None:
-    with pytest.raises(SampleError, match="'choices' is .*: give a list of texts"):
+    with pytest.raises(SampleError, match="'choices' is .*: give a list of texts, or .* columns=choices="):
         load_samples(write(folder, LAYOUTS["plain"] | {"choices": choices}))
 
 
@@ -536,6 +538,13 @@ def test_what_a_layout_takes_for_pixels_is_checked_and_may_be_declared(folder: P
         ([{"bbox_2d": [15, 10, 15, 10], "format": "xywh"}], {}, (15, 10, 30, 20)),
         ([{"box": [15, 10, 30, 20], "bbox_format": "xyxy"}], {"box_format": "xywh"}, (15, 10, 30, 20)),
         ([{"box": [0.25, 0.25, 0.5, 0.5], "normalized": True}], {"box_scale": "0-1"}, (15, 10, 30, 20)),
+        ([{"box": [15, 10, 15, 10], "format": "[x, y, width, height]"}], {}, (15, 10, 30, 20)),
+        ([{"box": [15, 10, 15, 10], "coordinate_format": "xywh"}], {}, (15, 10, 30, 20)),
+        ([{"box": [0.25, 0.25, 0.5, 0.5], "normalized": "true"}], {"box_scale": "0-1"}, (15, 10, 30, 20)),
+        ([{"box": [250, 250, 500, 500], "scale": "0-1000"}], {"box_scale": "0-1000"}, (15, 10, 30, 20)),
+        ([{"box": [15, 10, 30, 20], "type": "car", "scale": 2.0}], {}, (15, 10, 30, 20)),
+        ("<|box_start|>(15,10),(30,20)<|box_end|>", {}, (15, 10, 30, 20)),
+        ({"box": [15, 10, 30, 20]}, {}, (15, 10, 30, 20)),
         ([15, 10, 30, 20], {"box_scale": "pixels"}, (15, 10, 30, 20)),
         ("[[15, 10, 30.0, 20]]", {}, (15, 10, 30, 20)),
         ([[0.7, 0, 0.3, 1.0]], {"box_scale": "0-1", "box_format": "xywh"}, (42, 0, 60, 40)),
@@ -567,7 +576,22 @@ def test_box_scale_and_format_are_declared(folder: Path, boxes: Any, options: di
         ([{"bbox": [1, 2, 30, 20]}], {}, r"give \[x1"),
         ([{"box": [1, 2, 30, 20], "image": True}], {}, "names image True"),
         ([{"box": [1, 2, 30, 20], "format": "cxcywh"}], {}, "a format or scale"),
-        ([{"box": [1, 2, 30, 20], "normalized": True}], {}, "a format or scale"),
+        (
+            [{"box": [1, 2, 30, 20], "normalized": True}],
+            {},
+            "a format or scale that is not declared: say box_scale=0-1$",
+        ),
+        ([{"box": [1, 2, 30, 20], "normalized": "true"}], {}, "say box_scale=0-1$"),
+        ([{"box": [1, 2, 30, 20], "scale": "0-1000"}], {}, "say box_scale=0-1000$"),
+        (
+            [{"box": [1, 2, 30, 20], "normalized": True}],
+            {"box_scale": "0-1000"},
+            "other than box_scale=0-1000: it says 0-1",
+        ),
+        ([{"box": [1, 2, 30, 20], "format": "yolo"}], {}, "a format or scale that is not read"),
+        ([[0.0, 0.0, 1.0002, 1.0001]], {}, "less than a pixel as pixels: box_scale says"),
+        (3, {}, "is 3: give .*, or leave the column out with columns=FIELD="),
+        ({"a": 1}, {}, "is {'a': 1}: give .*, or leave the column out with columns=FIELD="),
         ("somewhere", {}, r"give \[\[x1"),
         ([], {"box_scale": "percent"}, "box_scale='percent': use pixels, 0-1 or 0-1000"),
         ([], {"box_format": "cxcywh"}, "box_format='cxcywh': use xyxy or xywh"),
@@ -576,5 +600,5 @@ def test_box_scale_and_format_are_declared(folder: Path, boxes: Any, options: di
 def test_boxes_of_another_scale_are_refused(folder: Path, boxes: Any, options: dict, words: str) -> None:
     for field in ("boxes", "regions"):
         row = LAYOUTS["plain"] | {field: boxes} | ({"question": "Is <region> red?"} if field == "regions" else {})
-        with pytest.raises(SampleError, match=words):
+        with pytest.raises(SampleError, match=words.replace("FIELD", field).replace("$", " ")):
             load_samples({"path": write(folder, row), **options})

@@ -9,21 +9,25 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mgpo_core import Box
-from mgpo_core.box_layouts import named_layout
+from mgpo_core.box_layouts import Layout, named_layout
 from mgpo_core.errors import SampleError
 from mgpo_core.regions import Solution
 from mgpo_core.shown import show
 from mgpo_train.data_spec import BOX_FORMATS
+from mgpo_train.formats.box_answer import boxes_of
 
 __all__ = ["BoxNumbers", "read_boxes", "read_solution"]
 
 _WHOLE = {"pixels": None, "0-1": 1.0, "0-1000": 1000.0}
 """What a box's numbers are shares of (`data_spec.BOX_SCALES`); None: pixels of the original, after EXIF rotation."""
+_SHARES = tuple(scale for scale, whole in _WHOLE.items() if whole is not None)
 _KEYS = ("bbox_2d", "box", "bbox_xywh")
 _OPTIONS = "box_scale says what its numbers are (pixels, 0-1, 0-1000), box_format whether xyxy or xywh"
 
 _ROUNDING = 1 + 1e-9
 """So far beyond its limit a sum may be by rounding, as 0.7 + 0.3 of x and width."""
+_TWO_PIXELS = 2
+"""Boxes within the first two pixels are shares, of which some are rounded to more than 1."""
 
 Bad = Callable[[str], SampleError]
 """Makes the error that names row and column out of what is wrong."""
@@ -48,24 +52,30 @@ class BoxNumbers:
         return self if layout_scale == "pixels" else replace(self, scale=layout_scale)
 
 
-def read_boxes(value: Any, sizes: Sequence[tuple[int, int]], numbers: BoxNumbers, bad: Bad) -> tuple[Box, ...]:
+def read_boxes(
+    value: Any, sizes: Sequence[tuple[int, int]], numbers: BoxNumbers, bad: Bad, *, field: str = "boxes"
+) -> tuple[Box, ...]:
     """Boxes in pixels of the originals, whose (width, height) are given; raises what `bad` makes."""
     if isinstance(value, str) and value.strip():
         value = _parsed(value, bad)
     if value is None or value == "" or (isinstance(value, list | tuple) and not value):
         return ()
-    if _four(value) is not None:
+    if _four(value) is not None or (isinstance(value, Mapping) and any(key in value for key in _KEYS)):
         value = [value]
-    return tuple(_box(entry, sizes, numbers, bad) for entry in (value if isinstance(value, list | tuple) else [value]))
+    if not isinstance(value, list | tuple):
+        raise bad(f"is {show(value)}: give [[x1, y1, x2, y2], ...], or leave the column out with columns={field}=")
+    return tuple(_box(entry, sizes, numbers, bad) for entry in value)
 
 
 def _parsed(text: str, bad: Bad) -> Any:
+    """The boxes that a text writes down, in any form that an answer may have; the text itself if it is none."""
     try:
         return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise bad(
-            f"is {show(text)}: give [[x1, y1, x2, y2], ...], or leave the column out with columns=boxes="
-        ) from error
+    except (ValueError, RecursionError):
+        try:
+            return boxes_of(text) or text
+        except SampleError as error:
+            raise bad(str(error)) from error
 
 
 def _four(value: Any) -> tuple[float, ...] | None:
@@ -88,10 +98,7 @@ def _box(entry: Any, sizes: Sequence[tuple[int, int]], declared: BoxNumbers, bad
         keys = [key for key in _KEYS if entry.get(key) is not None]
         value = entry[keys[0]] if len(keys) == 1 else None
         form = "xywh" if keys == ["bbox_xywh"] else form
-        stated = named_layout({key: v for key, v in entry.items() if declared.scale != "0-1" or v is not True})
-        if stated is not None and stated.name.lower() not in BOX_FORMATS:
-            raise bad(f"holds {show(entry)}, in a format or scale that it does not declare: {_OPTIONS}")
-        form = stated.name.lower() if stated is not None else form
+        form = _stated_format(entry, declared, bad) or form
     numbers = _four(value)
     if numbers is None:
         raise bad(f"holds {show(entry)}: give [x1, y1, x2, y2] in pixels of the original")
@@ -101,7 +108,7 @@ def _box(entry: Any, sizes: Sequence[tuple[int, int]], declared: BoxNumbers, bad
     x1, y1, x2, y2 = numbers
     if form == "xywh":
         x2, y2 = x1 + x2, y1 + y2
-    if declared.scale is None and (max(map(abs, numbers)) <= 1 or 0 < x2 - x1 < 1 or 0 < y2 - y1 < 1):
+    if declared.scale is None and (max(map(abs, numbers)) < _TWO_PIXELS or 0 < x2 - x1 < 1 or 0 < y2 - y1 < 1):
         raise bad(f"holds {show(entry)}, less than a pixel as pixels: {_OPTIONS}")
     whole = _WHOLE[declared.scale or "pixels"]
     limits = (width, height) if whole is None else (whole, whole)
@@ -111,6 +118,21 @@ def _box(entry: Any, sizes: Sequence[tuple[int, int]], declared: BoxNumbers, bad
         raise bad(f"holds {show(entry)}, which does not lie in {where}: {_OPTIONS}")
     box = Box(x1, y1, x2, y2, image).clipped(*limits)
     return box if whole is None else box.scaled(width / whole, height / whole).clipped(width, height)
+
+
+def _stated_format(entry: Mapping[str, Any], declared: BoxNumbers, bad: Bad) -> str | None:
+    """xyxy or xywh where an entry states it; raises what `bad` makes for another layout, or for an undeclared scale."""
+    stated = named_layout(entry, scale=declared.scale)
+    if stated is None or stated.name.lower() in BOX_FORMATS:
+        return None if stated is None else stated.name.lower()
+    scale = next((scale for scale in _SHARES if named_layout(entry, scale=scale) is not Layout.OTHER), None)
+    if scale is None:
+        hint = f"that is not read: give [x1, y1, x2, y2], or [x, y, width, height]; {_OPTIONS}"
+    elif declared.scale is None:
+        hint = f"that is not declared: say box_scale={scale}"
+    else:
+        hint = f"other than box_scale={declared.scale}: it says {scale}, so change one of them"
+    raise bad(f"holds {show(entry)}, which states a format or scale {hint}")
 
 
 def read_solution(value: Any, sizes: Sequence[tuple[int, int]], numbers: BoxNumbers, bad: Bad) -> Solution | None:

@@ -36,6 +36,7 @@ __all__ = ["RowImage", "check_image", "read_row", "row_images"]
 
 _LETTERED = re.compile(r"\s*(?:\(([A-Za-z])\)|([A-Za-z])[.):])\s+\S")
 _BOX_AS_ANSWER = "holds a box: use a template that answers with one, as method=mirg does"
+_NO_CHOICES = "leave the column out with columns=choices="
 _LONGEST_LIST = 20_000
 """Characters of a list of choices that is written as a text."""
 
@@ -110,7 +111,7 @@ class _Row:
         said = None if choices else self._boxes_as_answer()
         boxes = read_boxes(self._value("boxes"), sizes, numbers, partial(self._bad, "boxes"))
         boxes = boxes or read_boxes(said, sizes, numbers, partial(self._bad, "answer"))
-        regions = read_boxes(self._value("regions"), sizes, numbers, partial(self._bad, "regions"))
+        regions = read_boxes(self._value("regions"), sizes, numbers, partial(self._bad, "regions"), field="regions")
         if truth == "boxes" and not boxes:
             raise self._no_box()
         if said and truth != "boxes":
@@ -193,10 +194,10 @@ class _Row:
             texts = without_letters(value) if len(value) <= 26 else ()
             self._check_order(texts)
         else:
-            raise self._bad("choices", f"is {show(value)}: give a list of texts")
+            raise self._bad("choices", f"is {show(value)}: give a list of texts, or {_NO_CHOICES}")
         if len(texts) < 2 or len(texts) > 26 or not all(text.strip() for text in texts):
             hint = "a line '(A) ...' for each choice" if isinstance(value, str) else "2 to 26 non-empty texts"
-            raise self._bad("choices", f"is {show(value)}: give {hint}, or none for open answers")
+            raise self._bad("choices", f"is {show(value)}: give {hint}, or none for open answers; or {_NO_CHOICES}")
         return tuple(texts)
 
     def _boxes_as_answer(self) -> Any:
