@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from patience import cpu_seconds
 
 from mgpo_core import Box, CoordinateSpace, ParseResult, Rejection, iou, parse_boxes
+from mgpo_core.box_layouts import Layout, named_layout
 
 Size = tuple[int, int]
 
@@ -207,7 +208,47 @@ ONE_BOX = {
     "a reasoning under another name": f'<thinking>{{"bbox": [1, 2, 3, 4]}}</thinking>{PAPER}',
     "box tokens in the reasoning": f"<think><|box_start|>(1,2),(3,4)<|box_end|></think>{PAPER}",
     "an open reasoning behind it": f'{PAPER}<think>or {{"bbox_2d": [1, 2, 3, 4]}}',
+    # layouts and scales in words
+    "a centre in words": '{"center_xywh": [155, 210, 290, 380]}',
+    "a centre behind": '{"bbox_xywh_center": [155, 210, 290, 380]}',
+    "corner, width and height": '{"bbox_x1y1wh": [10, 20, 290, 380]}',
+    "a format in brackets": '{"bbox": [10, 20, 290, 380], "format": "[x, y, width, height]"}',
+    "a format in words": '{"bbox": [10, 20, 290, 380], "format": "x_min, y_min, width, height"}',
+    "a format of centres": '{"bbox": [155, 210, 290, 380], "format": "center x, center y, width, height"}',
+    "a format of corners": '{"bbox": [10, 20, 300, 400], "format": "(x1, y1), (x2, y2)"}',
+    "a format that counts from 0": '{"bbox": [20, 10, 400, 300], "format": "y0, x0, y1, x1"}',
+    "a format in the key": '{"bbox [x, y, width, height]": [10, 20, 290, 380]}',
+    "a key of four names": '{"x_y_width_height": [10, 20, 290, 380]}',
+    "a format of coordinates": '{"bbox": [10, 20, 290, 380], "coordinate_format": "xywh"}',
+    "a format of a plain list": '{"coordinates": [10, 20, 290, 380], "format": "xywh"}',
+    "a mode by number": '{"bbox": [10, 20, 290, 380], "bbox_mode": 1}',
+    "pixels": '{"bbox": [10, 20, 300, 400], "mode": "XYXY_ABS", "unit": "pixels", "scale": 1, "normalized": "False"}',
+    "numbers from x0": '{"x0": 10, "y0": 20, "x1": 300, "y1": 400}',
+    "numbers of a centre": '{"x_center": 155, "y_center": 210, "width": 290, "height": 380}',
+    "two named corners": '{"top_left": [10, 20], "bottom_right": {"x": 300, "y": 400}}',
+    # without JSON, or with more than JSON has
+    "a tuple": "It is at (10, 20, 300, 400).",
+    "numbers by name": "x1=10, y1=20, x2=300, y2=400",
+    "numbers by name in a sentence": "I count 3: left: 10px, top: 20px, width: 290px and height: 380px.",
+    "numbers by name in braces": "{x1=10, y1=20, x2=300, y2=400}",
+    "nothing but numbers": "10, 20, 300, 400",
+    "numbers between answer tags": "<answer>10, 20, 300, 400</answer>",
+    "a tool call": '{"name": "zoom", "arguments": "{\\"bbox_2d\\": [10, 20, 300, 400]}"}',
+    "comments": '[ // all\n{"bbox_2d": [10, 20, # corner\n300, 400], "label": "a" // the "one"\n}, /* {no} */ ]',
 }
+for opening, closing in (
+    ("<Think>", "</Think>"),
+    ("<THINK>", "</THINK>"),
+    ("<think >", "</think >"),
+    ("<rethink>", "</rethink>"),
+    ("<cot>", "</cot>"),
+    ("<thoughts>", "</ thoughts>"),
+    ("◁think▷", "◁/think▷"),
+    ("[THINK]", "[/THINK]"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+):
+    ONE_BOX[f"a box in {opening}"] = f"{opening}[1, 2, 3, 4]{closing}[10, 20, 300, 400]"
 
 
 @pytest.mark.parametrize("text", ONE_BOX.values(), ids=ONE_BOX.keys())
@@ -217,6 +258,21 @@ def test_reads_what_models_write(text: str) -> None:
     assert result.error is None
     # the winning block is complete at `end` and not before
     assert result.end is not None and parse_boxes(text[: result.end]).boxes == (KEY,)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[10, 20, 300, 400]\n\\boxed{A}",
+        "The box is [10, 20, 300, 400]. \\boxed{A}",
+        "Found (10,20),(300,400): \\boxed{A}",
+        "```json\n[10, 20, 300, 400]\n``` so \\boxed{A}",
+        "Here [10, 20, 300, 400] \\boxed{A} it is.",
+        "So it is \\boxed{[10, 20, 300, 400]}",
+    ],
+)
+def test_a_box_counts_though_an_answer_stands_beside_it(text: str) -> None:
+    assert parse_boxes(text).boxes == (KEY,)
 
 
 NO_BOX = {
@@ -247,6 +303,32 @@ NO_BOX = {
     '{"box_2d": [20, 10, 400, 300]}': Rejection.OTHER_LAYOUT,
     '{"bbox": [0.1, 0.2, 0.3, 0.4], "normalized": true}': Rejection.OTHER_LAYOUT,
     '{"bbox": [1, 2, 3, 4], "bbox_format": "yolo"}': Rejection.OTHER_LAYOUT,
+    '{"bbox_xyhw": [1, 2, 3, 4]}': Rejection.OTHER_LAYOUT,
+    '{"bbox_yxhw": [1, 2, 3, 4]}': Rejection.OTHER_LAYOUT,
+    '{"bbox_xywha": [1, 2, 3, 4]}': Rejection.OTHER_LAYOUT,
+    '{"bbox_center": [1, 2, 3, 4]}': Rejection.OTHER_LAYOUT,
+    '{"top_left_bottom_right": [1, 2, 3, 4]}': Rejection.OTHER_LAYOUT,
+    '{"bbox": [1, 2, 3, 4], "format": "xmin, xmax, ymin, ymax"}': Rejection.OTHER_LAYOUT,
+    '{"bbox": [1, 2, 3, 4], "format": "xywh", "box_format": "xyxy"}': Rejection.OTHER_LAYOUT,
+    '{"bbox": [1, 2, 3, 4], "mode": "XYXY_REL"}': Rejection.OTHER_LAYOUT,
+    '{"bbox": [1, 2, 3, 4], "bbox_mode": 2}': Rejection.OTHER_LAYOUT,
+    '{"bbox": [1, 2, 3, 4], "format": "xywh", "normalized": true}': Rejection.OTHER_LAYOUT,
+    '{"bbox": [1, 2, 3, 4], "normalized": "true"}': Rejection.OTHER_LAYOUT,
+    '{"bbox": [1, 2, 3, 4], "is_normalized": true}': Rejection.OTHER_LAYOUT,
+    '{"bbox": [1, 2, 3, 4], "relative": 1}': Rejection.OTHER_LAYOUT,
+    '{"bbox": [1, 2, 3, 4], "unit": "percent"}': Rejection.OTHER_LAYOUT,
+    '{"bbox": [1, 2, 3, 4], "scale": "0-1000"}': Rejection.OTHER_LAYOUT,
+    '{"bbox": [1, 2, 3, 4], "scale": 1000}': Rejection.OTHER_LAYOUT,
+    '{"bbox": [1, 2, 3, 4], "coordinate_range": [0, 1]}': Rejection.OTHER_LAYOUT,
+    '{"bbox": [1, 2, 3, 4], "coordinate_system": "normalized (0..1)"}': Rejection.OTHER_LAYOUT,
+    '{"rel_bbox": [1, 2, 3, 4]}': Rejection.OTHER_LAYOUT,
+    '{"normalized_coordinates": [1, 2, 3, 4]}': Rejection.OTHER_LAYOUT,
+    "<answer>5</answer>": Rejection.NO_JSON,
+    '{"point_2d": (1, 2, 3, 4)}': Rejection.NOT_FOUR_NUMBERS,
+    "{x1: 10, y1: 20, x2: 300, y2: 4": Rejection.BAD_JSON,
+    '{"arguments": "{}"}': Rejection.NOT_FOUR_NUMBERS,
+    r"The years [1990, 1995, 2000, 2005] \boxed{A}": Rejection.ANSWERED,
+    r"In (1990, 1995, 2000, 2005), so **\boxed{\text{A}}**.": Rejection.ANSWERED,
     '{"bbox": [1, 2, 3, 4], "box_format": "mine"}': Rejection.OTHER_LAYOUT,
     '{"bbox_xyxy": [1, 2, 3, 4], "format": "xywh"}': Rejection.OTHER_LAYOUT,
     '<think>[{"bbox_2d": [1, 2, 3, 4]}]': Rejection.NO_JSON,
@@ -396,6 +478,18 @@ def test_all_boxes_between_box_tokens_come_in_order() -> None:
     assert result.boxes == (Box(1, 2, 3, 4), Box(5, 6, 7, 8)) and result.labels == ("", "")
 
 
+def test_all_boxes_under_one_key_come_in_order() -> None:
+    for key in ("bbox_2d", "bboxes"):
+        result = parse_boxes(f'{{"{key}": [[1, 2, 3, 4], [5, 6, 7], [5, 6, 7, 8]], "label": "a", "image": 2}}')
+        assert result.boxes == (Box(1, 2, 3, 4, image=1), Box(5, 6, 7, 8, image=1)) and result.labels == ("a", "a")
+
+
+def test_a_scale_that_is_known_already_is_no_obstacle() -> None:
+    for stated in ({"normalized": True}, {"unit": "ratio"}, {"format": "xywh", "scale": "[0, 1]"}):
+        assert named_layout(stated) is Layout.OTHER and named_layout(stated, scale="0-1000") is Layout.OTHER
+        assert named_layout(stated, scale="0-1") is (Layout.XYWH if "format" in stated else None)
+
+
 MEGABYTE = 1_000_000
 UNITS = [
     "[",
@@ -419,6 +513,14 @@ UNITS = [
     "<box>1",
     "\\boxed{",
     "(1,2),",
+    "[1//",
+    "[1//\n",
+    "[1/*",
+    "x=1 ",
+    "{x1:1,",
+    "xmin",
+    '{"arguments": "[',
+    "< think",
 ]
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from mgpo_core.answers import extract_boxed
 from mgpo_core.box import Box, CoordinateSpace, Size, iou
-from mgpo_core.box_layouts import Corners, Layout, box_key, corners, is_no_box, named_layout
-from mgpo_core.box_text import MarkedBoxes, bare_pair, marked_boxes, without_latex, without_reasoning
+from mgpo_core.box_layouts import Layout, box_key, corners, holds_several, is_no_box, named_layout
+from mgpo_core.box_text import MarkedBoxes, bare_box, marked_boxes, without_latex, without_reasoning
 from mgpo_core.loose_json import FENCE, Value, find_values
 
 __all__ = ["Box", "CoordinateSpace", "ParseResult", "Rejection", "Size", "iou", "parse_boxes", "rejection_words"]
@@ -61,8 +61,9 @@ def parse_boxes(text: str, *, strict: bool = False) -> ParseResult:
     lists and dicts, fenced or bare, keyed `bbox_2d` or `bbox`, in the dialects of JSON that models write
     (loose_json), numbers also as texts; a key or a format that names another layout (`bbox_xywh`) is read as it says.
     Also what stands between box tokens (`<|box_start|>(10,20),(110,120)<|box_end|>`). Without any of these, a plain
-    list of four numbers, or two points. Full-width signs (`［10，20，110，120］`) are read if plain ones give no box.
-    An `image` key (1-based) becomes Box.image (0-based). `strict=True` is the paper's rule: the first fenced `json`
+    list of four numbers, or what `bare_box` reads; a list in the prose of a text that ends with its answer in
+    \\boxed{} is none. Full-width signs (`［10，20，110，120］`) are read if plain ones give no box. An `image` key
+    (1-based) becomes Box.image (0-based). `strict=True` is the paper's rule: the first fenced `json`
     block holding a list with a dict whose `bbox_2d` is four ints and whose `label` is a string.
     """
     result = _parse_strict(text) if strict else _parse_loose(text)
@@ -75,7 +76,7 @@ def parse_boxes(text: str, *, strict: bool = False) -> ParseResult:
 
 _MEANT_BOX = re.compile(r"bo?x_?2d|bbox|bounding|[\"']\w{1,40}[\"']\s{0,9}:|\[\s{0,9}-?\d", re.IGNORECASE)
 """What a box that breaks off begins with."""
-_WIDE_SIGN = re.compile("[，：［（【｛“「]")
+_WIDE_SIGN = re.compile("[，：［（【｛“「０-９]")
 _PLAIN_SIGNS = str.maketrans("，：［］（）｛｝【】“”「」‘’０１２３４５６７８９．", ',:[](){}[]""""\'\'0123456789.')
 """What a model that answers in Chinese may write for JSON's own signs."""
 _ANSWERED_INSTEAD = (Rejection.NO_JSON, Rejection.BAD_JSON, Rejection.NOT_FOUR_NUMBERS)
@@ -101,7 +102,7 @@ def _parse_loose(text: str) -> ParseResult:
             read: list[tuple[Box | Rejection, dict[str, Any]]]
             read = [(Box(*four), {}) for four in block.boxes] or [(Rejection.NOT_FOUR_NUMBERS, {})]
         else:
-            read = [(_read(entry, said), entry) for entry, said in _entries(block.value)]
+            read = [(box, entry) for entry, said in _entries(block.value) for box in _read(entry, said)]
         keyed = keyed or bool(read)
         good = [(box, entry) for box, entry in read if isinstance(box, Box)]
         if good:
@@ -112,9 +113,13 @@ def _parse_loose(text: str) -> ParseResult:
                 numbered=tuple(_image_number(entry) is not None for _, entry in good),
             )
         error = error or next((box for box, _ in read if isinstance(box, Rejection)), None)
-    if not keyed and (plain := _plain_box(text, values)) is not None:
-        [four], start, end = plain.boxes, plain.start, plain.end
-        return ParseResult((Box(*four),), ("",), _block_end(text, start, end), numbered=(False,))
+    plain = None if keyed else _plain_box(text, values)
+    if isinstance(plain, MarkedBoxes):
+        [four], end = plain.boxes, _block_end(text, plain.start, plain.end)
+        if end == plain.end and _is_prose(text, plain) and _ends_with_answer(text):
+            return ParseResult(error=Rejection.ANSWERED.value)
+        return ParseResult((Box(*four),), ("",), end, numbered=(False,))
+    error = error or plain
     if error is None:
         fenced = "```json" in text
         error = Rejection.BAD_JSON if broken or (fenced and not values) else Rejection.NO_JSON
@@ -135,34 +140,79 @@ def _in_order(values: list[Value], marked: list[MarkedBoxes]) -> Iterator[Value 
             yield block
 
 
-def _plain_box(text: str, values: list[Value]) -> MarkedBoxes | None:
-    """The first plain list of four numbers, or two points, whichever begins first."""
-    pair = bare_pair(text)
+def _plain_box(text: str, values: list[Value]) -> MarkedBoxes | Rejection | None:
+    """The first plain list of four numbers, or box without JSON, whichever begins first; why it is not read."""
+    bare = bare_box(_without_values(text, values))
     for value in values:
-        if pair is not None and pair.start < value.start:
-            return pair
+        if bare is not None and bare.start < value.start:
+            return bare
         if value.rescued:
             continue  # the numbers of an entry that broke off are no entry
-        lists = (part for part, key, _ in _walk(value.value) if isinstance(part, list) and not is_no_box(key))
-        four = next((four for part in lists if (four := _four(part)) is not None), None)
-        if four is not None:
+        for part, key, said in _walk(value.value):
+            if not isinstance(part, list) or len(part) not in (2, 4) or is_no_box(key) or corners(part) is None:
+                continue
+            layout = named_layout({key: True}) or said or Layout.UNSAID  # "normalized_coordinates"
+            four = corners(part, layout)
+            if layout is Layout.OTHER or four is None:
+                return Rejection.OTHER_LAYOUT
             return MarkedBoxes((four,), value.start, value.end)
-    return pair
+    return bare
 
 
-def _four(part: list[Any]) -> Corners | None:
-    return corners(part) if len(part) in (2, 4) else None
+def _without_values(text: str, values: list[Value]) -> str:
+    """`text` with its values blanked out, of the same length."""
+    parts, done = [], 0
+    for value in sorted(values, key=lambda value: value.start):
+        if value.end > done:
+            parts += [text[done : value.start], "\1" * (value.end - max(done, value.start))]
+            done = value.end
+    return "".join([*parts, text[done:]])
+
+
+_SAYS_BOX = re.compile(r"bo?x(?![a-z])|bo?x_?2d|bounding|coordinate|region|area|crop", re.IGNORECASE)
+_ENDS = ("<|im_end|>", "<|endoftext|>", "</s>", "</answer>")
+
+
+def _is_prose(text: str, plain: MarkedBoxes) -> bool:
+    """Whether flat numbers in brackets stand in a sentence that does not speak of a box."""
+    numbers = text[plain.start : plain.end]
+    if numbers[:1] not in ("[", "(") or re.search(r"[\[({]", numbers[1:]):
+        return False
+    until = text.find("\n", plain.end)
+    behind = text[plain.end : until if until >= 0 else len(text)].partition("\\boxed")[0]
+    line = text[text.rfind("\n", 0, plain.start) + 1 : plain.start] + behind
+    return re.search(r"[^\W\d_]", line) is not None and _SAYS_BOX.search(line) is None
+
+
+def _ends_with_answer(text: str) -> bool:
+    r"""Whether a text ends with a \boxed{} that holds more than a list of numbers."""
+    said = extract_boxed(text)
+    if not said or not re.search(r"[^\s\d.,;()\[\]+-]", said):
+        return False
+    text = text.rstrip("\0 \t\r\n")
+    for end in _ENDS:
+        text = text.removesuffix(end).rstrip("\0 \t\r\n")
+    text = text.rstrip(" \t\r\n.。!！$*)]`\\")
+    return text.endswith("}") and text[:-1].rstrip().endswith(said)
+
+
+_ARGUMENTS = frozenset(("arguments", "args", "parameters", "params", "input", "tool_input"))
 
 
 def _walk(value: Any, key: str = "", said: Layout | None = None) -> Iterator[tuple[Any, str, Layout | None]]:
     """(part, the key it stands under, the layout stated around it) of `value` and every list and dict inside it.
 
-    In the order written; the depth is bounded by loose_json.MAX_DEPTH.
+    In the order written; the depth is bounded by loose_json.MAX_DEPTH. The arguments of a tool call may be JSON text.
     """
     if isinstance(value, dict):
         said = named_layout(value) or said
         yield value, key, said
         for name, part in value.items():
+            if isinstance(part, str) and name in _ARGUMENTS:
+                found = [inner.value for inner in find_values(part)[0]]
+                part = [
+                    {n: p for n, p in v.items() if n not in _ARGUMENTS} if isinstance(v, dict) else v for v in found
+                ]
             yield from _walk(part, name, said)
     elif isinstance(value, list):
         yield value, key, said
@@ -186,25 +236,33 @@ def _is_box(entry: dict[str, Any], key: str) -> bool:
 
 def _box_value(entry: dict[str, Any]) -> tuple[Layout, Any] | None:
     """(layout, value) under `bbox_2d` or `bbox`, else under the first key of a box; None without one."""
-    found = [(key, layout, value) for key, value in entry.items() if (layout := box_key(key)) is not None]
+    found = [(key, layout, value) for key, value in entry.items() if (layout := _value_layout(key, value)) is not None]
     by_name = {key.strip().lower(): (layout, value) for key, layout, value in reversed(found)}
     own = next((by_name[name] for name in ("bbox_2d", "bbox") if name in by_name), None)
     return own or (found[0][1:] if found else None)
 
 
-def _read(entry: dict[str, Any], said: Layout | None) -> Box | Rejection:
+def _value_layout(key: str, value: Any) -> Layout | None:
+    lists = holds_several(key) and isinstance(value, list) and value and all(isinstance(part, list) for part in value)
+    return Layout.UNSAID if lists else box_key(key)
+
+
+def _read(entry: dict[str, Any], said: Layout | None) -> list[Box | Rejection]:
+    """The box of an entry, or the boxes that stand in a list under its key, or why there is none."""
     layout, value = _box_value(entry) or (Layout.UNSAID, entry)
     if said is not None and said is not layout:
         layout = said if layout is Layout.UNSAID else Layout.OTHER
     if layout is Layout.OTHER:
-        return Rejection.OTHER_LAYOUT
-    four = corners(value, layout)
-    if four is None:
-        return Rejection.NOT_FOUR_NUMBERS
+        return [Rejection.OTHER_LAYOUT]
+    one = corners(value, layout)
+    parts = value if one is None and isinstance(value, list) else []
+    fours = [one] if one is not None else [four for part in parts if (four := corners(part, layout)) is not None]
     image = _image_number(entry)
+    if not fours:
+        return [Rejection.NOT_FOUR_NUMBERS]
     if image is None:
-        return Box(*four)
-    return Box(*four, image=image - 1) if image >= 1 else Rejection.OUTSIDE
+        return [Box(*four) for four in fours]
+    return [Box(*four, image=image - 1) for four in fours] if image >= 1 else [Rejection.OUTSIDE]
 
 
 def _image_number(entry: dict[str, Any]) -> int | None:

@@ -1,8 +1,8 @@
 """Finds JSON-like values in free text: iterative, linear in the text's length, never raises.
 
-Language models write JSON with single quotes, trailing commas, bare keys, tuples, or leave it open; prose around it
-holds stray brackets. So this is one forward pass with an explicit stack: what closes properly is a value, what breaks
-is given up at the place where it broke, and the values that were already complete inside it are kept.
+Language models write JSON with single quotes, trailing commas, bare keys, comments, tuples, or leave it open; prose
+around it holds stray brackets. So this is one forward pass with an explicit stack: what closes properly is a value,
+what breaks is given up at the place where it broke, and the values that were already complete inside it are kept.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ MAX_DEPTH = 32  # deeper nesting is no list of boxes, and a bound keeps every la
 _MAX_DIGITS = 400  # a longer number overflows a double anyway
 
 # Possessive quantifiers (*+, ++): none of these can backtrack. The lookahead skips brackets that cannot start JSON.
-_DICT = r"\{(?=\s*+[\"'\w}])"
-_OPENING = re.compile(r"\[(?!\s*+\])\[*+|\{(?=\s*+[\"'\w])")
+_DICT = r"\{(?=\s*+(?:[\"'\w}]|/[/*]))"
+_OPENING = re.compile(r"\[(?!\s*+\])\[*+|\{(?=\s*+(?:[\"'\w]|/[/*]))")
+_SPACE = r"\s*+(?:(?://|\#)[^\n]{0,200}+(?=\n)\s*+|/\*(?:[^*]|\*(?!/)){0,200}+\*/\s*+){0,4}+"  # and comments
 _EMPTY = re.compile(r"\[\s*+\]|\{\s*+\}")
 _TOKEN = re.compile(
-    rf"""\s*+(?:
+    rf"""{_SPACE}(?:
       (?P<open>\[++|{_DICT}|\()
     | (?P<close>[\]}})])
     | (?P<comma>,)
@@ -33,7 +34,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _QUOTES = {quote: re.compile(rf"\\.|[{quote}\n]|```", re.DOTALL) for quote in "\"'"}
-_AFTER_STRING = re.compile(r"\s*+(?:[,:\]})]|\Z)")
+_AFTER_STRING = re.compile(r"\s*+(?:[,:\]})]|\Z|/[/*])")
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _CONTROL = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 _PARTNER = {"[": "]", "{": "}", "(": ")"}
