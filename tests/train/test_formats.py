@@ -300,6 +300,117 @@ def test_advice_can_be_followed(folder: Path, row: dict, words: str) -> None:
         load_samples(write(folder, row))
 
 
+ANSWERED = [{"role": "assistant", "content": "red"}]
+PRINTED = "[{'role': 'user', 'content': 'What?'}]"
+
+
+@pytest.mark.parametrize("layout", ["verl", "ms-swift", "llama-factory"])
+def test_lists_that_were_saved_as_text_are_read(folder: Path, layout: str) -> None:
+    row = {name: json.dumps(v) if isinstance(v, list | dict) else v for name, v in LAYOUTS[layout].items()}
+    for more in ({}, {"images": "['a.jpg']"}):
+        samples = load_samples(write(folder, row | more))
+        assert samples.layout == layout
+        assert (samples[0].question, samples[0].choices, samples[0].answer) == (ASKED, CHOICES, "B")
+        assert samples[0].load().size == (60, 40)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        (PRINTED, "column 'prompt' is .* a list written as text: give the list itself"),
+        (user("<image>What?"), "column 'prompt' is a list of messages, which is read where columns= does not name it"),
+    ],
+)
+def test_messages_are_no_question(folder: Path, prompt: Any, words: str) -> None:
+    row = {"prompt": prompt, "images": ["a.jpg"], "reward_model": {"ground_truth": "red"}}
+    with pytest.raises(SampleError, match=words):
+        load_samples(write(folder, row), columns={"question": "prompt", "answer": "reward_model.ground_truth"})
+
+
+@pytest.mark.parametrize(
+    ("more", "column"),
+    [
+        ({"messages": user("<image>What?"), "label": "red"}, "label"),
+        ({"prompt": user("<image>What?"), "chosen": ANSWERED}, "chosen"),
+        (
+            {"conversations": human("<image>What?", "")[:1], "chosen": {"from": "gpt", "value": "red"}},
+            "chosen",
+        ),
+    ],
+)
+def test_a_conversation_without_an_answer_says_how_to_name_it(folder: Path, more: dict, column: str) -> None:
+    path, turns = write(folder, {"images": ["a.jpg"], **more}), next(iter(more))
+    with pytest.raises(SampleError, match=f"column '{turns}' has no answer in it: .*columns=answer=YOUR COLUMN"):
+        load_samples(path)
+    assert load_samples(path, columns={"answer": column})[0].answer == "red"
+
+
+def test_a_completion_is_an_answer(folder: Path) -> None:
+    row = {"prompt": user("<image>What?"), "completion": ANSWERED, "images": ["a.jpg"]}
+    assert load_samples(write(folder, row))[0].answer == "red"
+
+
+@pytest.mark.parametrize("empty", ["", " ", None])
+def test_an_empty_column_is_passed_over(folder: Path, empty: Any) -> None:
+    row = {"messages": [*user("<image>What?"), *ANSWERED], "images": ["a.jpg"], "solution": empty}
+    assert load_samples(write(folder, row))[0].answer == "red"
+    row = {"problem": "What?", "image": "a.jpg", "answer": empty, "solution": "red"}
+    assert load_samples(write(folder, row))[0].answer == "red"
+
+
+@pytest.mark.parametrize(
+    ("row", "layout"),
+    [
+        (
+            {"problem": ASKED, "options": ["A. red", "B. blue"], "solution": "<answer>B</answer>", "path": "a.jpg"},
+            "easyr1",
+        ),
+        ({"question": ASKED, "choices": ["red", "blue"], "solution": "B", "path": "a.jpg"}, "mini-o3"),
+        ({"text": ASKED + " (A) red (B) blue", "label": "B", "path": "a.jpg"}, "vstar"),
+        (LAYOUTS["verl"] | {"images": None, "path": "a.jpg"}, "verl"),
+        (LAYOUTS["vlm-r1"] | {"image": None, "path": "['a.jpg']"}, "vlm-r1"),
+    ],
+)
+def test_only_the_image_is_missing(folder: Path, row: dict, layout: str) -> None:
+    path = write(folder, row)
+    with pytest.raises(SampleError, match="no column holds the image|'images' is missing|in a row with images"):
+        load_samples(path)
+    samples = load_samples(path, columns={"image": "path"})
+    assert samples.layout == layout
+    assert (samples[0].question, samples[0].choices, samples[0].answer) == (ASKED, CHOICES, "B")
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda rows: {"version": "1.0", "data": rows},
+        lambda rows: {"info": {}, "annotations": rows},
+        lambda rows: {"meta": {"n": 2}, "vqa": rows, "licenses": []},
+        lambda rows: {"images": rows},
+    ],
+)
+def test_rows_in_an_object_are_read(folder: Path, around: Any) -> None:
+    row = LAYOUTS["plain"]
+    (folder / "rows.json").write_text(json.dumps(around([row, row])))
+    assert len(load_samples(str(folder / "rows.json"))) == 2
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"options": [{"label": "A", "text": "red"}, {"label": "B", "text": "blue"}], "choices": None},
+        {"marks": [{"a": 1}]},
+    ],
+)
+def test_a_row_that_is_all_of_a_file_is_no_object_around_rows(folder: Path, more: dict) -> None:
+    (folder / "rows.json").write_text(json.dumps(LAYOUTS["plain"] | more))
+    (sample,) = load_samples(str(folder / "rows.json"))
+    assert (sample.choices, sample.answer) == (CHOICES, "B")
+    (folder / "rows.json").write_text(json.dumps({"pic": "a.jpg", "ask": "Q?", "gold": "x", "notes": [{"a": 1}]}))
+    columns = {"image": "pic", "question": "ask", "answer": "gold"}
+    assert load_samples(str(folder / "rows.json"), columns=columns)[0].answer == "x"
+
+
 def test_rows_that_two_layouts_read_alike_are_not_ambiguous(folder: Path) -> None:
     row = OPEN | {"multi-choice options": ["(A) red", "(B) blue"], "category": "x", "l2-category": "y"}
     (sample,) = load_samples(write(folder, row))

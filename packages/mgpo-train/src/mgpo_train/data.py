@@ -107,7 +107,12 @@ def _reading(table: Table, spec: DataSpec, truth: str) -> Reading:
     """How a table is read: in the layout that the spec names, else in the one that its rows are recognised by."""
     if spec.schema is not None and spec.schema not in LAYOUTS:
         raise SampleError(f"{table.source}: schema={show(spec.schema)}: {nearest(spec.schema, LAYOUTS)}")
-    layout = LAYOUTS[spec.schema] if spec.schema else recognise(spec.path, table.source, table.available, _known(table))
+    image = spec.columns.get("images") or spec.columns.get("image")
+    layout = (
+        LAYOUTS[spec.schema]
+        if spec.schema
+        else recognise(spec.path, table.source, table.available, _known(table), image)
+    )
     numbers = BoxNumbers(spec.box_scale, spec.box_format)
     reading = Reading(layout, table.source, tuple(table.available), spec.columns, truth, numbers)
     reading.check()

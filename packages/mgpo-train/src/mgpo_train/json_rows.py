@@ -10,6 +10,7 @@ from typing import Any
 
 from mgpo_core.errors import SampleError
 from mgpo_core.shown import one_line, show
+from mgpo_train.formats.conversation import is_conversation
 
 __all__ = ["NamedRow", "parse_row", "read_json_rows", "read_text"]
 
@@ -25,6 +26,15 @@ _COMPRESSED = {
 }
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _TURNS = ("messages", "conversations", "prompt")
+_OF_A_ROW = frozenset((
+    *_TURNS, "question", "problem", "query", "instruction", "text", "image", "images", "image_path", "answer",
+    "solution", "label", "ground truth", "ground_truth", "choices", "options", "answer choices", "objects", "boxes",
+))  # fmt: skip
+"""Columns of a row: an object with one of them is no wrapper around rows."""
+_WRAPPERS = (
+    "data", "annotations", "questions", "samples", "rows", "items", "examples", "instances", "records", "entries",
+    "train", "val", "validation", "dev", "test",
+)  # fmt: skip
 
 
 def read_json_rows(path: Path) -> list[NamedRow]:
@@ -80,10 +90,9 @@ def _of_lines(path: Path, lines: list[tuple[int, str]]) -> list[NamedRow]:
 
 def _of_object(path: Path, whole: dict[str, Any], lines: list[tuple[int, str]]) -> list[NamedRow]:
     """The rows of a file that is one object: the list in it, or the object itself as the only row."""
-    if len(whole) == 1:
-        ((key, value),) = whole.items()
-        if isinstance(value, list) and key not in _TURNS and value and all(isinstance(entry, dict) for entry in value):
-            return [_entry(path, number, entry) for number, entry in enumerate(value)]
+    rows = _wrapped(whole)
+    if rows is not None:
+        return [_entry(path, number, entry) for number, entry in enumerate(rows)]
     values = list(whole.values())
     if values and all(isinstance(value, dict) for value in values):
         raise SampleError(
@@ -96,6 +105,20 @@ def _of_object(path: Path, whole: dict[str, Any], lines: list[tuple[int, str]]) 
     if len(values) > 1 and len(lengths) == 1 and min(lengths) > 0 and not set(_TURNS) & set(whole):
         raise SampleError(f"{path} holds a list for each column: write an object for each row")
     return _of_lines(path, lines) if len(lines) == 1 else [_entry(path, 0, whole)]
+
+
+def _wrapped(whole: dict[str, Any]) -> list[Any] | None:
+    """The rows that an object holds beside nothing, or beside what is said of all of them; None for a row."""
+    lists = {key: value for key, value in whole.items() if isinstance(value, list) and value}
+    key, rows = next(iter(lists.items()), ("", []))
+    if len(lists) != 1 or not all(isinstance(row, dict) for row in rows) or is_conversation(rows):
+        return None
+    if len(whole) == 1:
+        return None if key in _TURNS else rows
+    others = [value for name, value in whole.items() if name != key]
+    if _OF_A_ROW & {name.lower() for name in whole}:
+        return None
+    return rows if key.lower() in _WRAPPERS or not any(isinstance(value, str) for value in others) else None
 
 
 def _entry(path: Path, number: int, value: Any) -> NamedRow:

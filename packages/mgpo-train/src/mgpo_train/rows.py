@@ -28,6 +28,7 @@ from mgpo_core.sample import load_image
 from mgpo_core.shown import one_line, show
 from mgpo_train.formats import Fields, Row
 from mgpo_train.formats.box_answer import boxes_of
+from mgpo_train.formats.conversation import is_conversation, is_list_as_text
 from mgpo_train.formats.reading import Reading
 from mgpo_train.formats.worked_answer import final_answer
 from mgpo_train.row_boxes import read_boxes, read_solution
@@ -151,8 +152,12 @@ class _Row:
     def _question(self, images: int) -> tuple[str, tuple[str, ...]]:
         """(question, choices), without marks of images and without letters."""
         question = self._value("question")
+        if is_conversation(question):
+            raise self._bad("question", "is a list of messages, which is read where columns= does not name it")
         if not isinstance(question, str) or not question.strip():
             raise self._bad("question", f"is {show(question)}: give a non-empty text")
+        if is_list_as_text(question):
+            raise self._bad("question", f"is {show(question)}, a list written as text: give the list itself")
         together = self.fields.columns.get("choices") == self.fields.columns["question"]
         given = self._choices()
         texts = [self._text("question", question), *(given or self.fields.listed)]
@@ -242,6 +247,8 @@ class _Row:
         columns = self.fields.columns
         if value is None and self._value("boxes") and columns.get("answer") == columns.get("boxes"):
             raise self._bad("answer", _BOX_AS_ANSWER)
+        if value is None and columns.get("answer") == columns.get("question"):
+            raise self._bad("answer", "has no answer in it: name the column that has with columns=answer=YOUR COLUMN")
         if not _is_text(value) or not str(value).strip():
             raise self._bad("answer", f"is {show(value)}: give a text or a number")
         try:

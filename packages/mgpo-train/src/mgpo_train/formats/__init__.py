@@ -21,7 +21,8 @@ from mgpo_train.formats import (
     vlm_r1,
     vstar,
 )
-from mgpo_train.formats.layout import FIELDS, Fields, Layout, Row
+from mgpo_train.formats.layout import FIELDS, Fields, Layout, Row, cell, has_images
+from mgpo_train.formats.saved_as_text import without_texts
 
 __all__ = ["FIELDS", "LAYOUTS", "Fields", "Layout", "Row", "recognise"]
 
@@ -33,10 +34,13 @@ _BY_PATH = ("mme-realworld", "vstar")
 """Layouts that are assumed for paths with their name in them, where the columns allow it."""
 
 
-def recognise(path: str, source: str, available: Sequence[str], rows: Iterable[tuple[str, Row]]) -> Layout:
-    """The one layout that rows fit; this project's own where they fit none.
+def recognise(
+    path: str, source: str, available: Sequence[str], rows: Iterable[tuple[str, Row]], image: str | None = None
+) -> Layout:
+    """The one layout that rows fit, or would with an image; this project's own where they fit none.
 
-    `path` may name a layout, `source` and the rows' names are for errors. Raises SampleError where rows fit several
+    `path` may name a layout, `source` and the rows' names are for errors; `image` is the column that the user takes
+    images from. Raises SampleError where rows fit several
     layouts, or different ones.
     """
     lowered = path.lower().replace("_", "-")
@@ -44,8 +48,13 @@ def recognise(path: str, source: str, available: Sequence[str], rows: Iterable[t
         if name in lowered and _has(LAYOUTS[name], available):
             return LAYOUTS[name]
     first: tuple[str, Layout] | None = None
+    but_image: Layout | None = None
     for row_name, row in rows:
+        row = without_texts(row, tuple(filter(None, (image,))))
+        row = {**row, "image": cell(row, image)} if image and not has_images(row) else row
         fitting = [layout for layout in LAYOUTS.values() if layout.fits(row)]
+        if not fitting and but_image is None and not has_images(row):
+            but_image = _only([layout for layout in LAYOUTS.values() if layout.fits({**row, "image": "?"})])
         if len(fitting) > 1:
             names = " and as ".join(layout.name for layout in fitting)
             raise SampleError(
@@ -58,7 +67,12 @@ def recognise(path: str, source: str, available: Sequence[str], rows: Iterable[t
                 f"{source} mixes layouts: {first[0]} is {first[1].name}, {row_name} is {fitting[0].name}; "
                 "write a file for each, or say which it is with format="
             )
-    return LAYOUTS["plain"] if first is None else first[1]
+    return first[1] if first is not None else but_image or LAYOUTS["plain"]
+
+
+def _only(fitting: Sequence[Layout]) -> Layout | None:
+    """The one layout of columns, whose missing image can be named as such."""
+    return fitting[0] if len(fitting) == 1 and fitting[0].candidates else None
 
 
 def _has(layout: Layout, available: Sequence[str]) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from mgpo_core.errors import SampleError
 from mgpo_core.shown import show
 
-__all__ = ["Conversation", "is_conversation", "read_conversation"]
+__all__ = ["Conversation", "is_conversation", "is_list_as_text", "read_conversation", "spoken"]
 
 _ROLES = {
     **dict.fromkeys(("user", "human"), "user"),
@@ -54,7 +54,7 @@ def read_conversation(value: Any, column: str) -> Conversation:
                 "give each question with its answer a row of its own"
             )
         last = _ORDER[role]
-        content = next((message[key] for key in ("content", "value") if message.get(key) is not None), None)
+        content = _content(message)
         if role == "user":
             said.question, said.images = _parts(content, column)
         elif role == "assistant":
@@ -62,6 +62,23 @@ def read_conversation(value: Any, column: str) -> Conversation:
     if last < 1 or not said.question.strip():
         raise SampleError(f"column {column!r} has no user's turn with a text: give the question in one")
     return said
+
+
+def spoken(value: Any, column: str) -> Any:
+    """The text of an answer that is one assistant's message, alone or in a list; any other value as it is."""
+    message = value[0] if isinstance(value, list) and len(value) == 1 else value
+    if not isinstance(message, Mapping) or _ROLES.get(str(_role(message)).strip().lower()) != "assistant":
+        return value
+    return _parts(_content(message), column)[0]
+
+
+def is_list_as_text(text: str) -> bool:
+    """Whether a text is a list of messages, or of their parts, that somebody saved as text."""
+    return _LIST_AS_TEXT.match(text) is not None
+
+
+def _content(message: Mapping[str, Any]) -> Any:
+    return next((message[key] for key in ("content", "value") if message.get(key) is not None), None)
 
 
 def _messages(value: Any, column: str) -> Sequence[Mapping[str, Any]]:
@@ -88,7 +105,7 @@ def _roles(value: Any, column: str) -> str:
 def _parts(content: Any, column: str) -> tuple[str, list[Any]]:
     """(text, images) of a message; an image in it becomes an `<image>` in the text."""
     if isinstance(content, str):
-        if _LIST_AS_TEXT.match(content):
+        if is_list_as_text(content):
             raise SampleError(f"column {column!r} has a message with a list written as text: give the list itself")
         return content, []
     texts: list[str] = []

@@ -6,11 +6,11 @@ from typing import Any
 
 from mgpo_core.errors import SampleError
 from mgpo_train.formats.conversation import Conversation
-from mgpo_train.formats.layout import CHOICES, IMAGES, Fields, Row, cell, first_of
+from mgpo_train.formats.layout import CHOICES, IMAGES, Fields, Row, cell, first_of, is_empty
 
 __all__ = ["conversation_fields"]
 
-_ANSWERS = ("solution", "answer", "ground_truth")
+_ANSWERS = ("solution", "answer", "ground_truth", "completion")
 
 
 def conversation_fields(
@@ -34,7 +34,7 @@ def conversation_fields(
     else:
         columns["images"] = images or "images"
         values["images"] = None if images is None else row[images]
-    answer = next((name for name in answers if cell(row, name) is not None), None)
+    answer = next((name for name in answers if not is_empty(cell(row, name))), None)
     if answer is not None:
         values["answer"], columns["answer"] = cell(row, answer), answer
     else:

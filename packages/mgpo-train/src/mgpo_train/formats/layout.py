@@ -9,7 +9,19 @@ from typing import Any
 from mgpo_core.errors import SampleError
 from mgpo_core.shown import show
 
-__all__ = ["CHOICES", "FIELDS", "IMAGES", "Fields", "Layout", "Row", "by_columns", "cell", "first_of", "has_images"]
+__all__ = [
+    "CHOICES",
+    "FIELDS",
+    "IMAGES",
+    "Fields",
+    "Layout",
+    "Row",
+    "by_columns",
+    "cell",
+    "first_of",
+    "has_images",
+    "is_empty",
+]
 
 Row = Mapping[str, Any]
 
@@ -61,9 +73,14 @@ def cell(row: Row, column: str) -> Any:
     return value
 
 
+def is_empty(value: Any) -> bool:
+    """Whether a cell is null or an empty text."""
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
 def first_of(row: Row, columns: tuple[str, ...]) -> str | None:
     """The first of these columns that has a value in the row, else the first that is there at all."""
-    filled = next((column for column in columns if cell(row, column) is not None), None)
+    filled = next((column for column in columns if not is_empty(cell(row, column))), None)
     return filled or next((column for column in columns if column.split(".")[0] in row), None)
 
 

@@ -10,7 +10,9 @@ from mgpo_core.choice_columns import choice_columns, is_missing, lettered_choice
 from mgpo_core.errors import SampleError
 from mgpo_core.regions import REGION
 from mgpo_core.shown import one_line, show
-from mgpo_train.formats.layout import FIELDS, Fields, Layout, Row, cell
+from mgpo_train.formats.conversation import spoken
+from mgpo_train.formats.layout import FIELDS, IMAGES, Fields, Layout, Row, cell
+from mgpo_train.formats.saved_as_text import without_texts
 from mgpo_train.options import nearest
 from mgpo_train.row_boxes import BoxNumbers
 
@@ -73,8 +75,13 @@ class Reading:
         """The user's columns: none of them is read a second time under another name."""
         return {column for column in self.mapping.values() if column}
 
+    def whole(self, row: Row) -> Row:
+        """A row with its lists and objects where it holds them as texts."""
+        return without_texts(row, tuple(column for name, column in self.mapping.items() if name in IMAGES))
+
     def fields(self, row: Row) -> Fields:
         """The values of our fields, unchecked; raises SampleError as the layout does."""
+        row = self.whole(row)
         found = self.layout.read(row)
         columns = {
             name: column
@@ -87,6 +94,8 @@ class Reading:
         for name, column in self.mapping.items():
             if column:
                 columns[name], values[name] = column, cell(row, column)
+        if "answer" in values:
+            values["answer"] = spoken(values["answer"], columns["answer"])
         if is_missing(values.get("choices")) and "choices" not in self.mapping:
             self._add_choice_columns(row, values, columns)
         asked = str(values.get("question"))
