@@ -112,6 +112,8 @@ SAFE = base64.urlsafe_b64encode(JPEG).decode()
         f"data:image/jpeg;base64,{SAFE}",
         f"data:image/jpeg,{quote(JPEG)}",
         "data:image/jpeg;base64," + "\n".join(TEXT[i : i + 76] for i in range(0, len(TEXT), 76)),
+        f"base64,{TEXT}",
+        f"image/jpeg;base64,{TEXT}",
         TEXT,
         SAFE.rstrip("="),
         {"bytes": TEXT},
@@ -155,6 +157,10 @@ LONG = "x\n" * 500_000
         ("a\0.png", "not a readable picture"),
         (LONG, "not a readable picture|does not exist"),
         ("https://example.org/" + LONG, "download it first"),
+        (f'"data:image/jpeg;base64,{TEXT}"', "with quotes around it: leave them out"),
+        (str(JPEG), "bytes written as text: give them in base64"),
+        ("a boat. " * 100, "File name too long; give the path"),
+        ("FOLDER", "it is a folder; name a picture in it"),
         ({"bytes": LONG}, "is not base64|not a readable"),
         ({"path": None, "bytes": None}, "give a path, or a dict"),
         ({"note": LONG}, "give a path, or a dict"),
@@ -164,8 +170,32 @@ LONG = "x\n" * 500_000
 )
 def test_any_other_image_is_refused_in_one_line(tmp_path: Path, image: Any, words: str) -> None:
     with pytest.raises(SampleError, match=f"line 1, column 'image' .*({words})") as caught:
-        load_samples(write(tmp_path, ROW | {"image": image}))
-    assert len(str(caught.value)) < 800 and "\n" not in str(caught.value)
+        load_samples(write(tmp_path, ROW | {"image": str(tmp_path) if image == "FOLDER" else image}))
+    assert len(str(caught.value)) < 500 and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "it is empty .0 bytes.; copy it again"),
+        (encoded("WEBP")[:-200], "the WebP file is cut short or damaged; copy it again"),
+        (encoded("WEBP")[:16], "the WebP file is cut short or damaged; copy it again"),
+        (JPEG[:10], "the JPEG file is cut short or damaged; copy it again"),
+        (b"\n<!DOCTYPE html><html>404</html>", "an HTML page, not a picture; download the picture itself"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of Git LFS, .* git lfs pull"),
+        (b"<svg xmlns='x'/>", "an SVG drawing; save it as PNG"),
+        (b'{"error": "rate limit"}', "a JSON text, not a picture"),
+        (b"%PDF-1.7", "a PDF; save the page as PNG"),
+        (b"no picture", "its format is not known; convert it to PNG or JPEG"),
+    ],
+)
+def test_a_file_that_is_no_picture_is_called_what_it_is(tmp_path: Path, data: bytes, words: str) -> None:
+    (tmp_path / "a.png").write_bytes(data)
+    for source in (data, tmp_path / "a.png"):
+        with pytest.raises(ImageError, match=words):
+            check_image(source)
+    with pytest.raises(SampleError, match=f"line 1, column 'image' .*is not a readable picture: .*{words}"):
+        load_samples(write(tmp_path, ROW))
 
 
 def test_a_file_of_many_questions_is_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,21 @@ _ORIENTATION = 0x0112
 _ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 """The last bytes of a whole file of the format."""
 _TAIL = 64
+_HEAD = 512
+_BEGINNINGS = {
+    b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n": "PNG", b"GIF8": "GIF", b"RIFF": "WebP", b"BM": "BMP", b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+}  # fmt: skip
+"""The first bytes of pictures that Pillow knows: what begins so and is not read is damaged."""
+_NO_PICTURES = (
+    (b"version https://git-lfs", "it is a pointer of Git LFS, not the picture; fetch it with git lfs pull"),
+    (b"<!doctype html", "it is an HTML page, not a picture; download the picture itself"),
+    (b"<html", "it is an HTML page, not a picture; download the picture itself"),
+    (b"<svg", "it is an SVG drawing; save it as PNG"),
+    (b"<?xml", "it is an XML text, perhaps an SVG drawing; save the picture as PNG"),
+    (b"{", "it is a JSON text, not a picture; download the picture itself"),
+    (b"%pdf", "it is a PDF; save the page as PNG"),
+)
 
 
 def check_image(source: str | bytes | os.PathLike[str], *, full: bool = False) -> tuple[int, int]:
@@ -32,10 +47,8 @@ def check_image(source: str | bytes | os.PathLike[str], *, full: bool = False) -
         return _check(source, full)
     except (FileNotFoundError, ImageError, MemoryError):
         raise
-    except UnidentifiedImageError as error:
-        raise ImageError("its format is not known; convert it to PNG or JPEG") from error
     except Exception as error:  # Pillow's decoders raise whatever the broken bytes lead them to
-        raise ImageError(f"{one_line(error)}; convert it to PNG or JPEG") from error
+        raise ImageError(_why_unreadable(source, error)) from error
 
 
 def _check(source: str | bytes | os.PathLike[str], full: bool) -> tuple[int, int]:
@@ -62,6 +75,31 @@ def _check(source: str | bytes | os.PathLike[str], full: bool) -> tuple[int, int
                 raise
             raise ImageError(f"the {kind} file is cut short or damaged; copy it again") from error
     return (height, width) if turned else (width, height)
+
+
+def _why_unreadable(source: str | bytes | os.PathLike[str], error: Exception) -> str:
+    """What a file is that cannot be opened as a picture, and the remedy."""
+    try:
+        if not isinstance(source, bytes) and os.path.isdir(source):
+            return "it is a folder; name a picture in it"
+        head = source[:_HEAD] if isinstance(source, bytes) else _head(source)
+    except (OSError, ValueError) as unread:
+        reason = getattr(unread, "strerror", None) or unread
+        return f"{one_line(reason)}; give the path of a picture that can be read"
+    if not head:
+        return "it is empty (0 bytes); copy it again"
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    known = next((words for beginning, words in _NO_PICTURES if start.startswith(beginning)), None)
+    kind = next((name for beginning, name in _BEGINNINGS.items() if head.startswith(beginning)), None)
+    if known is not None or kind is not None:
+        return known or f"the {kind} file is cut short or damaged; copy it again"
+    reason = "its format is not known" if isinstance(error, UnidentifiedImageError) else one_line(error)
+    return f"{reason}; convert it to PNG or JPEG"
+
+
+def _head(path: str | os.PathLike[str]) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(_HEAD)
 
 
 def _tail(path: str | os.PathLike[str]) -> bytes:

@@ -21,6 +21,8 @@ from mgpo_core.shown import show
 __all__ = ["as_source", "decode_base64", "from_uri", "is_uri"]
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+(?=:)", re.IGNORECASE)
+_NO_SCHEME = re.compile(r"(?:image/[\w.+-]{1,40};\s{0,3})?base64,", re.IGNORECASE)
+"""How a `data:` URI goes on: some leave its scheme out."""
 _BASE64 = re.compile(r"[A-Za-z0-9+/=\s]{100}")
 _MAGIC = ("iVBORw0KGgo", "/9j/", "_9j_", "R0lGOD", "UklGR")
 """How the base64 text of a PNG, JPEG, GIF and WebP begins."""
@@ -47,11 +49,14 @@ def as_source(value: Any, folder: str | os.PathLike[str] | None = None, *, _dept
         return as_source(inner, folder, _depth=_depth + 1)
     if isinstance(value, str):
         value = value.strip()
+        if _NO_SCHEME.match(value):
+            value = f"data:{'' if value[0] in 'iI' else ';'}{value}"
         if is_uri(value):
             found = from_uri(value)
             return _below(found, folder) if isinstance(found, str) else found
         if _is_base64(value, folder):
             return decode_base64(value)
+        _refuse_written(value, folder)
         return _below(value, folder)
     if isinstance(value, bytearray | memoryview):
         return bytes(value)
@@ -114,6 +119,23 @@ def _is_base64(text: str, folder: str | os.PathLike[str] | None) -> bool:
         return len(text) > _LONGEST_PATH or not os.path.exists(_below(text, folder))
     except (OSError, ValueError):
         return True
+
+
+def _refuse_written(text: str, folder: str | os.PathLike[str] | None) -> None:
+    """Raise ImageError for what a program printed: bytes, or a text in quotes."""
+    bare = text[1:] if text[:1] in "bB" else text
+    if len(bare) < 2 or bare[0] not in "\"'" or bare[-1] != bare[0] or _exists(text, folder):
+        return
+    if bare is text:
+        raise ImageError(f"is {show(text)}, with quotes around it: leave them out")
+    raise ImageError(f"is {show(text)}, bytes written as text: give them in base64, or the path of the file")
+
+
+def _exists(path: str, folder: str | os.PathLike[str] | None) -> bool:
+    try:
+        return os.path.exists(_below(path, folder))
+    except (OSError, ValueError):
+        return False
 
 
 def _below(path: str, folder: str | os.PathLike[str] | None) -> str:
