@@ -158,7 +158,9 @@ def mutate(rng: random.Random, row: dict[str, Any]) -> set[Any]:
     """Change one place of a row; returns the columns that the change touches."""
     path = rng.choice(list(places(row)))
     holder, key = at(row, path[:-1]), path[-1]
-    kind = rng.choice(["value", "value", "value", "delete", "rename", "wrap", "text", "swap", "double", "truncate"])
+    kind = rng.choice(
+        ["value", "value", "value", "delete", "rename", "wrap", "text", "json", "swap", "double", "truncate"]
+    )
     if kind == "value":
         numbers = [rng.randint(-5, 20) for _ in range(rng.randint(1, 6))]
         holder[key] = copy.deepcopy(rng.choice(rng.choice([SCALARS, TEXTS, MARKS, IMAGES, NESTED, [numbers]])))
@@ -172,6 +174,8 @@ def mutate(rng: random.Random, row: dict[str, Any]) -> set[Any]:
         holder[key] = rng.choice([[holder[key]], {"value": holder[key]}, [holder[key], holder[key]]])
     elif kind == "text":
         holder[key] = str(holder[key])
+    elif kind == "json" and isinstance(holder[key], list | dict):
+        holder[key] = json.dumps(holder[key])
     elif kind == "swap":
         other = rng.choice(list(places(row)))
         if other[: len(path)] != path and path[: len(other)] != other:

@@ -162,6 +162,7 @@ def turns(*roles: str) -> list[dict[str, str]]:
         ({"messages": turns("system", "assistant")}, "no user's turn"),
         ({"messages": user(7)}, "the content 7: give a text"),
         ({"messages": user("[{'type': 'text', 'text': 'Q?'}]")}, "a list written as text"),
+        ({"messages": user(["{'type': 'text', 'text': 'Q?'}"])}, "a list written as text"),
         ({"messages": user([{"type": "video", "video": "a.mp4"}])}, "only texts and images"),
         ({"messages": [{"role": "user", "content": None}]}, "content missing"),
         ({"images": []}, "images' is missing: give an image"),

@@ -104,9 +104,12 @@ def _roles(value: Any, column: str) -> str:
 
 def _parts(content: Any, column: str) -> tuple[str, list[Any]]:
     """(text, images) of a message; an image in it becomes an `<image>` in the text."""
+    if any(
+        isinstance(part, str) and is_list_as_text(part)
+        for part in (content if isinstance(content, list) else [content])
+    ):
+        raise SampleError(f"column {column!r} has a message with a list written as text: give the list itself")
     if isinstance(content, str):
-        if is_list_as_text(content):
-            raise SampleError(f"column {column!r} has a message with a list written as text: give the list itself")
         return content, []
     texts: list[str] = []
     images: list[Any] = []

@@ -26,7 +26,6 @@ _TAG = re.compile(
 _BEGINS = re.compile(r"^(?:begin|start)(?:_of)?_|_(?:start|begin)$")
 _ENDS = re.compile(r"^end(?:_of)?_|_end$")
 _REASONING = re.compile(REASONING_TAG, re.IGNORECASE)
-_MORE_REASONING = ("rethink", "cot")
 _ANSWERS = (("answer", "final_answer", "finalanswer"), ("conclusion",), ("solution", "response", "output"))
 """Tags around an answer, the surest first; what stands in the last ones may explain it."""
 _KNOWN = frozenset(name for names in _ANSWERS[:2] for name in names)
@@ -170,7 +169,7 @@ def _markup(answer: str) -> str | None:
 
 
 def _is_reasoning(name: str) -> bool:
-    return name in _MORE_REASONING or _REASONING.fullmatch(f"<{name}>") is not None
+    return _REASONING.fullmatch(f"<{name}>") is not None
 
 
 def _without_last_tokens(text: str) -> str:
