@@ -381,6 +381,28 @@ def test_only_the_image_is_missing(folder: Path, row: dict, layout: str) -> None
     assert (samples[0].question, samples[0].choices, samples[0].answer) == (ASKED, CHOICES, "B")
 
 
+@pytest.mark.parametrize("more", [{}, {"image": "a.jpg"}, {"path": "a.jpg"}])
+def test_what_is_missing_is_named_and_can_be_mapped(folder: Path, more: dict) -> None:
+    row = {"problem": ASKED, "gold": "red", **more}
+    with pytest.raises(SampleError, match=f"no column holds the {'answer' if 'image' in more else 'image'}"):
+        load_samples(write(folder, row))
+    columns = {"answer": "gold"} | ({"image": "path"} if "path" in more else {})
+    if more:
+        assert load_samples(write(folder, row), columns=columns)[0].answer == "red"
+
+
+@pytest.mark.parametrize(
+    ("truth", "read"), [("{'ground_truth': 'B'}", "B"), ("B", None), ("{'ground_truth': B}", None)]
+)
+def test_a_reward_model_that_is_a_text_is_read_or_refused(folder: Path, truth: str, read: str | None) -> None:
+    path = write(folder, LAYOUTS["verl"] | {"reward_model": truth})
+    if read is not None:
+        assert load_samples(path)[0].answer == read
+        return
+    with pytest.raises(SampleError, match="column 'reward_model' is .*: give an object with ground_truth"):
+        load_samples(path)
+
+
 @pytest.mark.parametrize(
     "around",
     [

@@ -37,7 +37,7 @@ _BY_PATH = ("mme-realworld", "vstar")
 def recognise(
     path: str, source: str, available: Sequence[str], rows: Iterable[tuple[str, Row]], image: str | None = None
 ) -> Layout:
-    """The one layout that rows fit, or would with an image; this project's own where they fit none.
+    """The one layout that rows fit, or would with an image and an answer; this project's own where they fit none.
 
     `path` may name a layout, `source` and the rows' names are for errors; `image` is the column that the user takes
     images from. Raises SampleError where rows fit several
@@ -48,13 +48,13 @@ def recognise(
         if name in lowered and _has(LAYOUTS[name], available):
             return LAYOUTS[name]
     first: tuple[str, Layout] | None = None
-    but_image: Layout | None = None
+    nearest: Layout | None = None
     for row_name, row in rows:
         row = without_texts(row, tuple(filter(None, (image,))))
         row = {**row, "image": cell(row, image)} if image and not has_images(row) else row
         fitting = [layout for layout in LAYOUTS.values() if layout.fits(row)]
-        if not fitting and but_image is None and not has_images(row):
-            but_image = _only([layout for layout in LAYOUTS.values() if layout.fits({**row, "image": "?"})])
+        if not fitting and nearest is None:
+            nearest = _nearest(row)
         if len(fitting) > 1:
             names = " and as ".join(layout.name for layout in fitting)
             raise SampleError(
@@ -67,12 +67,16 @@ def recognise(
                 f"{source} mixes layouts: {first[0]} is {first[1].name}, {row_name} is {fitting[0].name}; "
                 "write a file for each, or say which it is with format="
             )
-    return first[1] if first is not None else but_image or LAYOUTS["plain"]
+    return first[1] if first is not None else nearest or LAYOUTS["plain"]
 
 
-def _only(fitting: Sequence[Layout]) -> Layout | None:
-    """The one layout of columns, whose missing image can be named as such."""
-    return fitting[0] if len(fitting) == 1 and fitting[0].candidates else None
+def _nearest(row: Row) -> Layout | None:
+    """The layout of columns that a row fits but for its image or its answer, which can be named as missing then."""
+    for more in ({"image": "?"}, {"answer": "?"}, {"image": "?", "answer": "?"}):
+        fitting = [layout for layout in LAYOUTS.values() if layout.fits({**row, **more})]
+        if len(fitting) == 1 and fitting[0].candidates:
+            return fitting[0]
+    return None
 
 
 def _has(layout: Layout, available: Sequence[str]) -> bool:

@@ -10,16 +10,20 @@ from mgpo_train.formats.layout import IMAGES, Row
 
 __all__ = ["without_texts"]
 
-_NESTED = ("messages", "conversations", "prompt", "completion", "chosen", "reward_model", "extra_info", "objects")
+_TURNS = ("messages", "conversations", "prompt", "completion", "chosen")
+_NESTED = ("reward_model", "extra_info", "objects")
 """Columns that hold no text which begins as a list or an object does."""
 _LONGEST_LIST = 20_000
-"""Characters of a list as Python prints it."""
+"""Characters of a list or an object as Python prints it."""
 
 
 def without_texts(row: Row, images: tuple[str, ...] = ()) -> Row:
-    """The row with the lists and objects themselves where such a column, or one of images, holds them as JSON."""
-    read = {name: value for name in _NESTED if (value := _read(row.get(name))) is not None}
-    for name in (*IMAGES, *images):
+    """The row with the lists and objects themselves where such a column, or one of images, holds them as JSON.
+
+    What Python printed is read too, but for messages, of which it may have left the commas out (arrays of NumPy).
+    """
+    read = {name: value for name in _TURNS if (value := _read(row.get(name))) is not None}
+    for name in (*_NESTED, *IMAGES, *images):
         value = _read(row.get(name))
         value = _printed(row.get(name)) if value is None else value
         read |= {} if value is None else {name: value}

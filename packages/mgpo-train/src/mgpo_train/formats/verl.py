@@ -6,8 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from mgpo_core.errors import SampleError
 from mgpo_core.image_marks import count_marks
 from mgpo_core.questions import split_question
+from mgpo_core.shown import show
 from mgpo_train.formats.conversation import is_conversation, read_conversation
 from mgpo_train.formats.conversation_fields import conversation_fields
 from mgpo_train.formats.layout import Fields, Layout, Row, cell
@@ -17,11 +19,13 @@ _ASKED = "extra_info.question"
 
 
 def _fits(row: Row) -> bool:
-    return is_conversation(row.get("prompt")) and isinstance(row.get("reward_model"), Mapping)
+    return is_conversation(row.get("prompt")) and isinstance(row.get("reward_model"), Mapping | str)
 
 
 def _read(row: Row) -> Fields:
     """The question is extra_info.question where the prompt has it in it: what else the prompt says are instructions."""
+    if isinstance(row.get("reward_model"), str):
+        raise SampleError(f"column 'reward_model' is {show(row['reward_model'])}: give an object with ground_truth")
     said = read_conversation(row.get("prompt"), "prompt")
     fields = conversation_fields(row, "prompt", said, answers=(_TRUTH,), ids=("id", "extra_info.index"))
     values: dict[str, Any] = dict(fields.values)
