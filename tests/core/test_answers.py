@@ -114,6 +114,48 @@ DISGUISED = [
         "最终答案：B！",
         "应选Ｂ",
     ],
+    # what stands before, behind and between
+    *["dark green (option B)", "dark green, B", "dark green: B", "dark green - (B)", "dark green; option B"],
+    *["B, which is dark green", "B, because it is dark green", "B, as it is dark green, not red", "B; it's dark green"],
+    *["B is correct", "B is the correct answer", "Option B is correct", "(B) is the right choice", "B is dark green"],
+    *[
+        "I think B",
+        "I believe the answer is B",
+        "Thus, B",
+        "So the correct option is (B) dark green.",
+        "It should be B",
+    ],
+    *[
+        "<answer>B</answer>",
+        "B<|im_end|>",
+        "B</s>",
+        "<answer>B. dark green</answer>",
+        "B, a green car",
+        "B\ndark green",
+    ],
+]
+DISGUISED_IN_CHINESE = [
+    *["【答案】A", "答：A", "本题选A", "综上，选A", "综上所述，正确答案为A选项", "所以应该选A", "答案：【A】"],
+    *["A选项：红色", "A选项正确", "A项正确", "A是正确的", "A对", "A，因为车是红色的", "A，图中的车是红色", "A：红色的"],
+    *["正确的是A", "我认为是A", "正确答案是A", "答案為A", "選A", "選項A", "A是红色"],
+    *["A红色", "红色（A选项）", "红色，A"],
+]
+NO_CHOICE_IN_CHINESE = [
+    *[
+        "不选A",
+        "A不对",
+        "A不正确",
+        "A选项错误",
+        "A，不对",
+        "不是A",
+        "除了A",
+        "排除A",
+        "A是错误的",
+        "我不认为是A",
+        "正确的不是A",
+    ],
+    *["A和B", "A或B", "选A、B", "A还是B", "A，不选B", "A、B都对"],
+    *["A绿色", "A，绿色", "A，因为车是绿色的", "A是绿色", "红色（B）", "红色，B"],
 ]
 NO_CHOICE = [
     *["", " ", "()", "$$", "1", "E", "Z", "green", "purple", "BC", "not B"],
@@ -137,6 +179,10 @@ NO_CHOICE = [
     # letter and text that contradict each other, or two of both
     *["B, red", "B – red", "B (red)", "red (B)", "B: red", "B. dark green, C. blue", "(B) dark green (C) blue"],
     *["B. dark green or A. red", "B. dark green and red", "B: dark green / blue", "答案：B 红"],
+    *["B, red car", "B, which is red", "B, because it is red", "B. it's red", "B is red", "B is C", "red (option B)"],
+    *["red, B", "red: B", "dark green, C", "dark green, red"],
+    *["I think B or C", "B, then C", "B, or maybe C", "B, C is wrong", "B and C are correct", "So B, C"],
+    *["B is not correct", "B is wrong", "B, wrong", "B. incorrect", "I don't think B", "Neither A nor B is correct"],
 ]
 
 
@@ -151,6 +197,16 @@ def test_a_choice_is_known_in_its_usual_disguises(said: str) -> None:
 def test_what_names_no_choice_or_two_is_wrong(said: str) -> None:
     assert resolve_choice(said, COLOURS) is None
     assert not any(grade_answer(said, letter, COLOURS) for letter in "ABCD")
+
+
+@pytest.mark.parametrize("said", DISGUISED_IN_CHINESE)
+def test_a_choice_is_known_in_chinese(said: str) -> None:
+    assert resolve_choice(said, ("红色", "绿色", "蓝色", "白色")) == 0
+
+
+@pytest.mark.parametrize("said", NO_CHOICE_IN_CHINESE)
+def test_what_names_no_choice_or_two_in_chinese_is_wrong(said: str) -> None:
+    assert resolve_choice(said, ("红色", "绿色", "蓝色", "白色")) is None
 
 
 def test_a_lone_letter_is_the_letter_of_a_choice_before_its_text() -> None:
@@ -253,6 +309,31 @@ def test_letters_end_at_z() -> None:
         ("\ufeffred", "__red__"),
         ("*", "*"),
         ("$", "$"),
+        (r"12\text{cm}", "12 cm"),
+        (r"25^\circ\text{C}", "25 °C"),
+        (r"90^\circ C", "90°C"),
+        ("℃", "°C"),
+        (r"\sqrt{2}", "√2"),
+        (r"2\sqrt{3}", "2√3"),
+        (r"3\times10^3", "3000"),
+        (r"3\times 10^{-2}", "0.03"),
+        ("10³", "1000"),
+        (r"\frac{a+b}{2}", "(a+b)/2"),
+        (r"10^{23}", "10^23"),
+        ("(1, 2)", "(1,2)"),
+        ("1，2，3", "1, 2, 3"),
+        (r"\{1, 2\}", "{1,2}"),
+        ("x = 5", "x=5"),
+        ("$5", r"\$5"),
+        ("$5", "5"),
+        ("US$5", "$5"),
+        ("5 $", r"$\$5$"),
+        ("$1,000", "$1000"),
+        ("5'", "5′"),
+        ("5''", '5"'),
+        ("5' 10\"", "5'10″"),
+        ("“5”", "5"),
+        ("<answer>red</answer>", "red"),
     ],
 )
 def test_the_same_answer_in_another_dress_is_right(said: str, truth: str) -> None:
@@ -289,6 +370,19 @@ def test_the_same_answer_in_another_dress_is_right(said: str, truth: str) -> Non
         ("(a)", "a"),
         ("(c)", "c"),
         ("红", "红色"),
+        ("5'", '5"'),
+        ("5'10\"", "5'10"),
+        ("$5", "5%"),
+        ("5$", "5%"),
+        (r"\frac123", "1/23"),
+        (r"\frac{1}{2}3", "1/23"),
+        (r"\sqrt{12}3", "√123"),
+        (r"x^{2}3", "x^23"),
+        (r"x^{2+1}", "x^2+1"),
+        (r"\frac{a+b}{2}", "a+b/2"),
+        ("1, 200", "1,200"),
+        ("1 2", "12"),
+        ("90°C", "90"),
     ],
 )
 def test_another_answer_is_wrong(said: str, truth: str) -> None:
@@ -296,7 +390,11 @@ def test_another_answer_is_wrong(said: str, truth: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "said", ["The answer is red", "Answer: red.", "答案：red", "答案是red。", "The final answer is: Red"]
+    "said",
+    [
+        *["The answer is red", "Answer: red.", "答案：red", "答案是red。", "The final answer is: Red"],
+        *["【答案】red", "答：red", "综上，答案为red", "So I think the answer is red", "正确的是red"],
+    ],
 )
 def test_what_comes_before_a_short_answer_is_left_out(said: str) -> None:
     assert grade_answer(said, "red") and not grade_answer(said, "green")
@@ -305,10 +403,35 @@ def test_what_comes_before_a_short_answer_is_left_out(said: str) -> None:
 LETTER_ALONE = [
     *["C", "c", "C.", "(C)", "C)", r"\text{(C)}", r"\mathbf{C}", "Option C", "The answer is C.", "**C**", "$C$", "Ｃ"],
     *["C. blue", "(C) blue", "C: a blue car", "C, blue", "C - blue", "答案：C", "选C", "C。", "（C）", "选项C"],
+    *[
+        "C、蓝色",
+        "C，蓝色",
+        "C (blue)",
+        "C [blue]",
+        "C = blue",
+        "C; blue",
+        "C | blue",
+        r"C\ blue",
+        "C\nblue",
+        "C\\\\blue",
+    ],
+    *[
+        r"\text{C}\ \text{blue}",
+        "blue (C)",
+        "The blue car (C)",
+        "蓝色（C）",
+        "【答案】C",
+        "C is correct",
+        "C选项",
+        "I think C",
+    ],
+    *["C, a blue car", "The C", "<answer>C</answer>"],
 ]
 ANOTHER_LETTER = [
     *["D", "(D)", "D. C", "C, D", "C and D", "C or D", "CD", "C/D", "C. D", "(C) and (D)", "C. blue, D. red", ""],
     *["blue", "Cat", "C3", "答案：D", "选C、D"],
+    *["C; D", "C | D", "C = D", "C (D)", "D (C)", "C\nD", "A\nC", "A C", "C (not D)", "C, or D", "blue (D)"],
+    *["C is wrong", "C, wrong", "C is not correct", "C. incorrect", "C，不对", "Vitamin C", "C sharp", "f(c)"],
 ]
 
 
@@ -369,6 +492,17 @@ def test_without_a_box_nothing_is_right() -> None:
         "½",
         "答案是",
         "{ {",
+        "^{",
+        "\\sqrt{",
+        "1 '",
+        "b, ",
+        "b is ",
+        "<|a",
+        "应该",
+        "是",
+        "C\\ ",
+        "C\n",
+        "that is ",
     ],
 )
 def test_a_megabyte_is_graded_in_linear_time(unit: str) -> None:
