@@ -7,10 +7,12 @@ import dataclasses
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -83,11 +85,21 @@ def test_nothing_tells_to_install_our_packages_from_an_index() -> None:
     assert not [(str(path), found[0]) for path, text in texts() if (found := FROM_INDEX.search(text))]
 
 
+def missing(name: str) -> None:
+    raise PackageNotFoundError(name)
+
+
+def test_looking_for_pip_leaves_setuptools_as_it_is() -> None:
+    ask = "from mgpo_core.install import from_clone; from_clone('mgpo-core'); import setuptools"
+    assert subprocess.run([sys.executable, "-c", ask], check=False).returncode == 0
+
+
 @pytest.mark.parametrize(("found", "command"), [("pip", "pip install"), (None, "uv pip install")])
 def test_a_missing_extra_is_told_by_a_folder_and_an_extra_that_exist(
     found: str | None, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mgpo_core.install.find_spec", lambda name: found)
+    where = {"pip": lambda name: name} if found else {}
+    monkeypatch.setattr("mgpo_core.install.distribution", lambda name: where.get(name, missing)(name))
     named = {("mgpo-core", extra) for _, _, extra in engines._ENGINES.values()} | {("mgpo-eval", "")}
     for source in ROOT.glob("*/*/src/**/*.py"):  # the calls in messages
         named |= set(re.findall(r"from_clone\(['\"]([\w-]+)['\"], ['\"]([\w-]+)['\"]\)", source.read_text()))

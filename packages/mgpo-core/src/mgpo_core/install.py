@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, distribution
 
 
 def from_clone(package: str, extra: str = "") -> str:
@@ -12,5 +12,9 @@ def from_clone(package: str, extra: str = "") -> str:
     """
     folder = "apps/demo" if package == "mgpo-demo" else f"packages/{package}"
     target = f"'{folder}[{extra}]'" if extra else folder
-    pip = "uv pip" if find_spec("pip") is None else "pip"
+    try:
+        distribution("pip")  # not find_spec: setuptools takes a look at the module for a start of pip, and steps aside
+        pip = "pip"
+    except PackageNotFoundError:
+        pip = "uv pip"
     return f"in a clone of the repository, run {pip} install -e {target}"

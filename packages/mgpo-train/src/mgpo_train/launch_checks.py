@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accelerate import DistributedType
-from torch.utils import cpp_extension
 
 from mgpo_train.hardware import Layout, launched_layout
 from mgpo_train.options import ConfigError
@@ -53,8 +52,9 @@ def _check_build_locks() -> None:
     Source: `torch.utils.file_baton`, whose `wait` has no limit and does not know who holds the lock.
     """
     from deepspeed.ops.op_builder.all_ops import ALL_OPS
+    from torch.utils.cpp_extension import get_default_build_root
 
-    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or cpp_extension.get_default_build_root())
+    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root())
     names = {builder.name for builder in ALL_OPS.values()}
     for lock in sorted({*root.glob("*/lock"), *root.glob("*/*/lock")}):
         if lock.parent.name not in names:
