@@ -123,6 +123,10 @@ def test_two_turn_ends_after_the_second_response():
         ("  What? \n", "What?"),
         ("The one (left)", "The one (left)."),
         ("Name:", "Name:."),
+        ("这是什么颜色？", "这是什么颜色？"),
+        ("读出招牌。", "读出招牌。"),
+        ("看！\n", "看！"),
+        ("这是什么颜色", "这是什么颜色."),
     ],
 )
 def test_a_question_gets_a_period_unless_it_ends_a_sentence(question, shown):

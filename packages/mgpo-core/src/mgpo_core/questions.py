@@ -8,64 +8,67 @@ choices by these functions. All of them take time linear in the length of the te
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
 
+from mgpo_core.answer_instructions import WINDOW, instruction_start
 from mgpo_core.answers import choice_letter
 
-__all__ = ["split_question", "strip_instructions", "without_letters"]
+__all__ = ["lettered_otherwise", "split_question", "strip_instructions", "without_letters"]
 
-# `(A)`, `A.`, `A)`, `A:`, `**A.**`, `Option A:`, and the full-width forms. "A.M." are initials, no letter of a choice.
+# `(A)`, `A.`, `A)`, `A:`, `A -`, `**A.**`, `Option A:`, and the full-width forms. "A.M." are initials, no letter of a
+# choice.
+_LETTER = "[A-Za-zＡ-Ｚａ-ｚ]"
 _MARK = (
     r"(?:\*\*)?(?:(?i:option|choice|选项)\s?)?"
-    r"(?:[(\[（【]\s?(?P<inner>[A-Za-z])\s?(?P<closing>[)\]）】])(?:\*\*)?[.:：、．]?"
-    r"|(?P<bare>[A-Za-z])(?:\*\*)?\s?(?P<mark>\.?[)）]|[:：、．]|\.(?![A-Za-z]\b)))(?:\*\*)?"
+    rf"(?:[(\[（【]\s?(?P<inner>{_LETTER})\s?(?P<closing>[)\]）】])(?:\*\*)?[.:：、．]?"
+    rf"|(?P<bare>{_LETTER})(?:\*\*)?\s?"
+    r"(?P<mark>\.?[)）]|[:：、．，]|(?<=\s)[-–—](?=\s)|\.(?![A-Za-z]\b)))(?:\*\*)?"
 )
-_LETTERED = re.compile(rf"\s*(?:{_MARK}|(?P<dashed>[A-Za-z])\s+[-–—]\s)\s*(?P<text>\S.*)", re.DOTALL)
+_ALONE = re.compile(_MARK)
+_LETTERED = re.compile(rf"{_MARK}\s*(?P<text>\S.*)", re.DOTALL)
 _HEADER_WORDS = (
-    r"(?i:(?:(?:the|here|are|answer|possible|available|following|given)[ \t]+){0,4}(?:choices|options)"
-    r"(?:[ \t]+(?:are|is|listed|given|below|as|follows?)){0,4})"
-    r"|(?:备选|可选|候选)?(?:答案)?选项(?:如下|有|是|为)?"
+    r"(?i:(?:(?:the|here|are|answer|possible|available|following|given)[ \t]+){0,4}(?:choices|options|candidates)"
+    r"(?:[ \t]+(?:are|is|listed|given|below|as|follows?)){0,4}|(?:possible|candidate)[ \t]+answers)"
+    r"|(?:以下|下列|下面)?(?:是|为)?(?:备选|可选|候选)?(?:答案)?(?:的)?选项(?:如下|有|是|为)?|(?:备选|可选|候选)(?:答案|项)"
 )
-_HEADER = re.compile(rf"(?:^|(?<=[\n.?!:,;。？！：，；(]))[ \t]*(?:{_HEADER_WORDS})[ \t]*[.:：]?\s*$")
-_AT_LINE_START = re.compile(
-    rf"(?:^|(?:(?<=[\n.?!,;。？！，；( ]))(?:{_HEADER_WORDS})[ \t]*[:：])"
-    rf"[ \t]*(?:[-*•][ \t]+)?{_MARK}[ \t]*",
-    re.MULTILINE,
+_OPENING, _CLOSING = r"(?:#{1,6}[ \t]*|\*\*|__|<|【)?", r"[ \t]*(?:\*\*|__|】)?"
+_HEADER = re.compile(
+    rf"(?:(?:^|(?<=[\n.?!:,;。？！：，；(]))[ \t]*{_OPENING}(?:{_HEADER_WORDS}){_CLOSING}[.:：>]?{_CLOSING}"
+    rf"|(?<=\s){_OPENING}(?=[A-Z选备候可])(?:{_HEADER_WORDS}){_CLOSING}[:：]{_CLOSING}"
+    rf"|(?<![些个种的列下上确])选项[:：])\s*$"
 )
-_BEHIND_HEADER = re.compile(rf"(?:\b(?:{_HEADER_WORDS})|选项)[ \t]*[:：]\s*(?={_MARK})")
-_IN_LIST = re.compile(rf"(?:^|(?<=[\s,;:?|/，；：？、。])|(?<=[^\x00-\x7f])(?=\()|(?=[（【])){_MARK}\s*")
-_BEHIND_QUESTION = re.compile(rf"(?<=[?？])\s*(?={_MARK})")
-_IN_PARENTHESES = re.compile(r"(?:(?<=\s)|^)\((?P<inner>[A-Z])(?P<closing>\))(?:\s+|$)")
-_AND = re.compile(r"(?:[,，、]\s*)?(?:\b(?:and|or)|[和或])$", re.IGNORECASE)
+_COLON_HEADER = re.compile(rf"(?:\b(?:{_HEADER_WORDS})|选项){_CLOSING}[:：]{_CLOSING}\s*$")
+_AT_LINE_START = re.compile(rf"^[ \t]*(?:[-*•][ \t]+)?{_MARK}[ \t]*", re.MULTILINE)
+_IN_LIST = re.compile(rf"(?:^|(?<=[\s,;:?|/>])|(?<=[^\x00-\x7fＡ-Ｚａ-ｚ])|(?=[（【])){_MARK}\s*")
+_BLANK = re.compile(r"(?:[（(]\s*[)）]|_{2,})\s*[.。:：]?$")
+_LABEL = re.compile(r"[#*\s]*(?:(?i:question)|问题|题目)\s?[:：]\s*(?:\*\*\s*)?(?=\S)")
+_AND = re.compile(r"(?:[,，、]\s*)?(\b(?:and|or)|&|[和或与及]|还是)$", re.IGNORECASE)
 _BREAK = re.compile(r"[.!]\s+(?=[^\sa-z\d])|[。！]\s*(?=\S)")
 _ABBREVIATIONS = frozenset(
     ("dr", "mr", "mrs", "ms", "st", "prof", "no", "vs", "jr", "sr", "inc", "ltd", "co", "mt", "ft", "fig", "ave")
 )
 _MOST_LISTS = 32  # lists that are tried, from the end of a text
-
-# sentences that say how to answer; a question ends with a question mark and is never one of them
-_VERB = r"(?i:answer|respond|reply|select|choose|pick|output|provide|give|return|write)"
-_POLITE = r"(?:(?i:please|only|directly|simply|just)\s+){0,3}"
-_SENTENCE_START = re.compile(
-    rf"(?:^|(?<=[.!:)。！：]\s)|(?<=[.!:。！：)])|(?<=\s)(?=[A-Z]))\s*(?P<start>{_POLITE}{_VERB}\b)"
-)
 _HOW = re.compile(
     r"\b(?:letters?|options?|choices?|single word|one word|short phrase|word or phrase|directly|multiple-choice)\b",
     re.IGNORECASE,
 )
-_ANSWER_IS = re.compile(r"(?:(?<=[\s.?!)])|^)(?i:(?:the\s+)?(?:best|correct|final)?\s?answer(?:\s+is)?\s?:)$")
-_ASK_IN_CHINESE = re.compile(r"请[^请]{0,200}(?:选项|字母|答案|回答|作答)[^请]{0,100}$")
-_WINDOW = 800  # characters; no instruction is longer
 _KEPT_LABEL = re.compile(r"(?:hint|context|note|caption|background|ocr|提示|注)\s*[:：]", re.IGNORECASE)
-_INSTRUCTS = re.compile(rf"{_POLITE}(?:{_VERB}|(?i:think|reason|explain|let's|your|the answer|do not|don't))\b")
+_INSTRUCTS = re.compile(
+    r"(?i:(?:(?:please|only|directly|simply|just)\s+){0,3}(?:answer|respond|reply|select|choose|pick|output|provide|"
+    r"give|return|write|think|reason|explain|let's|your|the answer|do not|don't))\b"
+)
 
 
 def strip_instructions(text: str) -> str:
-    """`text` without the instructions at its end ("Answer with the option's letter ...", "The best answer is:")."""
+    """`text` without the instructions at its end ("Answer with the option's letter ...", "The best answer is:").
+
+    Only what says how to answer is taken off, and never all of the text: a sentence that says what to look for is the
+    question.
+    """
     text = text.strip()
     end = len(text)
-    while start := _instruction(text, end):
+    while start := instruction_start(text, end):
         end = start
         while end and text[end - 1].isspace():
             end -= 1
@@ -75,23 +78,15 @@ def strip_instructions(text: str) -> str:
 def split_question(text: str) -> tuple[str, tuple[str, ...]]:
     """(question, choices without letters) of a benchmark's prompt; no choices where none are listed for certain.
 
-    Choices are lettered from A without a gap, at least two: lines that begin with `(A)`, `A.`, `A)` or `A:`; else a
-    list within a line, behind "Options:" or right behind the question mark in any of these forms, elsewhere as
-    `(A) ... (B) ...`. What stands behind the last choice in a line or a sentence of its own is an instruction and is
-    left out, unless it asks or tells something ("Hint: ..."): then it ends the question.
+    Choices are lettered from A without a gap, at least two: lines that begin with `(A)`, `A.`, `A)`, `A:` or `A -`;
+    else a list within a line in any of these forms, behind "Options:", an instruction how to answer, a question mark, a
+    blank to fill in, or at the start of a line; elsewhere as `(A) ... (B) ...`. Headers and instructions before the
+    list are left out. What stands behind the last choice in a line or a sentence of its own is an instruction too,
+    unless it asks or tells something ("Hint: ..."): then it ends the question.
     """
     stripped = strip_instructions(text)
-    for chains, inline in (
-        (_chains(list(_AT_LINE_START.finditer(stripped))), False),
-        (_behind_header(stripped), True),
-        (_behind_question(stripped), True),
-        (_chains(list(_IN_PARENTHESES.finditer(stripped))), True),
-    ):
-        for chain in chains:
-            found = _read(stripped, chain, inline=inline)
-            if found is not None:
-                return found
-    return stripped, ()
+    found = next(filter(None, (_read(stripped, chain) for chain in _lists(stripped))), (stripped, ()))
+    return _LABEL.sub("", found[0], count=1) if _LABEL.match(found[0]) else found[0], found[1]
 
 
 def without_letters(choices: Iterable[str | int | float]) -> tuple[str, ...]:
@@ -101,29 +96,35 @@ def without_letters(choices: Iterable[str | int | float]) -> tuple[str, ...]:
     `A.M.` and `P.M.` stay.
     """
     texts = tuple(str(choice).strip() for choice in choices)
-    if not 2 <= len(texts) <= 26:
-        return texts
     found = [_LETTERED.fullmatch(text) for text in texts]
-    letters = "".join(_letter(match) for match in found if match is not None)
-    expected = "".join(map(choice_letter, range(len(texts))))
-    if letters not in (expected, expected.lower()):
-        return texts
-    return tuple(match["text"].strip() for match in found if match is not None)
+    return tuple(match["text"].strip() for match in found if match is not None) if _in_order(found) else texts
 
 
-def _instruction(text: str, end: int) -> int:
-    """Where the instruction that ends at `end` starts; 0 without one, or where it is the whole text."""
-    start = max(0, end - _WINDOW)
-    start = 1 + max(start - 1, *(text.rfind(mark, start, end) for mark in "?？\n"))
-    tail = text[start:end]
-    if found := _ANSWER_IS.search(tail):
-        return start + found.start()
-    if tail.endswith((".", ":", "。", "：")):
-        for found in reversed(list(_SENTENCE_START.finditer(tail))):
-            if _HOW.search(tail, found.end()):
-                return start + found.start("start")
-    found = _ASK_IN_CHINESE.search(tail)
-    return start + found.start() if found else 0
+def lettered_otherwise(choices: Iterable[str | int | float]) -> bool:
+    """Whether every choice has a letter before it, but not its own: `B. red`, `A. blue`; or no text: `A. red`, `B.`.
+
+    The letter of such a choice is not the one that it is known by. Letters that stand alone are the choices themselves.
+    """
+    texts = [str(choice).strip() for choice in choices]
+    found = [_LETTERED.fullmatch(text) for text in texts]
+    marked = all(match or _ALONE.fullmatch(text) for match, text in zip(found, texts, strict=True))
+    return marked and any(found) and not _in_order(found)
+
+
+def _in_order(found: Sequence[re.Match[str] | None]) -> bool:
+    letters = "".join(_letter(mark) if mark is not None else "-" for mark in found)
+    expected = "".join(map(choice_letter, range(min(26, len(letters)))))
+    return len(letters) > 1 and letters in (expected, expected.lower())
+
+
+def _lists(text: str) -> Iterator[list[re.Match[str]]]:
+    """What may be the list of choices: first those in lines, of each kind the one that begins last first."""
+    yield from _chains(list(_AT_LINE_START.finditer(text)))
+    firsts = [mark.start() for mark in _IN_LIST.finditer(text) if _letter(mark) in "Aa"]
+    for place in reversed(firsts[-_MOST_LISTS:]):
+        chain = _from_first(text, place)
+        if chain:
+            yield chain
 
 
 def _chains(marks: Sequence[re.Match[str]]) -> Iterator[list[re.Match[str]]]:
@@ -146,64 +147,90 @@ def _chains(marks: Sequence[re.Match[str]]) -> Iterator[list[re.Match[str]]]:
         yield chain
 
 
-def _behind_header(text: str) -> Iterator[list[re.Match[str]]]:
-    """Lists in one line behind a header with a colon: `Options: A: red, B: green`."""
-    for header in reversed(list(_BEHIND_HEADER.finditer(text))[-_MOST_LISTS:]):
-        yield from _from_first(text, header.end(), _IN_LIST)
-
-
-def _behind_question(text: str) -> Iterator[list[re.Match[str]]]:
-    """Lists in one line right behind a question mark: `Which colour? A. red B. green`."""
-    for mark in reversed(list(_BEHIND_QUESTION.finditer(text))[-_MOST_LISTS:]):
-        if _letter(mark) in "Aa":
-            for chain in _from_first(text, mark.end(), _IN_LIST):
-                names = (_AND.search(text[a.end() : b.start()].rstrip()) for a, b in pairwise(chain))
-                if not any(names):  # "A. Smith or B. Jones" are names
-                    yield chain
-
-
-def _from_first(text: str, place: int, marks: re.Pattern[str]) -> Iterator[list[re.Match[str]]]:
-    """The list whose first marker begins at `place` or just behind it, its letters all written as the first."""
+def _from_first(text: str, place: int) -> list[re.Match[str]]:
+    """The list whose first marker begins at `place`, its letters all written as the first; empty without a second."""
     found: list[re.Match[str]] = []
-    for mark in marks.finditer(text, max(place, 0)):
+    for mark in _IN_LIST.finditer(text, place):
         alike = not found or _style(mark) == _style(found[0])
         if alike and _letter(mark).upper() == choice_letter(len(found)):
             found.append(mark)
         if not found or len(found) == 26:
             break
-    if len(found) > 1:
-        yield found
+    return found if len(found) > 1 else []
 
 
 def _letter(mark: re.Match[str]) -> str:
-    groups = mark.groupdict()
-    return next(letter for name in ("inner", "bare", "dashed") if (letter := groups.get(name)))
+    return unicodedata.normalize("NFKC", mark["inner"] or mark["bare"])
 
 
-def _style(mark: re.Match[str]) -> tuple[str | None, bool]:
-    groups = mark.groupdict()
-    return groups.get("closing") or groups.get("mark"), _letter(mark).isupper()
+def _style(mark: re.Match[str]) -> tuple[str | None, str | None, bool]:
+    return mark["closing"], mark["mark"], _letter(mark).isupper()
 
 
-def _read(text: str, chain: Sequence[re.Match[str]], *, inline: bool) -> tuple[str, tuple[str, ...]] | None:
+def _read(text: str, chain: Sequence[re.Match[str]]) -> tuple[str, tuple[str, ...]] | None:
     """(question, choices) of a list; None where it cannot be one."""
     ends = [mark.start() for mark in chain[1:]] + [len(text)]
     texts = [text[mark.end() : end].strip() for mark, end in zip(chain, ends, strict=True)]
-    question = text[: chain[0].start()].strip()
-    question = question[:-_WINDOW] + _HEADER.sub("", question[-_WINDOW:]).rstrip()
+    question, announced = _without_introduction(text[: chain[0].start()])
+    inline = not all(_begins_line(text, mark) for mark in chain[1:])
+    joints = {found[1].lower() for other in texts[:-1] if (found := _AND.search(other))}
     *others, last = texts
     last, rest = _without_sentences(last, others) if inline else _without_lines(last, others)
+    asks = "?" in rest or "？" in rest
+    if not announced and _is_prose(text, chain, question, inline=inline, joints=joints, asks=asks):
+        return None
     if inline:
-        *others, last = _without_commas([*others, last])
+        *others, last = _without_commas([*others, strip_instructions(last)])
         if question.endswith("(") and last.endswith(")"):
             question, last = question[:-1].rstrip(), last[:-1].rstrip()
         if last.endswith(("?", "？")) and not all(other.endswith(("?", "？")) for other in others):
             return None  # the question goes on behind letters that it mentions
     if _AT_LINE_START.match(rest) or not all((*others, last)):
         return None
-    if "?" in rest or "？" in rest or (_KEPT_LABEL.match(rest) and not _HOW.search(rest)):
+    if asks or (_KEPT_LABEL.match(rest) and not _HOW.search(rest)):
         question = f"{question} {rest}".strip()
     return (question, (*others, last)) if question else None
+
+
+def _without_introduction(before: str) -> tuple[str, bool]:
+    """(the question before a list, whether a header or an instruction announced the list)."""
+    question, announced = before.strip(), _COLON_HEADER.search(before[-WINDOW:]) is not None
+    while question:
+        shorter = question[:-WINDOW] + _HEADER.sub("", question[-WINDOW:]).rstrip()
+        if shorter == question:
+            announced = announced or instruction_start(question, len(question)) is not None
+            shorter = strip_instructions(question)
+        if shorter == question:
+            break
+        question, announced = shorter, True
+    return question, announced
+
+
+def _is_prose(
+    text: str, chain: Sequence[re.Match[str]], question: str, *, inline: bool, joints: set[str], asks: bool
+) -> bool:
+    """Whether letters that nothing announces may stand within sentences: `Look at (A) the dog and (B) the cat.`"""
+    asked = question.endswith(("?", "？")) or _BLANK.search(question[-80:]) is not None
+    if joints and asks:
+        return True
+    if not inline:
+        return chain[0]["mark"] in ("-", "–", "—") and not asked  # "A - B" may be an edge
+    if asked or (question and _begins_line(text, chain[0])):
+        return bool(joints) or (asks and not asked)
+    if not all(_stands_apart(text, mark) for mark in chain):
+        return True
+    within = question[-1:] not in ("", *".!:。！：")
+    return within and (asks or bool(joints - {"or", "或", "还是"}))
+
+
+def _stands_apart(text: str, mark: re.Match[str]) -> bool:
+    """Whether a marker is a capital in parentheses with spaces around it."""
+    spaced = text[mark.end() - 1].isspace() and not text[max(0, mark.start() - 1) : mark.start()].strip()
+    return spaced and mark["closing"] == ")" and mark["inner"].isupper()
+
+
+def _begins_line(text: str, mark: re.Match[str]) -> bool:
+    return text[max(0, mark.start() - 8) : mark.start()].rstrip(" \t")[-1:] in ("", "\n")
 
 
 def _without_lines(last: str, others: Sequence[str]) -> tuple[str, str]:

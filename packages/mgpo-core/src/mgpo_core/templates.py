@@ -186,7 +186,7 @@ def chat_message(role: str, *parts: str | Image.Image) -> Message:
 def sentence(question: str) -> str:
     """The question with a full stop, if it ends in no mark."""
     question = question.strip()
-    return question if question.endswith((".", "?", "!")) else question + "."
+    return question if question.endswith((".", "?", "!", "。", "？", "！")) else question + "."
 
 
 def answer_request(choices: Sequence[str]) -> str:
