@@ -264,6 +264,120 @@ def test_a_saved_data_set_lists_its_splits(tmp_path: Path) -> None:
         load_samples(f"{tmp_path / 'saved'}?split=val")
 
 
+LETTERS = {"question": "Which colour?", "image": "a.png", "answer": "A"}
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        {"Choices": ["red", "blue"]},
+        {"Options": ["A. red", "B. blue"]},
+        {"OPTIONS": "['red', 'blue']"},
+        {"Options": "A. red\nB. blue"},
+        {"options": '{"A": "red", "B": "blue"}'},
+        {"option": ["red", "blue"]},
+        {"choice": {"A": "red", "B": "blue"}},
+        {"candidates": ["red", "blue"]},
+        {"answer_choices": ["red", "blue"]},
+        {"Answer Options": {"a": "red", "b": "blue"}},
+        {"选项": ["A．red", "B．blue"]},
+        {"choices": {"(A)": "red", "(B)": "blue"}},
+        {"choices": {"A": "A. red", "B": "B. blue"}},
+        {"choices": None, "answer_options": ["red", "blue"]},
+        {"选项A": "red", "选项B": "blue"},
+        {"A选项": "red", "B选项": "blue"},
+        {"Ａ": "red", "Ｂ": "blue"},
+        {"option.A": "red", "option.B": "blue"},
+        {"options/A": "red", "options/B": "blue"},
+        {"A_text": "red", "B_text": "blue"},
+        {"text_a": "red", "text_b": "blue"},
+        {"optionA": "A. red", "optionB": "B. blue", "optionC": None},
+    ],
+    ids=str,
+)
+def test_choices_are_read_under_the_names_that_people_give_them(folder: Path, cells: dict) -> None:
+    (sample,) = load_samples(str(write(folder, LETTERS | cells)))
+    assert (sample.choices, sample.answer) == (("red", "blue"), "A")
+    assert not set(cells) & set(sample.metadata)
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        ({"alternatives": ["red", "blue"]}, "'alternatives' may hold the choices: say so with columns=choices=alter"),
+        ({"picks": {"A": "red", "B": "blue"}}, "'picks' may hold"),
+        ({"picks": "['red', 'blue']"}, "'picks' may hold"),
+        ({"shown": "Which colour?\nA. red\nB. blue"}, "'shown' may hold"),
+        ({"extra": {"choices": ["red", "blue"]}}, "'extra.choices' may hold .* columns=choices=extra.choices"),
+        ({"resp_a": "red", "resp_b": "blue"}, "'resp_a', 'resp_b'. may hold .*: put them into one column choices"),
+        ({"pickA": "red", "pickB": "blue"}, "'pickA', 'pickB'. may hold"),
+        ({"Choices": ["red", "blue"], "Options": ["blue", "red"]}, "'Choices' and 'Options' both hold choices"),
+        ({"Options": "red, blue"}, "'Options' is 'red, blue': give a line"),
+        ({"Options": ["red", None]}, "'Options' is .*: give a list of texts"),
+        ({"选项1": "red", "选项2": "blue"}, "numbered columns"),
+    ],
+    ids=str,
+)
+def test_a_letter_beside_choices_that_nobody_reads_is_refused(folder: Path, cells: dict, words: str) -> None:
+    path = str(write(folder, LETTERS | cells))
+    with pytest.raises(SampleError, match=f"line 1.*{words}"):
+        load_samples(path)
+    (sample,) = load_samples(path, columns={"choices": ""})
+    assert (sample.choices, sample.answer) == ((), "A")
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        {"tags": ["indoor"]},
+        {"answer": "red", "tags": ["indoor", "day"]},
+        {"answer": "D", "tags": ["indoor", "day"]},
+        {"crops": ["a.png", "b.png"]},
+        {"sizes": [60, 40], "more": {"source": "web", "licence": "free"}},
+        {"x_a": 3, "x_b": 4},
+        {"choice": "A"},
+        {"note_b": "red"},
+    ],
+    ids=str,
+)
+def test_columns_that_hold_no_choices_leave_a_question_open(folder: Path, cells: dict) -> None:
+    row = LETTERS | cells
+    (sample,) = load_samples(str(write(folder, row)))
+    assert (sample.choices, sample.answer) == ((), row["answer"])
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        ["B、红", "A、蓝"],
+        ["B.red", "A.blue"],
+        ["B：红", "A：蓝"],
+        ["（B）红", "（A）蓝"],
+        ["[B] red", "[A] blue"],
+        ["**B.** red", "**A.** blue"],
+        ["B - red", "A - blue"],
+        ["Option B: red", "Option A: blue"],
+        ["A. red", "C. blue", "D. green"],
+        ["B. red", "C. blue", "D. green"],
+        ["A. red", "B. blue", "C. "],
+        {"A": "B. red", "B": "A. blue"},
+    ],
+    ids=str,
+)
+def test_choices_with_other_letters_than_their_own_are_refused(folder: Path, choices: list | dict) -> None:
+    path = write(folder, LETTERS | {"choices": choices})
+    with pytest.raises(SampleError, match=r"line 1, column 'choices' is \[.*lettered in another order .*: sort them"):
+        load_samples(str(path))
+
+
+@pytest.mark.parametrize("choices", [["A.M.", "P.M."], ["St. Ives", "B. Jones"], ["A", "B"], ["(B)", "(A)"]], ids=str)
+def test_choices_that_only_look_lettered_stay(folder: Path, choices: list) -> None:
+    (sample,) = load_samples(str(write(folder, LETTERS | {"choices": choices})))
+    assert sample.choices == tuple(choices)
+    (sample,) = load_samples(str(write(folder, LETTERS | {"choices": ["(A) J. Smith", "(B) B. Jones"]})))
+    assert sample.choices == ("J. Smith", "B. Jones")
+
+
 @pytest.mark.parametrize("option", ["split=val", "seed=0", "name=small"])
 def test_options_without_a_meaning_are_refused_not_ignored(folder: Path, parquets: Path, option: str) -> None:
     write(folder, GOOD)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,13 +14,21 @@ from PIL import Image
 from mgpo_core import Sample
 from mgpo_core.answers import choice_letter, lone_letter, normalise, resolve_choice
 from mgpo_core.budget import check_shape
-from mgpo_core.choice_columns import is_missing, labelled_choices, lettered_choices
+from mgpo_core.choice_columns import (
+    choice_list,
+    choices_by_letter,
+    is_missing,
+    labelled_choices,
+    lettered_choices,
+    unread_choices,
+    written_choices,
+)
 from mgpo_core.errors import ImageError, SampleError
 from mgpo_core.file_identity import digest_bytes
 from mgpo_core.image_check import check_image
 from mgpo_core.image_marks import resolve_marks
 from mgpo_core.image_source import as_source
-from mgpo_core.questions import split_question, without_letters
+from mgpo_core.questions import lettered_otherwise, split_question, without_letters
 from mgpo_core.sample import load_image
 from mgpo_core.shown import one_line, show
 from mgpo_train.formats import Fields, Row
@@ -35,11 +40,8 @@ from mgpo_train.row_boxes import read_boxes, read_solution
 
 __all__ = ["RowImage", "check_image", "read_row", "row_images"]
 
-_LETTERED = re.compile(r"\s*(?:\(([A-Za-z])\)|([A-Za-z])[.):])\s+\S")
 _BOX_AS_ANSWER = "holds a box: use a template that answers with one, as method=mirg does"
 _NO_CHOICES = "leave the column out with columns=choices="
-_LONGEST_LIST = 20_000
-"""Characters of a list of choices that is written as a text."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def read_row(
     have these sizes: it grows by the row's.
     """
     try:
-        fields = reading.fields(row)
+        fields = _with_choices(reading.fields(row), row, reading)
     except SampleError as error:
         raise SampleError(f"{name}, {error}") from error
     return _Row(name, fields, reading, folder, full, {} if checked is None else checked).sample(row, row_id)
@@ -118,6 +120,7 @@ class _Row:
         if said and truth != "boxes":
             raise self._bad("answer", _BOX_AS_ANSWER)
         answer = None if said else self._answer(choices, optional=truth == "boxes")
+        self._check_unread(row, answer, choices)
         solution = read_solution(self._value("solution"), sizes, numbers, partial(self._bad, "solution"))
         identity, metadata = self._id(row_id), self._metadata(row)
         try:
@@ -185,25 +188,31 @@ class _Row:
         if is_missing(value) or value == [] or value == {}:
             self._may_lack_choices()
             return ()
-        if isinstance(value, str) and value.lstrip().startswith("["):  # a list written as text, as MMMU has it
-            value = _list_in(value)
+        value = written_choices(value)  # a list written as text, as MMMU has it
         value = labelled_choices(value) or value
-        if isinstance(value, str):  # a block of lines "(A) red\n(B) blue", with or without the question before it
-            texts = split_question(f"?\n{value}")[1]
-        elif isinstance(value, Mapping) and len(value) > 1 and all(map(_is_letter, value)):
-            try:
-                texts = lettered_choices(value)
-            except SampleError as error:
-                raise self._bad("choices", str(error)) from error
-        elif isinstance(value, list | tuple) and all(_is_text(entry) for entry in value):
-            texts = without_letters(value) if len(value) <= 26 else ()
-            self._check_order(texts)
-        else:
-            raise self._bad("choices", f"is {show(value)}: give a list of texts, or {_NO_CHOICES}")
+        # a text is a block of lines "(A) red\n(B) blue", with or without the question before it
+        texts = split_question(f"?\n{value}")[1] if isinstance(value, str) else self._given_choices(value)
         if len(texts) < 2 or len(texts) > 26 or not all(text.strip() for text in texts):
             hint = "a line '(A) ...' for each choice" if isinstance(value, str) else "2 to 26 non-empty texts"
             raise self._bad("choices", f"is {show(value)}: give {hint}, or none for open answers; or {_NO_CHOICES}")
         return tuple(texts)
+
+    def _given_choices(self, value: Any) -> tuple[str, ...]:
+        """Choices of a list, or of texts by letter, without their letters."""
+        by_letter = choices_by_letter(value)
+        try:
+            given = lettered_choices(by_letter) if by_letter else value
+        except SampleError as error:
+            raise self._bad("choices", str(error)) from error
+        if not isinstance(given, list | tuple) or not all(_is_text(entry) for entry in given):
+            raise self._bad("choices", f"is {show(value)}: give a list of texts, or {_NO_CHOICES}")
+        if lettered_otherwise(given):
+            raise self._bad(
+                "choices",
+                f"is {show(list(given))}, lettered in another order than A, B, C, ... or without a text: sort them by "
+                "letter, or write a letter of its own before each, '(A) ...'",
+            )
+        return without_letters(given) if len(given) <= 26 else ()
 
     def _boxes_as_answer(self) -> Any:
         try:
@@ -224,12 +233,21 @@ class _Row:
         if layout.always_choices and known and "choices" not in self.reading.mapping:
             raise self._bad("choices", f"holds no choices, which every row of {layout.name} has: give them")
 
-    def _check_order(self, texts: Sequence[str]) -> None:
-        """Refuse choices that still have letters in front, in another order: whose answer is a letter of which?"""
-        found = [_LETTERED.match(text) for text in texts]
-        letters = [(mark[1] or mark[2]).upper() for mark in found if mark is not None]
-        if len(letters) == len(texts) > 1 and sorted(letters) == [choice_letter(i) for i in range(len(letters))]:
-            raise self._bad("choices", f"is {show(list(texts))}, lettered in another order: sort them by letter")
+    def _check_unread(self, row: Row, answer: str | None, choices: tuple[str, ...]) -> None:
+        """Refuse a letter as the answer to an open question beside a column that seems to hold its choices."""
+        letter = lone_letter(answer) if answer is not None else None
+        if choices or letter is None or "choices" in self.reading.mapping:
+            return
+        read = set(self.fields.columns.values())
+        names = unread_choices({k: v for k, v in row.items() if k not in read}, ord(letter) - ord("A") + 1)
+        if names:
+            one = len(names) == 1
+            raise self._bad(
+                "answer",
+                f"is {show(answer)}, a letter, while {show(names[0] if one else names)} may hold the choices: "
+                + (f"say so with columns=choices={one_line(names[0])}" if one else "put them into one column choices")
+                + f", or, for an open question, {_NO_CHOICES}",
+            )
 
     def _check_same(self, choices: tuple[str, ...], listed: tuple[str, ...]) -> None:
         """Refuse choices that are not those which the question lists: whose letter is the answer?"""
@@ -333,20 +351,20 @@ class _Row:
         return {k: v for k, v in kept.items() if not isinstance(v, float) or math.isfinite(v)}
 
 
-def _list_in(text: str) -> Any:
-    """The list that a text writes down, in JSON or as Python prints it; the text itself if it is none."""
-    for parse in (json.loads, ast.literal_eval):
-        try:
-            value = parse(text.strip()) if len(text) < _LONGEST_LIST else None
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-        if isinstance(value, list):
-            return value
-    return text
-
-
-def _is_letter(key: Any) -> bool:
-    return isinstance(key, str) and len(key) == 1 and key.isalpha()
+def _with_choices(fields: Fields, row: Row, reading: Reading) -> Fields:
+    """The fields with choices from a column of another usual name, where the layout and the mapping found none."""
+    found = fields.values.get("choices")
+    if "choices" in reading.mapping or not (is_missing(found) or found in ([], (), {})):
+        return fields
+    read = {column.split(".")[0] for name, column in fields.columns.items() if name != "choices"}
+    column = choice_list({name: value for name, value in row.items() if name not in read})
+    if column is None:
+        return fields
+    return replace(
+        fields,
+        values={**fields.values, "choices": row[column]},
+        columns={**fields.columns, "choices": column},
+    )
 
 
 def _is_text(value: Any) -> bool:
