@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -163,6 +165,7 @@ def test_resume_takes_the_newest_checkpoint_that_is_whole(tmp_path: Path) -> Non
     for step, state in ((9, {"global_step": 9}), (10, {"global_step": 10})):
         (out / f"checkpoint-{step}").mkdir()
         (out / f"checkpoint-{step}" / "trainer_state.json").write_text(json.dumps(state))
+        (out / f"checkpoint-{step}" / "optimizer.pt").touch()
     (out / "checkpoint-11").mkdir()  # killed before its state was written
     own_record(out).begin("checkpoint-12")
     (out / "checkpoint-12").mkdir()
@@ -183,6 +186,7 @@ def finished_run(tmp_path: Path, *arguments: str):
     prepare(out, config, resume=False, settings=given, main=True)
     (out / "checkpoint-3").mkdir()
     (out / "checkpoint-3" / "trainer_state.json").write_text('{"global_step": 3}')
+    (out / "checkpoint-3" / "optimizer.pt").touch()
     write_own_json(out, "summary.json", {"steps": 3})
     return out, text
 
@@ -282,8 +286,15 @@ def test_a_finished_run_without_a_checkpoint_is_not_started_over_by_resume(tmp_p
     from mgpo_train.output_folder import prepare
 
     out, text = finished_run(tmp_path)
-    (out / "checkpoint-3" / "trainer_state.json").unlink()
+    shutil.rmtree(out / "checkpoint-3")
     config, given = make(tmp_path, text, "--max_steps", "5")
     with pytest.raises(ConfigError, match="no checkpoint is left"):
         prepare(out, config, resume=True, settings=given, main=True)
     assert (out / "summary.json").exists()
+
+
+def test_the_options_are_those_that_are_known_before_torch_is_imported() -> None:
+    from mgpo_train.config import MGPOConfig
+    from mgpo_train.option_names import option_names
+
+    assert option_names() == {option.name for option in dataclasses.fields(MGPOConfig) if option.init}

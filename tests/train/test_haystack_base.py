@@ -17,7 +17,7 @@ from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.episode_settings import EpisodeSettings
 from mgpo_core.haystack.world import make_scene
 from mgpo_core.templates import TwoTurn
-from mgpo_train.haystack import base
+from mgpo_train.haystack import base, commands
 from mgpo_train.haystack.architecture import build_processor, build_tokenizer
 from mgpo_train.haystack.language_stage import NOISE, Teacher, box_text
 from mgpo_train.haystack.pool import CROPS, LESSONS, Pool, make_pool, seen_box
@@ -100,7 +100,7 @@ def test_a_seed_makes_one_base(tmp_path):
     for name in ("first", "again"):
         folder = tmp_path / name
         options = ["--scenes", "8", "--vision_steps", "2", "--language_steps", "8", "--seed", "5"]
-        assert base.main([*options, "--output_dir", str(folder)]) == 0
+        assert commands.base([*options, "--output_dir", str(folder)]) == 0
         assert json.loads((folder / "base.json").read_text())["language_steps"] == 8
         shipped = EpisodeSettings.read(haystack.checkpoint("base"))
         assert EpisodeSettings.read(folder) == shipped, "played as the shipped one"

@@ -17,7 +17,7 @@ from mgpo_core.episode_settings import EpisodeSettings
 from mgpo_core.haystack.multi import DIFFICULTY
 from mgpo_core.haystack.world import make_scene
 from mgpo_core.multi_image import MultiImage, has_reasoning
-from mgpo_train.haystack import multi_base
+from mgpo_train.haystack import commands, multi_base
 from mgpo_train.haystack.architecture import build_tokenizer
 from mgpo_train.haystack.multi_lessons import BATCH, MOST_IMAGES, MultiTeacher
 
@@ -136,7 +136,7 @@ def test_a_seed_makes_one_checkpoint(tmp_path) -> None:
     states = []
     for name in ("first", "again"):
         folder = tmp_path / name
-        assert multi_base.main(["--scenes", "12", "--steps", "4", "--seed", "5", "--output_dir", str(folder)]) == 0
+        assert commands.multi_base(["--scenes", "12", "--steps", "4", "--seed", "5", "--output_dir", str(folder)]) == 0
         assert json.loads((folder / "base.json").read_text())["steps"] == 4
         shipped = EpisodeSettings.read(haystack.checkpoint("multi"))
         assert EpisodeSettings.read(folder) == shipped, "played as the shipped one"

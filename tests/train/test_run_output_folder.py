@@ -52,6 +52,11 @@ REFUSALS: dict[str, tuple[list[str], str]] = {
     "somebody's folder": ([*RUN, "--output_dir", "theirs"], "did not write .data.jsonl, model/.: name a new"),
     "the same with --overwrite": ([*RUN, "--output_dir", "theirs", "--overwrite"], "did not write .data.jsonl, model/"),
     "the same with --resume": ([*RUN, "--output_dir=theirs", "--resume"], "did not write .data.jsonl, model/"),
+    "an option of another program": ([*RUN, "--lr", "3"], "unknown option --lr: did you mean 'learning_rate'"),
+    "an option misspelt": ([*RUN, "--num-generation=3"], "unknown option --num_generation: did you mean 'num_gen"),
+    "an option misspelt in a file": (["misspelt.yaml"], "misspelt.yaml: unknown option 'max_step': did you mean 'max"),
+    "a model that is not here": ([*RUN, "--model", "./nowhere"], "no model folder './nowhere'"),
+    "a model that is not beside": ([*RUN, "--model", "../nowhere"], "no model folder '../nowhere'"),
     "here": ([*RUN, "--output-dir", "."], "did not write .*mine.yaml"),
     "no name": ([*RUN, "--output_dir", ""], "output_dir is empty: name a folder"),
     "in the home folder": ([*RUN, "--output_dir=~/theirs"], "did not write .data.jsonl, model/"),
@@ -125,6 +130,7 @@ def test_what_needs_no_torch_is_refused_before_torch_is_imported(tmp_path: Path)
         for name in names:
             (tmp_path / folder / name).write_text('{"same_on_resume": {}}\n')
     (tmp_path / "mine.yaml").write_text("rewards: [foo]\n")
+    (tmp_path / "misspelt.yaml").write_text("max_step: 3\n")
     (tmp_path / "broken.yaml").write_text("a: [\n")
     (tmp_path / "latin.yaml").write_bytes(b"description: caf\xe9\n")
     before = snapshot(tmp_path)

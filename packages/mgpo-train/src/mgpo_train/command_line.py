@@ -12,14 +12,11 @@ from typing import Any, NoReturn
 
 from transformers import HfArgumentParser
 
-from mgpo_core.suggest import SYNONYMS
 from mgpo_train.config import MGPOConfig
 from mgpo_train.episode_options import leave_to_model
+from mgpo_train.option_names import unknown_word
 from mgpo_train.options import ConfigError, RunOptions, nearest
 from mgpo_train.recipe_files import METADATA, left_alone
-
-COMMANDS = ("resume", "dry_run", "list", "help", "help_all")
-"""Names that are commands of `mgpo-train`, not options; here to be suggested when one is misspelt."""
 
 
 class _OptionParser(HfArgumentParser):
@@ -70,7 +67,7 @@ def make_config(path: Path, options: Mapping[str, Any], arguments: Sequence[str]
     given |= {name: value for name, value in options.items() if name not in plain}
     parsed, unknown = parser.parse_known_args(list(arguments))
     if unknown:
-        raise ConfigError(_unknown(unknown[0], known))
+        raise ConfigError(unknown_word(unknown[0], known))
     words = _not_none(parsed)
     left = _left_to_model(path, given, words)
     given = {name: value for name, value in given.items() if name not in left} | words
@@ -90,18 +87,6 @@ def _left_to_model(path: Path, given: Mapping[str, Any], words: Mapping[str, Any
 
 def _not_none(parsed: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(parsed).items() if value is not None}
-
-
-def _unknown(argument: str, known: Mapping[str, Any]) -> str:
-    if not argument.startswith("-"):
-        return f"unexpected argument {argument!r}: options are written --option value"
-    name = argument.split("=")[0].lstrip("-").replace("-", "_")
-    if name.rpartition(".")[2] in ("devices", *SYNONYMS["devices"].split()):
-        hint = (
-            "accelerate launch --num_processes N -m mgpo_train starts a process for each; --dry-run takes --devices N"
-        )
-        return f"unknown option --{name}: {hint}"
-    return f"unknown option --{name}: {nearest(name, [*known, *COMMANDS])} (see --help and --help-all)"
 
 
 def _is_plain(field: dataclasses.Field[Any], value: Any) -> bool:

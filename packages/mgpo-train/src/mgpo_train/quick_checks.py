@@ -16,8 +16,18 @@ from typing import Any, NoReturn
 from mgpo_core.engines.loading import resolve_model
 from mgpo_core.output_folder import expanded
 from mgpo_train.data_spec import DataSpec
-from mgpo_train.options import DEFAULT_REWARDS, RunOptions, check_groups, check_method, check_output_dir
+from mgpo_train.option_names import option_names, option_of, unknown_word
+from mgpo_train.options import (
+    DEFAULT_REWARDS,
+    ConfigError,
+    RunOptions,
+    check_groups,
+    check_method,
+    check_output_dir,
+    nearest,
+)
 from mgpo_train.output_folder import check_folder
+from mgpo_train.recipe_files import METADATA
 from mgpo_train.rewards import check_names
 from mgpo_train.tables import refuse_missing
 
@@ -35,7 +45,8 @@ def check_quickly(path: Path, options: Mapping[str, Any], arguments: Sequence[st
     `options` are those of the recipe at `path`, `arguments` the words behind it. A dry run (`dry`) writes nothing, and
     may do without model and data.
     """
-    asked = _read(options, arguments)
+    asked, others = _read(options, arguments)
+    _check_names(path, options, others)
     if asked is None:
         return  # a word that cannot be read, as the parser of all options tells
     check_method(str(asked["method"]))
@@ -68,7 +79,23 @@ class _Parser(argparse.ArgumentParser):
         raise _UnreadableError(message)
 
 
-def _read(options: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Any] | None:
+def _check_names(path: Path, options: Mapping[str, Any], words: Sequence[str]) -> None:
+    """Refuse options that do not exist, in the recipe and on the command line."""
+    known = option_names()
+    if not known:
+        return
+    for name in options:
+        plain = name.replace("-", "_")
+        if plain not in known and plain not in METADATA:
+            raise ConfigError(f"{path}: unknown option {plain!r}: {nearest(plain, sorted(known))}")
+    for word in words:
+        name = option_of(word)
+        if word.startswith("--") and name not in known and name.removeprefix("no_") not in known:
+            raise ConfigError(unknown_word(word, sorted(known)))
+
+
+def _read(options: Mapping[str, Any], arguments: Sequence[str]) -> tuple[dict[str, Any] | None, list[str]]:
+    """(the options that the checks need, None where they cannot be read; the words that are none of these)."""
     parser = _Parser(add_help=False, allow_abbrev=False, exit_on_error=False, argument_default=argparse.SUPPRESS)
     for name in _READ:
         kind: dict[str, Any] = {"nargs": "+"} if name in _LISTS else {}
@@ -76,12 +103,12 @@ def _read(options: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Any
             kind = {"nargs": "?", "const": "true", "type": _truth}
         parser.add_argument(f"--{name}", f"--{name.replace('_', '-')}", dest=name, **kind)
     try:
-        given = vars(parser.parse_known_args(list(arguments))[0])
+        parsed, others = parser.parse_known_args(list(arguments))
     except (_UnreadableError, argparse.ArgumentError):
-        return None
+        return None, []
     defaults = {name: getattr(RunOptions(), name, None) for name in _READ}
     recipe = {name.replace("-", "_"): value for name, value in options.items()}
-    return defaults | {name: value for name, value in recipe.items() if name in _READ} | given
+    return defaults | {name: value for name, value in recipe.items() if name in _READ} | vars(parsed), others
 
 
 def _truth(text: str) -> bool:

@@ -34,7 +34,7 @@ CONFIG_FILE, ADAPTER_FILE = "config.json", "adapter_config.json"
 """The file by which a folder is known to hold a whole model, and an adapter."""
 
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_ID = re.compile(r"(?!\.{1,2}/)[\w.-]+/(?!\.{1,2}$)[\w.-]+")
 
 
 def resolve_model(name: str | Path) -> str:
