@@ -103,7 +103,7 @@ def test_the_metadata_are_what_the_hub_reads(tmp_path: Path) -> None:
         {"train_data": {"path": "{home}/patients/scans.parquet", "columns": {"question": "secret_column"}}},
         {"hub_token": "hf_secret", "push_to_hub": True, "hub_model_id": "secret/repo"},
         {"model": "{home}/secret/base", "coordinate_space": "absolute"},
-        {"vllm_options": {"secret": 1}, "model_init_kwargs": {"token": "hf_secret"}},
+        {"vllm_options": {"secret": 1}, "model_init_kwargs": {"revision": "secret"}},
         {"report_to": ["tensorboard"], "run_name": "secret run", "project": "secret"},
         {
             "vllm_server_base_url": "http://secret.host:8000",
