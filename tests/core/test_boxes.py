@@ -295,6 +295,7 @@ NO_BOX = {
     '{"point_2d": [10, 20, 30, 40]}': Rejection.NOT_FOUR_NUMBERS,
     '{"image_size": [0, 0, 640, 480]}': Rejection.NOT_FOUR_NUMBERS,
     "<|box_start|>(316,58)<|box_end|>": Rejection.NOT_FOUR_NUMBERS,
+    '{"object`: [{point_2d: (41, 51, 87, 64), label: "a"}]}': Rejection.BAD_JSON,
     "<|begin_of_box|>A<|end_of_box|>": Rejection.NO_JSON,
     '{"bbox_norm": [0.1, 0.2, 0.3, 0.4]}': Rejection.OTHER_LAYOUT,
     '{"normalized_bbox": [0.1, 0.2, 0.3, 0.4]}': Rejection.OTHER_LAYOUT,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from mgpo_core.box_layouts import Corners, corners
+from mgpo_core.box_layouts import Corners, corners, is_no_box
 
 __all__ = ["REASONING_TAG", "MarkedBoxes", "bare_box", "marked_boxes", "without_latex", "without_reasoning"]
 
@@ -86,6 +86,10 @@ def marked_boxes(text: str) -> list[MarkedBoxes]:
     return found
 
 
+_KEY = re.compile(r"([\w-]{1,40})[\"'`]?\s{0,3}[:=]\s{0,3}\Z")
+"""What a number or a tuple belongs to: `point_2d: `."""
+
+
 def bare_box(text: str) -> MarkedBoxes | None:
     """The first box written without any JSON.
 
@@ -93,6 +97,8 @@ def bare_box(text: str) -> MarkedBoxes | None:
     (`x1=10, y1=20, x2=110, y2=120`), or a text that is nothing but four numbers.
     """
     bare = _BARE.search(text)
+    key = _KEY.search(text, max(0, bare.start() - 50), bare.start()) if bare else None
+    bare = None if key is not None and is_no_box(key[1]) else bare
     four = corners(_NUMBERS.findall(bare.group())) if bare else None
     found = [MarkedBoxes((four,), bare.start(), bare.end())] if bare and four else []
     named = _named_numbers(text)
