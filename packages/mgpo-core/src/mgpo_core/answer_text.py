@@ -45,7 +45,7 @@ _THIN_SPACE = re.compile(r"(?<=\d)\\[,!]\s?(?=\d{3})")
 _DEGREE_SIGN = re.compile(r"(?<=\d)\s?[º˚]|(?<=[\^{])[º˚]")  # which NFKC turns into an o, or a ring over a space
 _DEGREES = re.compile(r"\^\s?°|(?<=\d)\s?\^\s?o(?=[cf]?\b)")
 # zero-width characters, direction and byte order marks, soft hyphens and variation selectors
-_TAGS = re.compile(r"</?answer>|<\|\w{1,40}\|>|</s>")
+_TAGS = re.compile(r"</?answer>|<\|[a-z0-9_]{1,40}\|>|</s>")
 _INVISIBLE = re.compile("[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff]+")
 
 _INCHES = re.compile(r"(?<=\d)''(?!')")
