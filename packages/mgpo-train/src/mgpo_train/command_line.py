@@ -14,7 +14,7 @@ from transformers import HfArgumentParser
 
 from mgpo_train.config import MGPOConfig
 from mgpo_train.episode_options import leave_to_model
-from mgpo_train.option_names import unknown_word
+from mgpo_train.option_names import unknown_key, unknown_word
 from mgpo_train.options import ConfigError, RunOptions, nearest
 from mgpo_train.recipe_files import METADATA, left_alone
 
@@ -52,7 +52,7 @@ def make_config(path: Path, options: Mapping[str, Any], arguments: Sequence[str]
     known = {field.name: field for field in dataclasses.fields(MGPOConfig) if field.init}
     for name in options:
         if name not in known:
-            raise ConfigError(f"{path}: unknown option {name!r}: {nearest(name, known)}")
+            raise ConfigError(unknown_key(path, name, known))
     parser = option_parser()
     # only what was given is wanted back; the dataclass has the defaults (and no word on a command line parses to None)
     parser.set_defaults(**dict.fromkeys(known))

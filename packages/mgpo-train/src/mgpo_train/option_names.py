@@ -33,7 +33,7 @@ def option_names() -> frozenset[str]:
 
 
 def unknown_word(argument: str, known: Collection[str]) -> str:
-    """What to say of a word of the command line that is no option, or stands where none is expected."""
+    """The error message for a command-line word that is an unknown option or an unexpected argument."""
     if not argument.startswith("-"):
         return f"unexpected argument {argument!r}: options are written --option value"
     name = option_of(argument)
@@ -44,6 +44,11 @@ def unknown_word(argument: str, known: Collection[str]) -> str:
         return f"unknown option --{name}: {hint}"
     hint = nearest(name, [*known, *COMMANDS])
     return f"unknown option --{name}: {hint if 'see --help' in hint else hint + ' (see --help and --help-all)'}"
+
+
+def unknown_key(path: Path, name: str, known: Collection[str]) -> str:
+    """The error message for an unknown option in a YAML file."""
+    return f"{path}: unknown option {name!r}: {nearest(name, known)}"
 
 
 def option_of(argument: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from mgpo_core.engines.loading import resolve_model
 from mgpo_core.output_folder import expanded
 from mgpo_train.data_spec import DataSpec
-from mgpo_train.option_names import option_names, option_of, unknown_word
+from mgpo_train.option_names import option_names, option_of, unknown_key, unknown_word
 from mgpo_train.options import (
     DEFAULT_REWARDS,
     ConfigError,
@@ -24,7 +24,6 @@ from mgpo_train.options import (
     check_groups,
     check_method,
     check_output_dir,
-    nearest,
 )
 from mgpo_train.output_folder import check_folder
 from mgpo_train.recipe_files import METADATA
@@ -87,7 +86,7 @@ def _check_names(path: Path, options: Mapping[str, Any], words: Sequence[str]) -
     for name in options:
         plain = name.replace("-", "_")
         if plain not in known and plain not in METADATA:
-            raise ConfigError(f"{path}: unknown option {plain!r}: {nearest(plain, sorted(known))}")
+            raise ConfigError(unknown_key(path, plain, sorted(known)))
     for word in words:
         name = option_of(word)
         if word.startswith("--") and name not in known and name.removeprefix("no_") not in known:

@@ -255,7 +255,7 @@ class _Row:
             raise self._bad(
                 "choices",
                 f"gives {show(list(choices))}, where the question lists {show(list(listed))}: make them the same, or "
-                "leave the column out with columns=choices=",
+                f"{_NO_CHOICES}",
             )
 
     def _answer(self, choices: tuple[str, ...], *, optional: bool) -> str | None:
