@@ -126,7 +126,7 @@ def test_space_names_parse_and_a_wrong_one_names_the_nearest() -> None:
     assert CoordinateSpace.parse(CoordinateSpace.ABSOLUTE) is CoordinateSpace.ABSOLUTE
     with pytest.raises(ValueError, match="did you mean 'absolute'"):
         CoordinateSpace.parse("absolut")
-    with pytest.raises(ValueError, match="use one of 'absolute', '0-1000'"):
+    with pytest.raises(ValueError, match="known are 0-1000, absolute"):
         CoordinateSpace.parse("xyzzy")
 
 

@@ -127,7 +127,7 @@ def test_tasks_can_be_chosen() -> None:
         ({"images": 7}, "from 2 to 6"),
         ({"images": True}, "from 2 to 6"),
         ({"tasks": "dif"}, "no task 'dif': did you mean 'diff'"),
-        ({"tasks": "xyz"}, "known: group_grounding"),
+        ({"tasks": "xyz"}, "known are common_object, diff, group_grounding"),
     ],
 )
 def test_what_cannot_be_made_is_refused(arguments: dict, words: str) -> None:

@@ -199,7 +199,7 @@ def test_every_name_of_the_table_is_an_option_somewhere_and_stands_for_one_thing
     demo = {"server"}
     assert set(SYNONYMS) <= train | evaluation | data | demo | set(MACHINE)
     for options in (train, evaluation, data):
-        words = [word for ours, theirs in SYNONYMS.items() if ours in options for word in theirs.split()]
+        words = [word for ours, theirs in SYNONYMS.items() if ours in options for word in theirs]
         # a word that stands for two options of one command would hide one of them
         doubled = {word for word in words if words.count(word) > 1 and word not in options}
         assert doubled <= {"backend", "model_name", "model_path", "model_name_or_path", "model_id", "checkpoint"}, (

@@ -92,7 +92,7 @@ def test_a_mistyped_folder_is_not_looked_for_on_the_hub(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "outputs" / "haystack").mkdir(parents=True)
     assert main(["--model", "outputs/haystak"]) == 2
-    assert "no model folder outputs/haystak; did you mean outputs/haystack?" in capsys.readouterr().err
+    assert "no model folder outputs/haystak: did you mean 'haystack'?" in capsys.readouterr().err
     cli._check_model("Qwen/Qwen2.5-VL-7B-Instruct")
 
 

@@ -37,7 +37,7 @@ def copy(tmp_path_factory) -> Path:
             {"task": "group_grounding", "additional_info": "somewhere"},
             "its additional_info names no image: 'somewhere'",
         ),
-        ({"task": "multiview"}, "record 7: unknown task 'multiview'; did you mean 'multi_view'"),
+        ({"task": "multiview"}, "record 7: unknown task 'multiview': did you mean 'multi_view'"),
         ({"answer": [0.1, 0.2, 0.3]}, "record 7: the answer must be x1, y1, x2, y2"),
         ({"answer": [0.1, 0.2, 0.3, math.nan]}, "finite"),
         ({"answer": "all of it"}, "record 7: the answer must be"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import getpass
 import importlib.metadata
 import ipaddress
@@ -131,9 +130,8 @@ def _check_model(name: str) -> None:
     resolve_model(name)
     path = Path(name)
     if len(path.parts) > 1 and path.parent.is_dir() and not path.is_dir():  # it could be a hub id, but for its folder
-        near = difflib.get_close_matches(path.name, [other.name for other in path.parent.iterdir()], n=1)
-        hint = f"; did you mean {path.parent / near[0]}?" if near else "."
-        raise DemoError(f"There is no model folder {name}{hint}")
+        siblings = [other.name for other in path.parent.iterdir()]
+        raise DemoError(f"there is no model folder {name}: {nearest(path.name, siblings)}")
 
 
 def _is_loopback(host: str) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import enum
 import math
 from dataclasses import dataclass
+
+from mgpo_core.suggest import nearest
 
 __all__ = ["Box", "CoordinateSpace", "Size", "iou"]
 
@@ -96,9 +97,7 @@ class CoordinateSpace(enum.Enum):
         try:
             return cls(name)
         except ValueError:
-            near = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(map(repr, names))}."
-            raise ValueError(f"Unknown coordinate space {name!r}: {hint}") from None
+            raise ValueError(f"unknown coordinate space {name!r}: {nearest(str(name), names)}") from None
 
     def _extent(self, input_size: Size) -> Size:
         return input_size if self is CoordinateSpace.ABSOLUTE else (1000, 1000)

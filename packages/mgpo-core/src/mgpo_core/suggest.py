@@ -8,153 +8,107 @@ from collections.abc import Collection, Iterable
 
 __all__ = ["SYNONYMS", "nearest"]
 
-SYNONYMS: dict[str, str] = {
-    # as verl, ms-swift, LLaMA-Factory, OpenRLHF and lmms-eval call it, and people in a hurry
-    "learning_rate": "lr actor_lr actor_learning_rate base_lr peak_lr step_size",
-    "per_device_train_batch_size": (
-        "train_micro_batch_size_per_gpu bs batch batch_size train_batch_size micro_batch_size micro_train_batch_size "
-        "per_gpu_train_batch_size mini_batch_size ppo_mini_batch_size ppo_micro_batch_size_per_gpu "
-        "device_batch_size"
-    ),
-    "per_device_eval_batch_size": "eval_batch_size val_batch_size per_gpu_eval_batch_size test_batch_size",
-    "batch_size": "bs batch per_device_eval_batch_size eval_batch_size",
-    "gradient_accumulation_steps": (
-        "grad_accum grad_accumulation grad_acc gradient_accumulation accumulation_steps accum "
-        "accumulate_grad_batches grad_accum_steps gas"
-    ),
-    "num_train_epochs": "epochs epoch num_epochs n_epochs total_epochs max_epochs train_epochs",
-    "max_steps": "steps num_steps total_steps train_steps max_train_steps total_training_steps max_iters iterations",
-    "warmup_steps": (
-        "lr_warmup_ratio warmup warmup_ratio lr_warmup warmup_proportion num_warmup_steps lr_warmup_steps "
-        "lr_warmup_steps_ratio"
-    ),
-    "weight_decay": "wd decay",
-    "max_grad_norm": (
-        "gradient_clip_val gradient_clip grad_clip clip_grad gradient_clipping grad_norm clip_grad_norm max_norm"
-    ),
-    "lr_scheduler_type": "lr_decay_style scheduler lr_scheduler lr_schedule schedule warmup_style",
-    "optim": "optimizer_type optimizer_name optimizer optimiser opt",
-    "adam_beta1": "betas beta1",
-    "adam_beta2": "beta2",
-    "seed": "random_seed manual_seed rng_seed global_seed random_state",
-    "num_generations": (
-        "n rollout_n group_size group g num_rollouts rollouts n_rollouts n_samples_per_prompt "
-        "num_return_sequences samples_per_prompt num_samples_per_prompt"
-    ),
-    "max_completion_length": (
-        "max_tokens max_new_tokens max_response_length response_length max_length max_output_tokens "
-        "generate_max_len completion_length max_gen_len"
-    ),
-    "max_new_tokens": (
-        "max_tokens max_completion_length max_response_length response_length max_length max_gen_toks max_output_tokens"
-    ),
-    "vllm_max_model_length": (
-        "max_model_len max_model_length max_seq_length max_seq_len context_length cutoff_len model_max_length "
-        "max_total_length max_context_length max_prompt_length"
-    ),
-    "max_model_len": "max_model_length max_seq_length max_seq_len context_length vllm_max_model_length",
-    "temperature": "temp sampling_temperature",
-    "beta": "use_kl_loss kl_penalty_coef kl_coef kl_beta kl_loss_coef kl_coeff kl_weight init_kl_coef kl",
-    "epsilon": "clip_ratio cliprange clip_range clip_eps epsilon_low clip_ratio_low ppo_clip clip",
-    "adam_epsilon": "eps",
-    "num_iterations": "ppo_epochs num_ppo_epochs mu",
-    "scale_rewards": "norm_adv_by_std_in_grpo normalize_advantages",
-    "hub_model_id": "hub_repo hub_repo_id repo_id",
-    "vllm_options": (
-        "max_num_seqs vllm_max_num_seqs max_num_batched_tokens enforce_eager vllm_enforce_eager "
-        "enable_chunked_prefill vllm_kwargs engine_kwargs"
-    ),
-    "vllm_enable_sleep_mode": "free_cache_engine sleep_level vllm_sleep",
-    "epsilon_high": "clip_ratio_high cliprange_high clip_eps_high",
-    "loss_type": "loss loss_agg_mode loss_fn",
-    "rewards": (
-        "reward_fn_path custom_reward_function external_plugins reward_type reward reward_fn reward_funcs "
-        "reward_functions reward_func reward_function reward_model"
-    ),
-    "method": "advantage_estimator algorithm algo adv_estimator trainer rlhf_type train_type training_type",
-    "train_data": (
-        "max_samples max_train_samples dataset_dir dataset_name_or_path train_dataset_path data dataset "
-        "datasets dataset_name dataset_path train_file train_files train_dataset train_set data_path "
-        "data_files training_data prompt_data train_path"
-    ),
-    "eval_data": (
-        "eval val_data val_file val_files validation_file validation_data eval_dataset val_dataset test_data "
-        "eval_file test_file dev_data val"
-    ),
-    "columns": "column_mapping column_names field_mapping prompt_key image_key answer_key",
-    "output_dir": (
-        "output out out_dir save_path save_dir output_path output_folder default_local_dir logdir log_dir "
-        "checkpoint_dir work_dir"
-    ),
-    "pretrained": "model model_name model_name_or_path model_path model_id checkpoint",
-    "model": (
-        "adapter adapters adapter_path adapter_name_or_path lora_path model_name model_name_or_path "
-        "pretrained model_path model_id pretrained_model base_model checkpoint actor_model"
-    ),
-    "dtype": "fp32 float32 torch_dtype precision mixed_precision weights_dtype",
-    "attn_implementation": (
-        "attn attention attn_impl attention_implementation flash_attn flash_attention use_flash_attention "
-        "use_flash_attn flash_attention_2"
-    ),
-    "freeze": (
-        "freeze_vision freeze_vision_tower freeze_vit freeze_vision_modules freeze_multi_modal_projector "
-        "freeze_llm freeze_aligner vision language merger"
-    ),
-    "max_pixels": "image_max_pixels max_image_pixels video_max_pixels image_resolution max_image_size",
-    "min_pixels": "image_min_pixels min_image_pixels video_min_pixels min_image_size",
-    "coordinate_space": "coordinates coords coord_space bbox_format bbox_type norm_bbox box_space coordinate_system",
-    "template": "prompt_template chat_template conversation prompt_style",
-    "use_peft": "lora use_lora peft tuner_type finetuning_type",
-    "lora_r": "lora_rank rank r lora_dim peft_lora_r",
-    "lora_alpha": "alpha peft_lora_alpha",
-    "lora_dropout": "peft_lora_dropout",
-    "lora_target_modules": "target_modules lora_target lora_targets",
-    "load_in_4bit": "qlora 4bit quantization_bit",
-    "use_vllm": "vllm engine backend rollout_backend rollout_engine infer_backend inference_backend",
-    "engine": "backend infer_backend",
-    "vllm_mode": "rollout_mode vllm_deployment",
-    "vllm_server_base_url": "vllm_url server_url",
-    "vllm_tensor_parallel_size": "tp tensor_parallel_size tensor_model_parallel_size rollout_tp vllm_tp",
-    "tensor_parallel_size": "tp tensor_model_parallel_size",
-    "vllm_gpu_memory_utilization": (
-        "gpu_memory_util vllm_gpu_util vllm_gpu_memory gpu_memory_utilization gpu_mem gpu_memory"
-    ),
-    "gpu_memory_utilization": "gpu_mem gpu_memory",
-    "report_to": "wandb use_wandb tracker trackers tracking logger loggers log_with tensorboard log_to",
-    "run_name": "experiment_name exp_name wandb_name wandb_run_name",
-    "project": "wandb_project project_name",
-    "deepspeed": "zero2 zero3 deepspeed_config ds_config zero zero_stage",
-    "fsdp": "fsdp_config_file fully_sharded",
-    "resume": (
-        "resume_from resume_training resume_from_path resume_ckpt_path resume_run continue_training restore resume_mode"
-    ),
-    "overwrite": "overwrite_output_dir force overwrite_output clobber",
-    "save_steps": "save_every save_freq save_interval checkpoint_every checkpointing_steps ckpt_every ckpt_interval",
-    "save_total_limit": "save_limit max_checkpoints keep_checkpoints max_ckpt_num max_actor_ckpt_to_keep keep_last_n",
-    "logging_steps": "log_every log_freq log_interval logging_freq log_steps logging_interval",
-    "eval_every": "eval_freq test_freq eval_interval val_freq val_check_interval evaluation_steps eval_frequency",
-    "eval_tasks": "tasks task benchmarks benchmark",
-    "eval_samples": "num_eval_samples max_eval_samples eval_size n_eval eval_n",
-    "devices": (
-        "n_gpu gpus num_gpus n_gpus n_gpus_per_node num_processes nproc_per_node nproc world_size nnodes ngpu gpu_count"
-    ),
-    "dynamic_sampling": "filter_groups filter_overlong dapo_filter resample",
-    "mask_truncated_completions": "overlong_filter overlong_filtering mask_truncated",
-    "gradient_checkpointing": (
-        "grad_checkpoint grad_ckpt activation_checkpointing use_gradient_checkpointing enable_gradient_checkpointing"
-    ),
-    "bf16": "bfloat16 use_bf16",
-    "fp16": "half float16 use_fp16",
-    "n": "limit num num_samples max_samples samples count rows max_rows",
-    "images": "image_folder image_dir image_root images_dir media_dir img_dir image_base_dir",
-    "schema": "format data_format dataset_type type",
-    "name": "config subset config_name",
-    "split": "partition fold",
-    "concurrency": "num_concurrent workers num_workers parallel",
-    "url": "base_url api_base server endpoint",
-    "server": "url base_url api_base endpoint",
-}
+_TABLE = """\
+learning_rate: lr actor_lr base_lr peak_lr step_size
+per_device_train_batch_size: train_micro_batch_size_per_gpu bs batch batch_size micro_batch_size mini_batch_size
+per_device_train_batch_size: ppo_mini_batch_size ppo_micro_batch_size_per_gpu device_batch_size
+per_device_eval_batch_size: val_batch_size test_batch_size
+batch_size: bs batch
+gradient_accumulation_steps: grad_accum grad_acc accumulation_steps accum accumulate_grad_batches grad_accum_steps gas
+num_train_epochs: epoch n_epochs total_epochs max_epochs
+max_steps: steps total_steps train_steps total_training_steps iterations
+warmup_steps: lr_warmup_ratio warmup_ratio lr_warmup warmup_proportion
+weight_decay: wd
+max_grad_norm: gradient_clip_val gradient_clip grad_clip clip_grad gradient_clipping clip_grad_norm
+lr_scheduler_type: lr_decay_style scheduler lr_scheduler schedule warmup_style
+optim: optimizer_type optimizer_name optimizer optimiser opt
+adam_beta1: betas
+seed: random_seed manual_seed rng_seed global_seed random_state
+num_generations: n rollout_n group_size group g num_rollouts rollouts n_rollouts n_samples_per_prompt
+num_generations: num_return_sequences samples_per_prompt num_samples_per_prompt
+max_completion_length: max_tokens max_new_tokens max_response_length response_length max_length max_output_tokens
+max_completion_length: generate_max_len max_gen_len
+max_new_tokens: max_completion_length max_response_length response_length max_length max_output_tokens
+vllm_max_model_length: max_seq_length max_seq_len context_length cutoff_len max_total_length max_context_length
+vllm_max_model_length: max_prompt_length
+max_model_len: max_seq_length context_length
+temperature: temp sampling_temperature
+beta: use_kl_loss kl_penalty_coef kl_coef kl_beta kl_loss_coef kl_coeff kl_weight init_kl_coef kl
+epsilon: clip_ratio clip_range clip_eps clip_ratio_low ppo_clip clip
+adam_epsilon: eps
+num_iterations: ppo_epochs num_ppo_epochs mu
+scale_rewards: norm_adv_by_std_in_grpo normalize_advantages
+hub_model_id: hub_repo hub_repo_id repo_id
+vllm_options: max_num_seqs vllm_max_num_seqs max_num_batched_tokens enforce_eager vllm_enforce_eager
+vllm_options: enable_chunked_prefill vllm_kwargs engine_kwargs
+vllm_enable_sleep_mode: free_cache_engine sleep_level
+epsilon_high: clip_ratio_high cliprange_high clip_eps_high
+loss_type: loss loss_agg_mode loss_fn
+rewards: reward_fn_path custom_reward_function external_plugins reward_type reward reward_funcs reward_functions
+rewards: reward_func reward_function reward_model
+method: advantage_estimator algorithm algo adv_estimator trainer rlhf_type train_type training_type
+train_data: max_samples max_train_samples dataset_dir dataset_name_or_path train_dataset_path data dataset datasets
+train_data: dataset_name dataset_path train_file train_files train_set data_path data_files prompt_data
+eval_data: eval val_file val_files validation_file validation_data test_data eval_file test_file val
+columns: column_mapping column_names field_mapping prompt_key image_key answer_key
+output_dir: out save_path save_dir output_path default_local_dir log_dir checkpoint_dir work_dir
+pretrained: model_name model_name_or_path model_path model_id checkpoint
+model: adapter adapters adapter_path adapter_name_or_path lora_path model_name model_name_or_path pretrained model_path
+model: model_id pretrained_model base_model checkpoint actor_model
+dtype: fp32 float32 torch_dtype precision mixed_precision weights_dtype
+attn_implementation: attention flash_attn flash_attention use_flash_attention use_flash_attn flash_attention_2
+freeze: freeze_vision freeze_vision_tower freeze_vision_modules freeze_multi_modal_projector freeze_aligner vision
+freeze: language merger
+max_pixels: image_resolution max_image_size
+min_pixels: min_image_size
+coordinate_space: coords bbox_format bbox_type norm_bbox box_space
+template: prompt_template chat_template conversation prompt_style
+use_peft: lora use_lora tuner_type finetuning_type
+lora_r: lora_rank rank r lora_dim
+lora_alpha: alpha
+lora_target_modules: target_modules
+load_in_4bit: qlora 4bit quantization_bit
+use_vllm: vllm engine backend rollout_backend rollout_engine infer_backend inference_backend
+engine: backend infer_backend
+vllm_mode: rollout_mode vllm_deployment
+vllm_tensor_parallel_size: tp rollout_tp vllm_tp
+tensor_parallel_size: tp
+vllm_gpu_memory_utilization: gpu_memory_util vllm_gpu_util gpu_mem
+report_to: wandb use_wandb tracker trackers tracking logger loggers log_with tensorboard log_to
+run_name: experiment_name exp_name wandb_name
+project: wandb_project project_name
+deepspeed: zero2 zero3 deepspeed_config ds_config zero zero_stage
+fsdp: fsdp_config_file fully_sharded
+resume: resume_from resume_training resume_from_path resume_ckpt_path continue_training restore resume_mode
+overwrite: overwrite_output_dir force overwrite_output clobber
+save_steps: save_every save_freq save_interval checkpoint_every checkpointing_steps ckpt_every ckpt_interval
+save_total_limit: max_checkpoints keep_checkpoints max_ckpt_num max_actor_ckpt_to_keep keep_last_n
+logging_steps: log_every log_freq log_interval logging_freq logging_interval
+eval_every: eval_freq test_freq eval_interval val_freq val_check_interval evaluation_steps eval_frequency
+eval_tasks: task benchmarks benchmark
+eval_samples: eval_size n_eval eval_n
+devices: n_gpu gpus num_gpus n_gpus n_gpus_per_node num_processes nproc_per_node nproc world_size nnodes ngpu gpu_count
+dynamic_sampling: filter_groups filter_overlong dapo_filter resample
+mask_truncated_completions: overlong_filter overlong_filtering
+gradient_checkpointing: grad_ckpt activation_checkpointing
+bf16: bfloat16 use_bf16
+fp16: half float16 use_fp16
+n: limit num num_samples max_samples samples count rows max_rows
+images: image_folder image_dir image_root media_dir img_dir image_base_dir
+schema: format data_format dataset_type type
+name: config subset config_name
+split: partition fold
+concurrency: num_concurrent workers num_workers parallel
+url: base_url api_base server endpoint
+server: url base_url api_base endpoint
+"""
+
+SYNONYMS: dict[str, list[str]] = {}
 """Known names with what other frameworks and people call them: the first that is an option here is suggested."""
+
+for _line in _TABLE.splitlines():
+    _name, _, _words_for_it = _line.partition(":")
+    SYNONYMS.setdefault(_name, []).extend(_words_for_it.split())
 
 FEW = 40
 """So many known names are listed where none is near."""
@@ -163,8 +117,8 @@ MOST = 6
 """So many are suggested; more would say nothing."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a name that is not known: what is probably meant; else the known ones when they are few.
+def nearest(name: str, known: Iterable[str], otherwise: str | None = None) -> str:
+    """A hint for an unknown name: what is probably meant; else `otherwise`, by default the known ones when few.
 
     In this order: another spelling (`Learning-Rate`), another framework's word, a slip of the finger, known names that
     hold the same words. Rather nothing than something that only looks alike (`lr` is not `lora_r`).
@@ -176,7 +130,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
         return f"did you mean {found[0]!r}?"
     if found:
         return f"did you mean one of {', '.join(map(repr, found))}?"
-    return f"known are {', '.join(names)}" if len(names) <= FEW else "see --help"
+    return otherwise or (f"known are {', '.join(names)}" if len(names) <= FEW else "see --help")
 
 
 def _plain(name: str) -> str:
@@ -196,7 +150,7 @@ def _synonym(name: str, names: Collection[str]) -> list[str]:
     parts = name.split(".")
     asked = {_joined("_".join(parts[at:])) for at in range(len(parts))}
     for ours, theirs in SYNONYMS.items():
-        if ours in names and asked & {_joined(one) for one in (ours, *theirs.split())}:
+        if ours in names and asked & {_joined(one) for one in (ours, *theirs)}:
             return [ours]
     return []
 

@@ -7,7 +7,6 @@ request for the answer names their letters, and without any it names none. `Sing
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -17,6 +16,7 @@ from PIL import Image
 from mgpo_core.answers import choice_letter
 from mgpo_core.cropping import CropOutcome
 from mgpo_core.sample import Sample
+from mgpo_core.suggest import nearest
 
 Message = dict[str, Any]
 """One chat message in Hugging Face's format: a role and a list of parts, each a text or a PIL image."""
@@ -155,9 +155,7 @@ def load_template(name: str) -> Template:
     known: dict[str, type[Template]] = {template.name: template for template in templates}
     if name in known:
         return known[name]()
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f"did you mean {nearest[0]!r}?" if nearest else f"use one of {', '.join(map(repr, known))}."
-    raise ValueError(f"Unknown template {name!r}: {hint}")
+    raise ValueError(f"unknown template {name!r}: {nearest(name, known)}")
 
 
 def message_images(messages: Sequence[Message]) -> list[Image.Image]:

@@ -10,7 +10,6 @@ constructor alone. tests/train/test_periodic_evaluation.py fails when one of the
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import re
 import warnings
@@ -27,6 +26,7 @@ from accelerate.utils import broadcast_object_list
 from PIL import ImageFile
 
 from mgpo_core.engines.transformers import TransformersEngine
+from mgpo_core.suggest import nearest
 from mgpo_train.config import MGPOConfig
 from mgpo_train.options import ConfigError
 from mgpo_train.output_folder import TASKS_FOLDER, writing
@@ -65,8 +65,7 @@ class LMMSTasks:
             self._manager = TaskManager("WARNING", model_name=_MODEL)
         for name in config.eval_tasks:
             if name not in self._manager.all_tasks:
-                near = difflib.get_close_matches(name, self._manager.all_tasks, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else "`mgpo-eval tasks` lists them"
+                hint = nearest(name, self._manager.all_tasks, "`mgpo-eval tasks` lists them")
                 raise ConfigError(f"eval_tasks={name!r}: lmms-eval has no such task: {hint}")
 
     def scores(self, policy: Any, processor: Any) -> Scores:

@@ -37,7 +37,7 @@ def unknown_word(argument: str, known: Collection[str]) -> str:
     if not argument.startswith("-"):
         return f"unexpected argument {argument!r}: options are written --option value"
     name = option_of(argument)
-    if name.rpartition(".")[2] in ("devices", *SYNONYMS["devices"].split()):
+    if name.rpartition(".")[2] in ("devices", *SYNONYMS["devices"]):
         hint = (
             "accelerate launch --num_processes N -m mgpo_train starts a process for each; --dry-run takes --devices N"
         )

@@ -8,7 +8,6 @@ To train, or for log-probabilities, take the engine "vllm" or "vllm-server".
 from __future__ import annotations
 
 import asyncio
-import difflib
 import json
 import os
 import re
@@ -28,6 +27,7 @@ from mgpo_core.engines.turn_tokens import FenceScanner
 from mgpo_core.engines.watching import GrowingText, Watch, Watcher, run_watched
 from mgpo_core.episode import Episode
 from mgpo_core.errors import EngineError, TokenAlignmentError
+from mgpo_core.suggest import nearest
 from mgpo_core.templates import Message, message_images, message_text
 from mgpo_core.trajectory import Trajectory
 
@@ -107,11 +107,7 @@ class OpenAIEngine:
         owners = {entry.id: entry.owned_by for entry in listed}
         served = next(iter(owners)) if model is None else model
         if served not in owners:
-            nearest = difflib.get_close_matches(served, owners, n=1, cutoff=0.0)[0]
-            raise EngineError(
-                f"The server at {self.url} does not serve {served!r}; did you mean {nearest!r}? "
-                f"It serves: {', '.join(owners)}."
-            )
+            raise EngineError(f"the server at {self.url} does not serve {served!r}: {nearest(served, owners)}")
         return served, owners[served] == "vllm"
 
     def run(self, episodes: Sequence[Episode], *, watch: Watch | None = None) -> list[Trajectory]:

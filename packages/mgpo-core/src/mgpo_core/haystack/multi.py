@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from functools import partial
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from mgpo_core.annotations import AnnotatedObject, AnnotatedSet, Relation
 from mgpo_core.errors import SampleError
 from mgpo_core.haystack.world import COLOURS, SPLITS, Difficulty, Scene, Shape, place_shapes
+from mgpo_core.suggest import nearest
 
 __all__ = ["DIFFICULTY", "IMAGES", "TASKS", "annotated_object", "by_colour", "make_sets"]
 
@@ -63,9 +63,7 @@ def _tasks(tasks: Sequence[str] | str | None) -> list[str]:
     names = [name.strip() for name in tasks.split(",")] if isinstance(tasks, str) else list(tasks or TASKS)
     for name in names:
         if name not in TASKS:
-            near = get_close_matches(str(name), TASKS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(TASKS)}"
-            raise SampleError(f"haystack_multi has no task {name!r}: {hint}")
+            raise SampleError(f"haystack_multi has no task {name!r}: {nearest(str(name), TASKS)}")
     return names
 
 

@@ -5,7 +5,6 @@ Target images as in Migician's evaluation (arXiv 2501.05767): the JSON says them
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import os
@@ -17,6 +16,7 @@ from typing import Any
 from mgpo_core.boxes import Box
 from mgpo_core.errors import SampleError
 from mgpo_core.sample import ImageSource
+from mgpo_core.suggest import nearest
 from mgpo_eval.mig_bench.image_store import ImageStore
 from mgpo_eval.mig_bench.mentions import find_mentions, find_ordinal
 
@@ -75,9 +75,7 @@ class Record:
         index, task, images = int(row.get("index", -1)), row.get("task"), row.get("images")
         who = f"MIG-Bench: record {index}"
         if task not in TASKS:
-            near = difflib.get_close_matches(str(task), TASKS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(TASKS)}"
-            raise SampleError(f"{who}: unknown task {task!r}; {hint}")
+            raise SampleError(f"{who}: unknown task {task!r}: {nearest(str(task), TASKS)}")
         if not isinstance(images, list | tuple) or not images or not all(isinstance(name, str) for name in images):
             raise SampleError(f"{who}: images must be a list of at least one path, not {images!r:.80}")
         question = row.get("question")
