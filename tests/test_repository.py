@@ -191,7 +191,7 @@ def documented_commands() -> list[tuple[str, list[str]]]:
 def test_documents_name_only_commands_and_recipes_that_exist() -> None:
     scripts = {script for member in MEMBERS for script in project(member).get("scripts", {})}
     recipes = {path.stem for path in (ROOT / "packages/mgpo-train/src/mgpo_train/recipes").glob("*.yaml")}
-    subcommands = {"build-trajectories", "haystack-base", "haystack-multi-base"}
+    subcommands = {"build-reasoning-data", "haystack-base", "haystack-multi-base"}
     commands = documented_commands()
     assert any("mgpo-train" in words for _, words in commands)
     for document, words in commands:

@@ -40,8 +40,8 @@ from mgpo_train.output_folder import (
     write_own_json,
     writing,
 )
+from mgpo_train.reasoning_data.output import OutputFolder
 from mgpo_train.report import write_run_report
-from mgpo_train.trajectories.output import OutputFolder
 
 REFUSED = (MGPOError, ConfigError, OSError)
 

@@ -23,7 +23,7 @@ VARIANTS = {
 }
 """Runs of the second stage: what the table calls them, rewards and weights. The format's belongs to all."""
 VERIFIED = "haystack_multi:train?n=14400&seed=1&images=3&solutions=true"
-"""The first stage's data without slips: what the verifier would have kept, as many."""
+"""The first stage's data without noisy solutions: what the verifier would have kept, as many."""
 
 COLUMNS = {"image_accuracy": "right image", "accuracy": "IoU >= 0.5", "mean_iou": "mean IoU"}
 DECODING = {"": "T=1", "_greedy": "greedy"}

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mgpo_core import Box, CoordinateSpace, Episode, PixelBudget, Sample, SampleError, Trajectory, haystack, parse_boxes
 from mgpo_core.multi_image import MultiImage, MultiImageTwoTurn, after_reasoning, has_reasoning, solution_text
-from mgpo_core.regions import Solution, View
+from mgpo_core.regions import View, WorkedSolution
 from mgpo_core.render import write_report
 from mgpo_core.templates import message_images, message_text
 from mgpo_core.trajectory import aggregate
@@ -46,7 +46,7 @@ def test_images_are_numbered_in_order_before_the_question():
 @pytest.mark.parametrize("space", SPACES)
 def test_a_solution_is_read_back_as_its_box_in_the_pixels_of_its_image(space):
     played = episode(space=space)
-    solution = Solution("In image 2 at <region>.", Box(40, 80, 120, 240, 1), "cup", (Box(40, 80, 120, 240, 1),))
+    solution = WorkedSolution("In image 2 at <region>.", Box(40, 80, 120, 240, 1), "cup", (Box(40, 80, 120, 240, 1),))
     text = solution_text(solution, played.view)
     numbers = [20, 40, 60, 120] if space is CoordinateSpace.ABSOLUTE else [179, 179, 536, 536]
     assert text == f"<think>In image 2 at {numbers}.</think>\n{entry(2, numbers)}"
@@ -172,14 +172,14 @@ def test_regions_of_the_question_are_written_in_the_model_s_numbers(space, templ
         ({"regions": (Box(0, 0, 9, 9),)}, "1 regions for 0 <region>"),
         ({"question": "<region>?", "regions": (Box(0, 0, 9, 9), Box(1, 1, 9, 9))}, "2 regions for 1 <region>"),
         ({"question": "<region>?", "regions": (Box(0, 0, 9, 9, image=2),)}, "lies on none of its 2 images"),
-        ({"solution": Solution("x", Box(0, 0, 9, 9, image=5))}, "lies on none of its 2 images"),
+        ({"solution": WorkedSolution("x", Box(0, 0, 9, 9, image=5))}, "lies on none of its 2 images"),
     ],
 )
 def test_regions_and_solutions_that_do_not_fit_their_sample_are_refused(changes, words):
     with pytest.raises(SampleError, match=words):
         dataclasses.replace(sample(), **changes)
     with pytest.raises(SampleError, match="1 regions for 2 <region>"):
-        Solution("<region> and <region>", Box(0, 0, 1, 1), regions=(Box(0, 0, 1, 1),))
+        WorkedSolution("<region> and <region>", Box(0, 0, 1, 1), regions=(Box(0, 0, 1, 1),))
 
 
 def test_a_marker_without_regions_is_text_like_any_other():

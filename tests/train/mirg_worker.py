@@ -19,7 +19,7 @@ from mgpo_core.haystack.multi import make_sets
 from mgpo_core.multi_image import THINK
 from mgpo_train.config import MGPOConfig
 from mgpo_train.model import load_policy
-from mgpo_train.trajectories.rule_writer import write_solution
+from mgpo_train.reasoning_data.writers import write_trace
 
 IMAGES = ((2, 2, 5, 5), (6, 2, 2, 3), (3, 3, 2, 6))
 """How many images the four samples of each step have; two processes take two of them each."""
@@ -30,7 +30,7 @@ def samples() -> list[Sample]:
     made = []
     for number, images in enumerate(count for step in IMAGES for count in step):
         [one] = make_sets("train", 1, seed=100 + number, images=images, tasks="group_grounding")
-        made.append(one.sample(solution=write_solution(one)))
+        made.append(one.sample(solution=write_trace(one).solution))
     return made
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from mgpo_core import Box, Sample
 from mgpo_core.output_folder import OutputFolderError
-from mgpo_core.regions import Solution
+from mgpo_core.regions import WorkedSolution
 from mgpo_train import cli, rank_failure
 from mgpo_train.best_checkpoint import Best, BestFolder
 from mgpo_train.data import load_samples
@@ -62,7 +62,7 @@ REFUSALS: dict[str, tuple[list[str], str]] = {
     "in the home folder": ([*RUN, "--output_dir=~/theirs"], "did not write .data.jsonl, model/"),
     "a base in the home folder": (["haystack-base", "--output_dir=~/theirs"], "did not write .data.jsonl, model/"),
     "a build in the home folder": (
-        ["build-trajectories", "haystack_multi:train?n=2", "--output=~/theirs"],
+        ["build-reasoning-data", "haystack_multi:train?n=2", "--output=~/theirs"],
         "did not write .data.jsonl, model/",
     ),
     "a file": ([*RUN, "--output_dir", "theirs/data.jsonl"], "is a file: name a folder"),
@@ -86,9 +86,8 @@ REFUSALS: dict[str, tuple[list[str], str]] = {
     "no text": (["latin.yaml"], "latin.yaml is not UTF-8 .*save it as UTF-8"),
     "a base in somebody's folder": (["haystack-base", "--output_dir", "theirs"], "did not write .data.jsonl, model/"),
     "the other base": (["haystack-multi-base", "--output-dir", "theirs", "--overwrite"], "did not write"),
-    "a build": (["build-trajectories", "haystack_multi:train?n=2", "--output", "theirs"], "did not write"),
-    "a build in a run": (["build-trajectories", "haystack_multi:train?n=2", "--output", "earlier"], "of mgpo-train:"),
-    "an older build": (["build-trajectories", "haystack_multi:train?n=2", "--output", "built"], "still training data"),
+    "a build": (["build-reasoning-data", "haystack_multi:train?n=2", "--output", "theirs"], "did not write"),
+    "a build in a run": (["build-reasoning-data", "haystack_multi:train?n=2", "--output", "earlier"], "of mgpo-train:"),
 }
 
 
@@ -124,11 +123,9 @@ def test_what_needs_no_torch_is_refused_before_torch_is_imported(tmp_path: Path)
     (tmp_path / "theirs/model/config.json").write_text("{}")
     (tmp_path / "theirs/data.jsonl").write_text("{}\n")
     earlier_run(tmp_path / "earlier")
-    older = {"older": ["config.json", "metrics.jsonl"], "built": ["build.json", "trajectories.jsonl"]}
-    for folder, names in older.items():
-        (tmp_path / folder).mkdir()
-        for name in names:
-            (tmp_path / folder / name).write_text('{"same_on_resume": {}}\n')
+    (tmp_path / "older").mkdir()
+    for name in ("config.json", "metrics.jsonl"):
+        (tmp_path / "older" / name).write_text('{"same_on_resume": {}}\n')
     (tmp_path / "mine.yaml").write_text("rewards: [foo]\n")
     (tmp_path / "misspelt.yaml").write_text("max_step: 3\n")
     (tmp_path / "broken.yaml").write_text("a: [\n")
@@ -352,7 +349,7 @@ SAMPLE = Sample(
     id="one",
     metadata={"source": "x"},
     regions=(Box(5, 6, 7, 8),),
-    solution=Solution("It is there.", Box(1, 2, 3, 4), "cup"),
+    solution=WorkedSolution("It is there.", Box(1, 2, 3, 4), "cup"),
 )
 CHANGES = {
     "question": "Where was <region>?",
@@ -363,7 +360,7 @@ CHANGES = {
     "id": "two",
     "metadata": {"source": "y"},
     "regions": (Box(5, 6, 7, 9),),
-    "solution": Solution("It is here.", Box(1, 2, 3, 4), "cup"),
+    "solution": WorkedSolution("It is here.", Box(1, 2, 3, 4), "cup"),
 }
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from mgpo_core.boxes import Box
 from mgpo_core.cropping import CropOutcome
-from mgpo_core.regions import Solution, View
+from mgpo_core.regions import View, WorkedSolution
 from mgpo_core.sample import Sample
 from mgpo_core.templates import PLAIN_SYSTEM, Message, chat_message, sentence
 
@@ -130,7 +130,7 @@ def reasoning_block(reasoning: str) -> str:
     return f"{THINK[0]}{reasoning}{THINK[1]}"
 
 
-def solution_text(solution: Solution, view: View) -> str:
+def solution_text(solution: WorkedSolution, view: View) -> str:
     """A solution as the response that is taught: the reasoning in its block, then the answer."""
     reasoning = view.write_out(solution.reasoning, solution.regions).strip()
     return f"{reasoning_block(reasoning)}\n{answer_text(solution.box, solution.label, view)}"

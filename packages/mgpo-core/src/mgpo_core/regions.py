@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from mgpo_core.boxes import Box, CoordinateSpace, Size
 from mgpo_core.errors import SampleError
 
-__all__ = ["REGION", "Solution", "View", "check_regions"]
+__all__ = ["REGION", "View", "WorkedSolution", "check_regions"]
 
 REGION = "<region>"
 """Stands in a text for a box of `regions`, in order."""
@@ -49,7 +49,7 @@ def _whole(low: float, high: float, extent: int) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class Solution:
+class WorkedSolution:
     """What supervised training teaches a model to say: its reasoning, then a box as the answer.
 
     `reasoning` may hold `<region>` markers, one for each of `regions`; boxes are pixels of the originals and

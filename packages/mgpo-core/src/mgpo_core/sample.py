@@ -19,7 +19,7 @@ from mgpo_core.budget import MAX_ASPECT
 from mgpo_core.errors import ImageError, SampleError
 from mgpo_core.image_source import from_uri, is_uri
 from mgpo_core.pillow_limit import pillow_limit_lifted, truncated_refused
-from mgpo_core.regions import Solution, check_regions
+from mgpo_core.regions import WorkedSolution, check_regions
 from mgpo_core.shown import one_line, show
 
 MAX_PIXELS = 400_000_000
@@ -48,7 +48,7 @@ class Sample:
     id: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     regions: tuple[Box, ...] = ()
-    solution: Solution | None = None
+    solution: WorkedSolution | None = None
 
     def __post_init__(self) -> None:
         for name in ("images", "choices", "boxes", "regions"):

@@ -18,12 +18,14 @@ from mgpo_train.user_errors import disk_failure
 FLAGS = ("--resume", "--dry-run", "--dry_run", "--list", "--help", "-h", "--help-all", "--help_all")
 
 COMMANDS = {
-    "build-trajectories": "mgpo_train.trajectories.build:main",
+    "build-reasoning-data": "mgpo_train.reasoning_data.build:main",
     "haystack-base": "mgpo_train.haystack.commands:base",
     "haystack-multi-base": "mgpo_train.haystack.commands:multi_base",
     "upload": "mgpo_train.publishing:main",
 }
 """Commands beside runs, with the functions that they are."""
+RENAMED = {"build-trajectories": "build-reasoning-data"}
+"""Earlier names of commands, which still work."""
 
 MACHINE = {
     "accelerate": "with --dry-run: size for this accelerate configuration (a shipped one by name, or a YAML file)",
@@ -40,7 +42,7 @@ examples:
   mgpo-train photos --train_data my_photos/samples.jsonl --model Qwen/Qwen2.5-VL-3B-Instruct --dry-run
                                                                your own images: check and size the run first
 
-  mgpo-train build-trajectories --help                         reasoning trajectories for several images
+  mgpo-train build-reasoning-data --help                       reasoning traces for several images
   mgpo-train haystack-base --help                              make haystack's base checkpoint anew
   mgpo-train haystack-multi-base --help                        the same for the checkpoint of several images
   mgpo-train upload outputs/mine/model OWNER/NAME              a saved model to the Hugging Face hub
@@ -68,6 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
+    if arguments and arguments[0] in RENAMED:
+        old, new = arguments[0], RENAMED[arguments[0]]
+        print(f"mgpo-train: warning: {old} has been renamed: use {new}", file=sys.stderr)
+        arguments = [new, *arguments[1:]]
     if arguments and arguments[0] in COMMANDS:
         module, _, function = COMMANDS[arguments[0]].partition(":")
         try:

@@ -14,7 +14,7 @@ from mgpo_core import Sample
 from mgpo_core.annotations import AnnotatedSet
 from mgpo_core.errors import SampleError
 from mgpo_core.image_source import as_source
-from mgpo_core.regions import Solution
+from mgpo_core.regions import WorkedSolution
 from mgpo_core.shown import show
 from mgpo_train.data_spec import HAYSTACK, HAYSTACK_MULTI, DataSpec
 from mgpo_train.formats import LAYOUTS, Row, recognise
@@ -154,32 +154,32 @@ def _haystack(spec: DataSpec) -> SampleSet:
 
 def _haystack_multi(spec: DataSpec) -> SampleSet:
     """Samples over several images; with `solutions=true` each has the solution that the rule-based writer gives it,
-    of which a share of `slips` goes wrong at the end (`with_slip`)."""
+    of which a share of `noisy_solutions` goes wrong at the end (`corrupt_solution`)."""
     from mgpo_core.haystack.multi import make_sets
 
     split, seed, options = spec.path.removeprefix(HAYSTACK_MULTI) or "train", spec.seed or 0, dict(spec.options)
-    solved, slips = options.pop("solutions", False), options.pop("slips", 0)
+    solved, noisy = options.pop("solutions", False), options.pop("noisy_solutions", 0)
     if not isinstance(solved, bool):
         raise SampleError(f"data: solutions={solved!r}: write true or false")
-    if isinstance(slips, bool) or not isinstance(slips, int | float) or not 0 <= slips <= 1 or (slips and not solved):
-        raise SampleError(f"data: slips={slips!r}: give a share from 0 to 1, with solutions=true")
+    if isinstance(noisy, bool) or not isinstance(noisy, int | float) or not 0 <= noisy <= 1 or (noisy and not solved):
+        raise SampleError(f"data: noisy_solutions={noisy!r}: give a share from 0 to 1, with solutions=true")
     for name in options:
         if name not in MULTI_OPTIONS:
-            known = ("n", "seed", "slips", "solutions", *MULTI_OPTIONS)
+            known = ("n", "noisy_solutions", "seed", "solutions", *MULTI_OPTIONS)
             raise SampleError(f"data: {name!r} is not a valid option for {spec.path!r}: {nearest(name, known)}")
     sets = make_sets(split, spec.n or 500, seed, **options)
-    solutions = _solutions(sets, slips, seed) if solved else [None] * len(sets)
+    solutions = _solutions(sets, noisy, seed) if solved else [None] * len(sets)
     samples = [one.sample(solution=solution) for one, solution in zip(sets, solutions, strict=True)]
     return SampleSet(samples, f"{HAYSTACK_MULTI}{split} (seed {seed})")
 
 
-def _solutions(sets: Sequence[AnnotatedSet], slips: float, seed: int) -> list[Solution]:
-    from mgpo_train.trajectories.rule_writer import write_solution
-    from mgpo_train.trajectories.slips import with_slip
+def _solutions(sets: Sequence[AnnotatedSet], noisy: float, seed: int) -> list[WorkedSolution]:
+    from mgpo_train.reasoning_data.writers import write_trace
+    from mgpo_train.reasoning_data.writers.corrupt import corrupt_solution
 
     rng = np.random.default_rng((seed, len(sets)))
-    written = [(one, write_solution(one)) for one in sets]
-    return [with_slip(one, solution, rng) if rng.random() < slips else solution for one, solution in written]
+    written = [(one, write_trace(one).solution) for one in sets]
+    return [corrupt_solution(one, solution, rng) if rng.random() < noisy else solution for one, solution in written]
 
 
 def _lazy(sample: Sample, read: Callable[[], Row], reading: Reading, folder: Path | None, name: str) -> Sample:

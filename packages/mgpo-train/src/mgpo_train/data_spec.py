@@ -44,7 +44,7 @@ class DataSpec:
     name: str | None = None
     """Configuration of a hub data set."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """haystack only: difficulty, and the number of images; haystack_multi: images, tasks, solutions, slips."""
+    """haystack only: difficulty, number of images; haystack_multi: images, tasks, solutions, noisy_solutions."""
 
     @classmethod
     def parse(cls, value: str | Mapping[str, Any]) -> DataSpec:

@@ -11,7 +11,7 @@ from typing import Any
 from mgpo_core import Box
 from mgpo_core.box_layouts import Layout, named_layout
 from mgpo_core.errors import SampleError
-from mgpo_core.regions import Solution
+from mgpo_core.regions import WorkedSolution
 from mgpo_core.shown import show
 from mgpo_train.data_spec import BOX_FORMATS
 from mgpo_train.formats.box_answer import boxes_of
@@ -135,8 +135,8 @@ def _stated_format(entry: Mapping[str, Any], declared: BoxNumbers, bad: Bad) -> 
     raise bad(f"holds {show(entry)}, which states a format or scale {hint}")
 
 
-def read_solution(value: Any, sizes: Sequence[tuple[int, int]], numbers: BoxNumbers, bad: Bad) -> Solution | None:
-    """What `mgpo-train build-trajectories` writes: reasoning, regions, box and label."""
+def read_solution(value: Any, sizes: Sequence[tuple[int, int]], numbers: BoxNumbers, bad: Bad) -> WorkedSolution | None:
+    """What `mgpo-train build-reasoning-data` writes: reasoning, regions, box and label."""
     if value is None:
         return None
     if not isinstance(value, Mapping) or not isinstance(value.get("reasoning"), str):
@@ -152,7 +152,7 @@ def read_solution(value: Any, sizes: Sequence[tuple[int, int]], numbers: BoxNumb
     regions = read_boxes(value.get("regions"), sizes, numbers, bad)
     try:
         f"{value['reasoning']}{label}".encode()
-        return Solution(value["reasoning"], boxes[0], label, regions)
+        return WorkedSolution(value["reasoning"], boxes[0], label, regions)
     except UnicodeEncodeError as error:
         raise bad(f"is {show(value)}, with half a character in it: write the text again") from error
     except SampleError as error:

@@ -32,7 +32,7 @@ def check_teachable(sample: Sample, *, with_box: bool) -> None:
     """Raise SampleError when the sample lacks what is taught: a solution where the answer is a box, else an answer."""
     if with_box and sample.solution is None:
         raise SampleError(
-            f"sample {sample.id!r} has no solution to teach: write some with `mgpo-train build-trajectories` "
+            f"sample {sample.id!r} has no solution to teach: write some with `mgpo-train build-reasoning-data` "
             "(haystack_multi: add solutions=true)"
         )
     if not with_box and sample.answer is None:

@@ -21,7 +21,7 @@ from mgpo_core.multi_image import MultiImage, answer_text, reasoning_block
 from mgpo_core.regions import View
 from mgpo_core.sample import Sample
 from mgpo_train.haystack.pool import SEEN
-from mgpo_train.trajectories.rule_writer import found_sentence, image_sentence
+from mgpo_train.reasoning_data.writers.terse import found_sentence, image_sentence
 
 LEVEL = DIFFICULTY["train"]
 """What the lessons' scenes are like."""

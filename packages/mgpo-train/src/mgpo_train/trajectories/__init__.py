@@ -1,1 +1,0 @@
-"""Reasoning trajectories for MIRG-RL's first stage: written from annotations, and checked against them."""

@@ -1,1 +1,0 @@
-"""The verifier's questions to a trajectory, a module for each kind."""

@@ -1,1 +1,0 @@
-"""Reading English sentences about numbered images: what they name, and what they claim."""

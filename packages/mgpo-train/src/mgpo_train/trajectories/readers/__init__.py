@@ -1,5 +1,0 @@
-"""Where annotated sets come from: files in this project's own schema, COCO-style annotations, and haystack_multi."""
-
-from mgpo_train.trajectories.readers.source import Annotations, AnnotationSource, read_annotations
-
-__all__ = ["AnnotationSource", "Annotations", "read_annotations"]
