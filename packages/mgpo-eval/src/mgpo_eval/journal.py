@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from mgpo_core.errors import EngineError
 from mgpo_core.evaluation_runs import RUN_FILE
+from mgpo_core.json_lines import append_record, read_records
 from mgpo_core.whole_file import whole_file
 from mgpo_eval.output_path import check_run_folder
 
@@ -60,39 +60,20 @@ class Journal:
         except OSError as error:
             raise EngineError(_not_writable(folder, error)) from error
         for path in sorted(folder.glob("rank*.jsonl")):
-            self._read(path)
-
-    def _read(self, path: Path) -> None:
-        data = path.read_bytes()
-        for line in data.splitlines():
-            try:
-                entry = Finished(**json.loads(line))
-            except (ValueError, TypeError):
-                self.broken += 1
-                continue
-            self.finished[entry.key] = entry
-        if path == self._file and data and not data.endswith(b"\n"):
-            self._append(b"\n")  # what is written next begins a line of its own
+            entries, broken = read_records(path, Finished)
+            self.finished |= {entry.key: entry for entry in entries}
+            self.broken += broken
 
     def add(self, entry: Finished) -> None:
         """Write one finished sample, now; EngineError when it cannot be written."""
         with self._lock:
             self.finished[entry.key] = entry
-            if self._file is not None:
-                self._append(json.dumps(asdict(entry), ensure_ascii=False).encode() + b"\n")
-
-    def _append(self, line: bytes) -> None:
-        assert self._file is not None
-        try:
-            file = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            if self._file is None:
+                return
             try:
-                written = os.write(file, line)
-                if written != len(line):
-                    raise OSError(f"only {written} of {len(line)} bytes were written")
-            finally:
-                os.close(file)
-        except OSError as error:
-            raise EngineError(_not_writable(self._file, error)) from error
+                append_record(self._file, entry)
+            except OSError as error:
+                raise EngineError(_not_writable(self._file, error)) from error
 
 
 def _not_writable(path: Path, error: OSError) -> str:

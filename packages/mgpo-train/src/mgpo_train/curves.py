@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mgpo_core.whole_file import whole_file
 from mgpo_train.metrics import HELD_OUT, TASKS
 from mgpo_train.rewards import REWARDS
 
@@ -110,9 +111,8 @@ def plot_curves(rows: Sequence[Mapping[str, Any]], path: str | Path, *, title: s
     for axes in figure.axes[len(panels) :]:
         axes.set_axis_off()
     path = Path(path)
-    aside = path.with_suffix(".tmp.png")
-    canvas.print_figure(aside, dpi=110)
-    aside.replace(path)
+    with whole_file(path, "wb") as file:
+        canvas.print_figure(file, dpi=110, format="png")
     return path
 
 

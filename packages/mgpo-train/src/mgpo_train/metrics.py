@@ -15,7 +15,7 @@ from mgpo_core.averages import HasMetrics
 from mgpo_core.boxes import Rejection
 from mgpo_core.run_folder import METRICS_FILE as METRICS_FILE
 from mgpo_core.trajectory import Trajectory, Turn
-from mgpo_core.whole_file import aside_of
+from mgpo_core.whole_file import whole_file
 
 TIMING = "time/"
 """Prefix of the metrics that are not a function of the seed: wall-clock seconds."""
@@ -141,10 +141,8 @@ class MetricsLog:
 
     def _truncate(self, step: int) -> None:
         kept = [row for row in self.rows() if row["step"] <= step]
-        # written aside and renamed: a kill in between must not cost the whole log
-        aside = aside_of(self.path)
-        aside.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        aside.replace(self.path)
+        with whole_file(self.path, encoding="utf-8") as file:  # a kill in between must not cost the whole log
+            file.writelines(json.dumps(row) + "\n" for row in kept)
         self.latest = kept[-1] if kept else {}
 
 

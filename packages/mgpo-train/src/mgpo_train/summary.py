@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mgpo_core.trajectory import RIGHT_IOU
-from mgpo_core.whole_file import aside_of
+from mgpo_core.whole_file import whole_file
 from mgpo_train.metrics import TIMING
 
 PACKAGES = ("mgpo-core", "mgpo-train", "torch", "transformers", "trl", "accelerate", "datasets", "pillow", "numpy")
@@ -102,7 +102,5 @@ def print_warnings(summary: Mapping[str, Any]) -> None:
 
 def write_json(path: str | Path, data: Mapping[str, Any]) -> None:
     """Write JSON aside and rename it, so that the file is whole whenever it exists."""
-    path = Path(path)
-    aside = aside_of(path)
-    aside.write_text(json.dumps(data, indent=2, default=str) + "\n", encoding="utf-8")
-    aside.replace(path)
+    with whole_file(Path(path), encoding="utf-8") as file:
+        file.write(json.dumps(data, indent=2, default=str) + "\n")
