@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -266,8 +267,8 @@ def test_an_evaluation_says_how_often_the_image_was_right() -> None:
     model, processor = load_model("haystack:multi"), load_processor("haystack:multi")
     samples = load_samples(DATA)
     scores, [shown] = evaluate(
-        model, processor, samples, template=MultiImage(), budget=haystack.BUDGET, temperature=0.0, keep=1,
-        max_new_tokens=48,
+        model, processor, samples, episode=partial(Episode, template=MultiImage(), budget=haystack.BUDGET),
+        temperature=0.0, keep=1, max_new_tokens=48,
     )  # fmt: skip
     assert scores["counts"]["image_accuracy"] == scores["n"] == 10
     assert scores["image_accuracy"] >= scores["accuracy"]

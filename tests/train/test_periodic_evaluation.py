@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from accelerate.state import GradientState
 from patience import HANG
 
-from mgpo_core import CoordinateSpace, EngineError, PixelBudget, haystack
+from mgpo_core import CoordinateSpace, EngineError, Episode, PixelBudget, haystack
 from mgpo_core.engines.loading import load_model, load_processor
 from mgpo_core.episode_settings import EpisodeSettings
 from mgpo_train import config as config_module
@@ -94,8 +95,7 @@ def scores(models) -> dict[int, dict]:
             load_model(name),
             load_processor(name),
             samples,
-            template=MGPOConfig().make_template(),
-            budget=haystack.BUDGET,
+            episode=partial(Episode, budget=haystack.BUDGET),
             temperature=0.0,
             max_new_tokens=64,
         )[0]

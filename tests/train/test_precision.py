@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
-from mgpo_core import PixelBudget, haystack
+from mgpo_core import Episode, PixelBudget, haystack
 from mgpo_core.engines.loading import load_model, load_processor
-from mgpo_core.templates import TwoTurn
 from mgpo_train.config import MGPOConfig
 from mgpo_train.evaluate import evaluate
 from mgpo_train.trainer import MGPOTrainer
@@ -51,7 +52,7 @@ def test_an_evaluation_computes_in_the_type_of_the_training():
     model, processor = load_model("haystack:base"), load_processor("haystack:base")
     seen = []
     hook = model.model.language_model.layers[0].mlp.register_forward_hook(lambda m, i, out: seen.append(out.dtype))
-    options = {"template": TwoTurn(), "budget": PixelBudget(3136, 28224), "max_new_tokens": 16}
+    options = {"episode": partial(Episode, budget=PixelBudget(3136, 28224)), "max_new_tokens": 16}
     for autocast in (None, torch.bfloat16):
         seen.clear()
         evaluate(model, processor, haystack.make("val", n=2, seed=1), autocast=autocast, **options)

@@ -19,6 +19,7 @@ from mgpo_core.errors import EngineError, MGPOError
 from mgpo_train.options import METHODS, ConfigError, RunOptions
 
 if TYPE_CHECKING:
+    from mgpo_core import Episode, Sample
     from mgpo_core.templates import Template
 
 OF_THE_MODEL = (
@@ -177,6 +178,19 @@ class EpisodeOptions(RunOptions):
         """When a box is refused."""
         assert self.crop_min_side is not None and self.crop_max_aspect is not None  # resolve_episodes has seen to it
         return CropRules(min_side=self.crop_min_side, max_aspect=self.crop_max_aspect)
+
+    def episode(self, sample: Sample) -> Episode:
+        """An episode of the run: its template, picture budget, coordinate space and rules for boxes."""
+        from mgpo_core.episode import Episode
+
+        return Episode(
+            sample,
+            template=self.make_template(),
+            budget=self.budget,
+            space=self.space,
+            rules=self.rules,
+            strict=bool(self.strict_boxes),
+        )
 
     def make_template(self) -> Template:
         """The conversation's template; raises ConfigError for an unknown name."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mgpo_core import CoordinateSpace, PixelBudget, Sample
-from mgpo_core.cropping import CropRules
+from mgpo_core import Sample
 from mgpo_core.episode import Episode
 from mgpo_core.repeated_questions import cluster_samples
-from mgpo_core.templates import Template
 from mgpo_core.trajectory import Trajectory, aggregate
 from mgpo_train.metrics import Measured
 
@@ -25,11 +23,7 @@ def evaluate(
     processor: Any,
     samples: Sequence[Sample],
     *,
-    template: Template,
-    budget: PixelBudget,
-    space: CoordinateSpace = CoordinateSpace.ABSOLUTE,
-    rules: CropRules | None = None,
-    strict: bool = False,
+    episode: Callable[[Sample], Episode] = Episode,
     temperature: float = 1.0,
     seed: int = 0,
     batch_size: int = 64,
@@ -39,12 +33,12 @@ def evaluate(
     keep: int = 8,
     progress: str | None = None,
 ) -> tuple[dict[str, Any], list[Trajectory]]:
-    """Play every sample once: the metrics' `aggregate` with its 95% intervals, and the first `keep` trajectories.
+    """Play each sample once: the metrics' `aggregate` with its 95% intervals, and the first `keep` trajectories.
 
-    Temperature 0 is greedy. The result is a function of the seed, the batch size and the number of processes, which
-    share the samples (the trajectories returned are of this process). Intervals are by question where several samples
-    ask one of the same images. `autocast` is the type that the training computes in, if not the weights' own.
-    `progress` names a bar.
+    `episode` makes the episode of a sample. Temperature 0 is greedy. The result is a function of the seed, the batch
+    size and the number of processes, which share the samples (the trajectories returned are of this process). Intervals
+    are by question where several samples ask one of the same images. `autocast` is the type that the training computes
+    in, if not the weights' own. `progress` names a bar.
     """
     from accelerate import PartialState
     from accelerate.utils import gather_object
@@ -70,14 +64,8 @@ def evaluate(
     with tqdm(total=len(samples), desc=progress, unit="sample", disable=progress is None) as bar:
         for start in range(0, len(samples), batch_size):
             chunk = samples[start : start + batch_size]
-            episodes = [
-                Episode(
-                    sample, template=template, budget=budget, space=space, rules=rules or CropRules(), strict=strict
-                )
-                for sample in chunk
-            ]
             with torch.autocast(processes.device.type, dtype=autocast, enabled=autocast is not None):
-                trajectories += engine.run(episodes)
+                trajectories += engine.run([episode(sample) for sample in chunk])
             for trajectory in trajectories[max(keep, start) :]:
                 # the pictures that the model saw, of thousands of samples, would not fit in memory
                 trajectory.messages, trajectory.tokens = [], None
@@ -106,11 +94,7 @@ def evaluate_policy(
         policy,
         processor,
         samples,
-        template=config.make_template(),
-        budget=config.budget,
-        space=config.space,
-        rules=config.rules,
-        strict=bool(config.strict_boxes),
+        episode=config.episode,
         temperature=temperature,
         seed=config.seed,
         batch_size=config.per_device_eval_batch_size,

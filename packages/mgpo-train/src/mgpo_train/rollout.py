@@ -43,15 +43,7 @@ def make_episodes(samples: Sequence[Sample], config: MGPOConfig) -> list[Episode
         end = start + 1
         while end < len(samples) and samples[end] is samples[start]:
             end += 1
-        first = Episode(
-            samples[start],
-            template=config.make_template(),
-            budget=config.budget,
-            space=config.space,
-            rules=config.rules,
-            strict=bool(config.strict_boxes),
-        )
-        episodes += first.copies(end - start)
+        episodes += config.episode(samples[start]).copies(end - start)
         start = end
     return episodes
 

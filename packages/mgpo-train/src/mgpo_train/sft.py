@@ -58,9 +58,7 @@ class AnswerCollator:
         sequences, labels, images = [], [], []
         for row in rows:
             sample = self.samples[row["sample"]]
-            episode = Episode(
-                sample, template=self.config.make_template(), budget=self.config.budget, space=self.config.space
-            )
+            episode = self.config.episode(sample)
             messages = episode.messages
             prompt = self.tokens.opening(messages, name=sample.id)
             response = self.tokens.tokenizer.encode(response_text(episode), add_special_tokens=False)

@@ -12,7 +12,6 @@ from mgpo_core.boxes import Rejection
 from mgpo_core.cropping import CropOutcome
 from mgpo_core.engines.loading import load_processor
 from mgpo_core.engines.turn_tokens import TurnTokenizer
-from mgpo_core.episode import Episode
 from mgpo_core.errors import EngineError
 from mgpo_core.templates import Template, message_images, message_text
 from mgpo_train.config import MGPOConfig
@@ -100,9 +99,6 @@ def _taught(samples: Sequence[Sample], count: Callable[[str], int]) -> int:
 def _counters(config: MGPOConfig) -> tuple[Callable[[str], int], Callable[[Sample], int], str | None]:
     """(tokens of a text, tokens of a sample's opening, a note when they are estimates)."""
 
-    def episode(sample: Sample) -> Episode:
-        return Episode(sample, template=config.make_template(), budget=config.budget, space=config.space)
-
     try:
         tokens = TurnTokenizer(load_processor(config.model))
     except EngineError:
@@ -111,7 +107,7 @@ def _counters(config: MGPOConfig) -> tuple[Callable[[str], int], Callable[[Sampl
             return round(len(text) / LETTERS_PER_TOKEN)
 
         def estimate(sample: Sample) -> int:
-            messages = episode(sample).messages
+            messages = config.episode(sample).messages
             texts = [message_text(message) for message in messages]
             seen = sum(config.budget.tokens(*image.size) for image in message_images(messages))
             return seen + sum(map(count, texts)) + 10 * len(texts)
@@ -119,7 +115,7 @@ def _counters(config: MGPOConfig) -> tuple[Callable[[str], int], Callable[[Sampl
         return count, estimate, f"no tokenizer at hand: text is counted at {LETTERS_PER_TOKEN} letters a token"
     return (
         lambda text: len(tokens.tokenizer.encode(text, add_special_tokens=False)),
-        lambda sample: len(tokens.opening(episode(sample).messages)),
+        lambda sample: len(tokens.opening(config.episode(sample).messages)),
         None,
     )
 
