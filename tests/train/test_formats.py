@@ -87,6 +87,13 @@ def test_verls_own_question_is_taken_where_the_prompt_asks_it(folder: Path, prom
     assert sample.question == read
 
 
+@pytest.mark.parametrize("missing", [None, float("nan"), " "])
+def test_an_empty_answer_column_leaves_the_answer_to_the_assistant(folder: Path, missing: Any) -> None:
+    messages = [*LAYOUTS["ms-swift"]["messages"], {"role": "assistant", "content": "B"}]
+    (sample,) = load_samples(write(folder, {"messages": messages, "images": ["a.jpg"], "solution": missing}))
+    assert sample.answer == "B"
+
+
 @pytest.mark.parametrize(
     ("answer", "read"),
     [
@@ -104,7 +111,6 @@ def test_verls_own_question_is_taken_where_the_prompt_asks_it(folder: Path, prom
         ("<answer>B", "not closed"),
         (r"\boxed{B", "without a complete"),
         ("I see a car. " * 40, "519 characters: mark it with <answer>"),
-        (float("nan"), "give a text or a number"),
         (True, "give a text or a number"),
         (["B"], "give a text or a number"),
         ("C", "give one letter of A to B"),

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 from mgpo_core.box_layouts import Corners, corners, is_no_box
 
-__all__ = ["REASONING_TAG", "MarkedBoxes", "bare_box", "marked_boxes", "without_latex", "without_reasoning"]
+__all__ = ["REASONING_TAG", "THINK", "MarkedBoxes", "bare_box", "marked_boxes", "without_latex", "without_reasoning"]
+
+THINK = "<think>", "</think>"
+"""What this project writes around a reasoning."""
 
 REASONING_TAG = (
     r"(?:<\|?|◁|\[(?=/?THINK\]))[ \t\r\n]*+(?i:begin_of_|start_)?(/|(?i:end_of_|end_))?[ \t\r\n]*+"

@@ -23,8 +23,8 @@ __all__ = [
     "is_missing",
     "labelled_choices",
     "lettered_choices",
+    "saved_value",
     "unread_choices",
-    "written_choices",
 ]
 
 _PREFIX = r"(?:option|opt|choice|candidate|answer_option|answer|text|选项|备选项?|候选项?|答案)s?+"
@@ -42,7 +42,7 @@ _LETTER_IN_NAME = re.compile(
 )
 _FILE = re.compile(r"\.(?:jpe?g|png|webp|gif|bmp|tiff?)\s*$|^\s*(?:https?|file|data):", re.IGNORECASE)
 _LONGEST_LIST = 20_000
-"""Characters of a text that lists choices."""
+"""Characters of a text that lists choices, or that Python printed."""
 _LONGEST_CHOICE = 200
 """Characters of a text that is taken for a choice though nothing says that it is one."""
 
@@ -104,8 +104,7 @@ def choice_list(columns: Mapping[str, Any]) -> str | None:
     found = []
     for column, value in columns.items():
         name = _folded(column)
-        listed = isinstance(written_choices(value), list | tuple | Mapping)
-        if name in _LIST_NAMES or (name in _NAMES_OF_ONE and listed):
+        if name in _LIST_NAMES or (name in _NAMES_OF_ONE and isinstance(saved_value(value), list | tuple | Mapping)):
             found += [] if is_missing(value) or value in ([], (), {}) else [column]
     if len({str(columns[column]) for column in found}) > 1:
         raise SampleError(
@@ -138,11 +137,11 @@ def unread_choices(columns: Mapping[str, Any], least: int) -> list[str]:
     return []
 
 
-def written_choices(value: Any) -> Any:
-    """The list, or the texts by letter, that a text writes down in JSON or as Python prints it; else the value."""
-    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")) or len(value) > _LONGEST_LIST:
+def saved_value(value: Any, *, printed: bool = True) -> Any:
+    """The list or object that a text holds as JSON or, where `printed`, as Python prints it; else the value itself."""
+    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
         return value
-    for parse in (json.loads, ast.literal_eval):
+    for parse in (json.loads, ast.literal_eval) if printed and len(value) <= _LONGEST_LIST else (json.loads,):
         try:
             read = parse(value.strip())
         except (ValueError, SyntaxError, RecursionError, MemoryError):
@@ -172,7 +171,7 @@ def _short(value: Any) -> bool:
 
 def _listed(value: Any) -> int:
     """How many choices a cell seems to list."""
-    value = written_choices(value)
+    value = saved_value(value)
     value = labelled_choices(value) or choices_by_letter(value) or value
     if isinstance(value, str):
         return len(split_question(f"?\n{value}")[1]) if len(value) <= _LONGEST_LIST else 0

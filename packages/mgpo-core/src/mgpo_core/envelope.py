@@ -16,6 +16,7 @@ from typing import Any
 
 from PIL import Image
 
+from mgpo_core.box_text import THINK
 from mgpo_core.errors import SampleError
 from mgpo_core.json_lines import DAMAGED
 from mgpo_core.paths_below import path_below
@@ -24,7 +25,7 @@ from mgpo_core.trajectory import Trajectory
 
 __all__ = ["Envelope", "image_names", "kept_picture", "open_envelope", "seal"]
 
-_OPEN, _CLOSE = "<think>", "</think>"
+_OPEN, _CLOSE = THINK
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from PIL import Image
 
+from mgpo_core.box_text import THINK
 from mgpo_core.boxes import Box
 from mgpo_core.cropping import CropOutcome
 from mgpo_core.regions import View, WorkedSolution
@@ -30,11 +31,8 @@ __all__ = [
     "solution_text",
 ]
 
-THINK = "<think>", "</think>"
-"""What the reasoning stands between."""
-
 _JSON = '[{"image": N, "bbox_2d": [x1, y1, x2, y2], "label": "..."}]'
-_ANSWER = f"Reason within <think></think>: first weigh the images, then find the object. Then answer in JSON: {_JSON}"
+_ANSWER = f"Reason within {''.join(THINK)}: first weigh the images, then find the object. Then answer in JSON: {_JSON}"
 _LOOK = f"First say in JSON which part of which image to look at more closely, and stop: {_JSON}"
 _ENLARGED = "This part of image {number}, enlarged:\n"
 _REFUSED = "There is no such part to enlarge.\n"

@@ -31,7 +31,7 @@ def show(value: Any, limit: int = 80) -> str:
 
 def one_line(value: Any, limit: int = LINE) -> str:
     """The text of `value`, an error for instance, on one line of at most `limit` characters, safe to print as UTF-8."""
-    text = str(value)
+    text = str(value) or (type(value).__name__ if isinstance(value, BaseException) else "")
     text = " ".join(text[: 4 * limit].split()) + ("..." if len(text) > 4 * limit else "")
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return text if len(text) <= limit else text[: limit - 3] + "..."

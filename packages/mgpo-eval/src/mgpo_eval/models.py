@@ -23,6 +23,7 @@ from lmms_eval.api.reasoning import parse_reasoning_tags_config
 from lmms_eval.models.model_utils.gen_metrics import log_metrics
 from loguru import logger
 
+from mgpo_core.box_text import THINK
 from mgpo_core.engines import Engine, load_engine
 from mgpo_core.envelope import open_envelope
 from mgpo_core.episode_settings import EpisodeSettings
@@ -332,7 +333,7 @@ def _opens_envelopes(request: Any) -> bool:
         cli_value=getattr(getattr(task, "args", None), "reasoning_tags", None),
         task_value=getattr(config, "reasoning_tags", None),
     )
-    return any(list(pair) == ["<think>", "</think>"] for pair in tags or ())
+    return any(tuple(pair) == THINK for pair in tags or ())
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ constructor alone. tests/train/test_periodic_evaluation.py fails when one of the
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import warnings
@@ -25,6 +26,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from PIL import ImageFile
 
+from mgpo_core.box_text import THINK
 from mgpo_core.engines.transformers import TransformersEngine
 from mgpo_core.suggest import nearest
 from mgpo_train.config import MGPOConfig
@@ -33,7 +35,7 @@ from mgpo_train.output_folder import TASKS_FOLDER, writing
 
 _MODEL = "mgpo"
 
-_REASONING = '[["<think>", "</think>"], ["<analysis>", "</analysis>"]]'
+_REASONING = json.dumps([THINK, ("<analysis>", "</analysis>")])
 """What lmms-eval's command cuts out of a response before a stock task reads it; mgpo-eval relies on it."""
 
 _ERRORS = re.compile(r"_stderr(_\w+)?$")

@@ -12,10 +12,11 @@ from safetensors import SafetensorError
 from mgpo_core.engines.loading import adapter_base, load_processor, load_weights
 from mgpo_core.engines.vision import batched_vision_attention, patch_embed_as_matmul
 from mgpo_core.errors import EngineError, MGPOError
+from mgpo_core.shown import one_line
 from mgpo_train.config import MGPOConfig
 from mgpo_train.lora import quantisation
 from mgpo_train.options import ConfigError
-from mgpo_train.user_errors import one_line, worded
+from mgpo_train.user_errors import worded
 
 PART_PREFIXES: dict[str, tuple[str, ...]] = {
     # the merger lies inside the vision tower's module: the longest prefix that fits decides
@@ -64,11 +65,11 @@ def _readable(config: MGPOConfig) -> Iterator[None]:
         raise
     except Exception as error:
         if config.attn_implementation and config.attn_implementation in str(error):
-            raise ConfigError(f"attn_implementation={config.attn_implementation}: {one_line(error)}") from error
+            raise ConfigError(f"attn_implementation={config.attn_implementation}: {one_line(error, 300)}") from error
         if isinstance(error, MGPOError) or (not isinstance(error, caused) and type(error) is not Exception):
             raise
         raise EngineError(
-            f"could not load model={config.model!r} ({one_line(error, 200)}): check the name, the network, that its "
+            f"could not load model={config.model!r} ({one_line(error)}): check the name, the network, that its "
             "files are whole, and that it is an image-text-to-text checkpoint"
         ) from error
 

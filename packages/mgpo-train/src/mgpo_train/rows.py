@@ -20,8 +20,8 @@ from mgpo_core.choice_columns import (
     is_missing,
     labelled_choices,
     lettered_choices,
+    saved_value,
     unread_choices,
-    written_choices,
 )
 from mgpo_core.errors import ImageError, SampleError
 from mgpo_core.file_identity import digest_bytes
@@ -188,7 +188,7 @@ class _Row:
         if is_missing(value) or value == [] or value == {}:
             self._may_lack_choices()
             return ()
-        value = written_choices(value)  # a list written as text, as MMMU has it
+        value = saved_value(value)  # a list written as text, as MMMU has it
         value = labelled_choices(value) or value
         # a text is a block of lines "(A) red\n(B) blue", with or without the question before it
         texts = split_question(f"?\n{value}")[1] if isinstance(value, str) else self._given_choices(value)

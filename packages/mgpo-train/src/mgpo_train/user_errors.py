@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from mgpo_core.errors import EngineError, MGPOError
+from mgpo_core.shown import one_line
 from mgpo_train.options import ConfigError
 from mgpo_train.trackers import PACKAGES
 
@@ -41,15 +42,9 @@ _REMEDIES = {
 }
 
 
-def one_line(error: BaseException, most: int = 300) -> str:
-    """What an error says, on one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= most else text[: most - 3] + "..."
-
-
 def as_config_error(error: BaseException, options: Mapping[str, Any]) -> ConfigError:
     """A refusal by TRL or transformers in this project's form: `name=value: what is wrong`."""
-    text = one_line(error)
+    text = one_line(error, 300)
     for pattern, (option, remedy) in _REMEDIES.items():
         if re.search(pattern, text, re.IGNORECASE):
             return ConfigError(f"{option}={options.get(option)}: {remedy}")
@@ -66,7 +61,7 @@ def disk_failure(error: BaseException) -> str | None:
     if isinstance(error, OSError):
         name, reason = error.filename, error.strerror if error.errno in _OF_THE_DISK else None
     else:
-        found = ((re.search(pattern, one_line(error)), words) for pattern, words in _DISK_WORDS.items())
+        found = ((re.search(pattern, one_line(error, 300)), words) for pattern, words in _DISK_WORDS.items())
         reason = next((words or match[1].strip() for match, words in found if match), None)
     if reason is None:
         return None

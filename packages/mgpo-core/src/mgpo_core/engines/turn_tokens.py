@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mgpo_core.box_text import REASONING_TAG
+from mgpo_core.box_text import REASONING_TAG, THINK
 from mgpo_core.boxes import parse_boxes
 from mgpo_core.errors import EngineError, TokenAlignmentError
 from mgpo_core.templates import Message, message_images
@@ -91,7 +91,7 @@ class FenceScanner:
     def _holds_boxes(self, start: int, end: int) -> bool:
         block = self._text[start:end].decode("utf-8", errors="replace")
         if self._tagged_before:  # a closing tag in the block is then not the first: it ends nothing that began before
-            block = f"<think></think>{block}"
+            block = "".join(THINK) + block
         return bool(parse_boxes(block, strict=self._strict).boxes)
 
 

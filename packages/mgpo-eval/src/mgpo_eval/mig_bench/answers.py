@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from mgpo_core.box_text import REASONING_TAG
+from mgpo_core.box_text import REASONING_TAG, THINK
 from mgpo_core.boxes import Box, ParseResult, Rejection, parse_boxes
 from mgpo_eval.mig_bench.mentions import find_mentions
 
@@ -19,7 +19,6 @@ _PAIRS = re.compile(rf"\({_NUMBER},{_NUMBER}\)\s*(?:,\s*)?\({_NUMBER},{_NUMBER}\
 _PAIR = re.compile(rf"<\|box_start\|>|\({_NUMBER},{_NUMBER}\)")
 _ENTRY = re.compile(r"\{[^{}]*+\}")
 _IMAGE_KEY = re.compile(r"""["']?\bimage["']?\s*:\s*["']?(\d{1,3})\b["']?""", re.IGNORECASE)
-_THOUGHT = "</think>"
 _TAGS = re.compile(REASONING_TAG)
 
 
@@ -41,7 +40,7 @@ def read_answer(text: str) -> Answer:
     fractions, as the published evaluation does. The image is that of the JSON entry; else the last one named before the
     box ("It is in the third image."), else the first named after it.
     """
-    answer = text.rpartition(_THOUGHT)[2]
+    answer = text.rpartition(THINK[1])[2]
     answer = answer if answer.strip() else _TAGS.sub(" ", text)  # all of it is reasoning: better that than nothing
     pairs = _PAIRS.search(answer)
     box: Box | None = None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from mgpo_core.choice_columns import is_missing
 from mgpo_core.errors import SampleError
 from mgpo_train.formats.conversation import Conversation
-from mgpo_train.formats.layout import CHOICES, IMAGES, Fields, Row, cell, first_of, is_empty
+from mgpo_train.formats.layout import CHOICES, IMAGES, Fields, Row, cell, first_of
 
 __all__ = ["conversation_fields"]
 
@@ -34,7 +35,7 @@ def conversation_fields(
     else:
         columns["images"] = images or "images"
         values["images"] = None if images is None else row[images]
-    answer = next((name for name in answers if not is_empty(cell(row, name))), None)
+    answer = next((name for name in answers if not is_missing(cell(row, name))), None)
     if answer is not None:
         values["answer"], columns["answer"] = cell(row, answer), answer
     else:

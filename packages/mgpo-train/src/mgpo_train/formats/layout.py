@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mgpo_core.choice_columns import is_missing
 from mgpo_core.errors import SampleError
 from mgpo_core.shown import show
 
@@ -20,7 +21,6 @@ __all__ = [
     "cell",
     "first_of",
     "has_images",
-    "is_empty",
 ]
 
 Row = Mapping[str, Any]
@@ -73,14 +73,9 @@ def cell(row: Row, column: str) -> Any:
     return value
 
 
-def is_empty(value: Any) -> bool:
-    """Whether a cell is null or an empty text."""
-    return value is None or (isinstance(value, str) and not value.strip())
-
-
 def first_of(row: Row, columns: tuple[str, ...]) -> str | None:
     """The first of these columns that has a value in the row, else the first that is there at all."""
-    filled = next((column for column in columns if not is_empty(cell(row, column))), None)
+    filled = next((column for column in columns if not is_missing(cell(row, column))), None)
     return filled or next((column for column in columns if column.split(".")[0] in row), None)
 
 

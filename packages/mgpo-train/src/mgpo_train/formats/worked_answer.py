@@ -25,7 +25,7 @@ _TAG = re.compile(
 """A tag or token in any of the forms that models write: `<think>`, `◁/think▷`, `[THINK]`, `<|end_of_thought|>`."""
 _BEGINS = re.compile(r"^(?:begin|start)(?:_of)?_|_(?:start|begin)$")
 _ENDS = re.compile(r"^end(?:_of)?_|_end$")
-_REASONING = re.compile(REASONING_TAG, re.IGNORECASE)
+_REASONING = re.compile(REASONING_TAG)
 _ANSWERS = (("answer", "final_answer", "finalanswer"), ("conclusion",), ("solution", "response", "output"))
 """Tags around an answer, the surest first; what stands in the last ones may explain it."""
 _KNOWN = frozenset(name for names in _ANSWERS[:2] for name in names)

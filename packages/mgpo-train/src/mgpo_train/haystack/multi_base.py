@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm, trange
 from transformers import AutoModelForImageTextToText
 
+from mgpo_core.box_text import THINK
 from mgpo_core.engines.loading import load_processor
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.engines.vision import batched_vision_attention, patch_embed_as_matmul
@@ -58,7 +59,7 @@ WEIGHT = {"find": 5.0, "describe": 8.0, "look_for": 5.0, "name": 4.0, "cells": 2
 NUMBER_LAYER = 1
 """After which layer of the language model an auxiliary head reads from every image token which image it is of."""
 
-_ANSWER_PIECES = ("<think>", "</think>\n", '```json\n[{"image": ', ', "bbox_2d": [', '], "label": "', '"}]\n```')
+_ANSWER_PIECES = (THINK[0], f"{THINK[1]}\n", '```json\n[{"image": ', ', "bbox_2d": [', '], "label": "', '"}]\n```')
 _WORDS = ("Image", " in image", " is in image", " no", "The", "Find the", " object", " every", " others")
 _PHRASES = ("Which object is in every image? Find it in image", "What is in image 2 that is not in image 1?")
 
