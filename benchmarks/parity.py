@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from training_faults import FAULTS
 
 from mgpo_core import haystack
 from mgpo_core.engines.loading import load_model, load_processor
 from mgpo_train.config import MGPOConfig
-from mgpo_train.parity import FAULTS
 from mgpo_train.trainer import MGPOTrainer
 
 DOC = Path(__file__).resolve().parent.parent / "docs" / "parity.md"

@@ -6,12 +6,12 @@ import math
 
 import pytest
 import torch
+from training_faults import FAULTS
 
 from mgpo_core import haystack
 from mgpo_core.engines.loading import load_model, load_processor
 from mgpo_train.config import MGPOConfig
 from mgpo_train.logprob_gap import GapAlarm, LogprobGapError, TurnGap, gaps_by_turn, turn_numbers
-from mgpo_train.parity import FAULTS
 from mgpo_train.trainer import MGPOTrainer
 
 

@@ -3,6 +3,9 @@
 A run that is killed goes on from its last checkpoint, and what was best at that step may have been replaced since. It
 is therefore kept in `best.before/` until a checkpoint has been written after its successor, and comes back with the
 checkpoint.
+
+transformers' `save_strategy="best"` keeps a whole checkpoint, not a model that can be published, and loses what was
+best at the checkpoint that a killed run resumes from; test_best_checkpoint.py kills a run at every disk operation.
 """
 
 from __future__ import annotations
