@@ -187,7 +187,7 @@ def test_pictures_are_not_drawn_before_they_are_loaded(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
-        ({"split": "test"}, "train, val, ood"),
+        ({"split": "test"}, "known are ood, train, val"),
         ({"canvass": 1344}, "canvas"),
         ({"canvas": 1000}, "multiple"),
         ({"objects": (1, 9)}, "fewest"),

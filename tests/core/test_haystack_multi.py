@@ -122,7 +122,7 @@ def test_tasks_can_be_chosen() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"split": "test"}, "no split 'test'; use one of train, val, ood"),
+        ({"split": "test"}, "no split 'test': known are ood, train, val"),
         ({"images": 1}, "images=1: give a whole number from 2 to 6"),
         ({"images": 7}, "from 2 to 6"),
         ({"images": True}, "from 2 to 6"),

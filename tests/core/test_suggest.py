@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import re
+from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mgpo_core.suggest import SYNONYMS, nearest
+from mgpo_core.suggest import SYNONYMS, check_words, literal_words, nearest
 
 OPTIONS = [
     "adam_beta1",
@@ -170,6 +174,30 @@ def test_of_several_all_are_named(name: str, some: list[str]) -> None:
 def test_what_only_looks_alike_is_not_suggested(name: str) -> None:
     assert nearest(name, OPTIONS) == "see --help"
     assert nearest(name, ["mgpo", "grpo"]) == "known are grpo, mgpo"
+
+
+@dataclass
+class Words:
+    colour: Literal["red", "blue"] = "red"
+    shape: Literal["square"] | None = None
+    n: int = 1
+
+
+@pytest.mark.parametrize(
+    ("values", "wrong"),
+    [
+        ({"colour": "blue", "shape": None, "n": 7}, None),
+        ({}, None),
+        ({"colour": "blu"}, "here: colour='blu': did you mean 'blue'?"),
+        ({"colour": 3}, "here: colour=3: known are blue, red"),
+        ({"shape": ["square", "cube"]}, "here: shape='cube': known are square"),
+    ],
+)
+def test_words_are_checked_against_the_literals_of_a_dataclass(values: dict, wrong: str | None) -> None:
+    words = literal_words(Words)
+    assert words == {"colour": ("red", "blue"), "shape": ("square",)}
+    with contextlib.nullcontext() if wrong is None else pytest.raises(KeyError, match=re.escape(wrong)):
+        check_words(values, words, KeyError, "here: ")
 
 
 @given(st.text(max_size=40), st.lists(st.text(max_size=20), max_size=50))

@@ -58,7 +58,7 @@ def test_nothing_heavy_is_imported_before_the_options_are_right(program: str) ->
         (["--root", "nowhere"], "--root nowhere is no folder; name one that holds runs"),
         (["--model", "no such model"], "no model folder 'no such model'; give an existing folder, a hub id"),
         (["--compare", "no such model"], "no model folder 'no such model'"),
-        (["--model", "haystack:bse"], "no checkpoint 'bse'; use one of base, mgpo"),
+        (["--model", "haystack:bse"], "no checkpoint 'bse': did you mean 'base'"),
         (["--model", "a", "--server", "http://127.0.0.1:1"], "--model or --server, not both"),
         (["--server", "http://127.0.0.1:1"], "--server needs --coordinate-space: absolute for Qwen2.5-VL"),
         (["--auth", "anna"], "--auth is USER:PASSWORD"),

@@ -254,7 +254,7 @@ def test_a_server_that_is_down_is_named() -> None:
     [
         ({}, "pretrained is missing"),
         ({"pretrained": "haystack:mgpo", "max_pixel": 3}, "no option 'max_pixel': did you mean 'max_pixels'"),
-        ({"pretrained": "haystack:mgpo", "mode": "three_turn"}, "use two_turn or direct"),
+        ({"pretrained": "haystack:mgpo", "mode": "three_turn"}, "known are direct, two_turn"),
         ({"pretrained": "haystack:mgpo", "max_pixels": 1.5}, "max_pixels=1.5: give an int"),
         ({"pretrained": "haystack:mgpo", "max_pixels": 100}, "Set min_pixels and max_pixels both"),
         ({"pretrained": "haystack:mgpo", "temperature": -1}, "temperature=-1"),

@@ -96,9 +96,9 @@ def test_what_a_run_depends_on_names_every_template_and_differs_with_each() -> N
 
 
 def test_names_that_do_not_exist_are_refused_with_those_that_do() -> None:
-    with pytest.raises(OptionError, match="mode='three_turn': use two_turn or direct"):
+    with pytest.raises(OptionError, match="mode='three_turn': known are direct, two_turn"):
         settings(None, mode="three_turn")
-    with pytest.raises(OptionError, match="mig_format='relative': use auto or published or json"):
+    with pytest.raises(OptionError, match="mig_format='relative': known are auto, json, published"):
         settings(None, mig_format="relative")
     with pytest.raises((MGPOError, ValueError), match="did you mean 'multi_image'"):
         settings("multi_imag")

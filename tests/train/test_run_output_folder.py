@@ -77,6 +77,8 @@ REFUSALS: dict[str, tuple[list[str], str]] = {
     "multiples, other words": ([*RUN, "--per-device-train-batch-size=12"], "has 12 rollouts"),
     "a group of one": ([*RUN, "--num_generations", "1"], "at least 2 rollouts"),
     "a method": ([*RUN, "--method", "mpgo"], "did you mean 'mgpo'"),
+    "a word": ([*RUN, "--vllm-mode", "colocated"], "vllm_mode='colocated': did you mean 'colocate'"),
+    "one of several words": ([*RUN, "--freeze", "merger", "visoin"], "freeze='visoin': did you mean 'vision'"),
     "a data file": ([*RUN, "--train_data", "nowhere.jsonl"], "no such file or folder: 'nowhere.jsonl'"),
     "held-out data": ([*RUN, "--eval_data", "./nowhere"], "no such file or folder: './nowhere'"),
     "a data option": ([*RUN, "--train_data", "theirs/data.jsonl?splitt=x"], "did you mean 'split'"),

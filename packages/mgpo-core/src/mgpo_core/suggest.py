@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from functools import cache
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-__all__ = ["SYNONYMS", "nearest"]
+from mgpo_core.shown import show
+
+__all__ = ["SYNONYMS", "check_words", "literal_words", "nearest"]
 
 _TABLE = """\
 learning_rate: lr actor_lr base_lr peak_lr step_size
@@ -131,6 +135,25 @@ def nearest(name: str, known: Iterable[str], otherwise: str | None = None) -> st
     if found:
         return f"did you mean one of {', '.join(map(repr, found))}?"
     return otherwise or (f"known are {', '.join(names)}" if len(names) <= FEW else "see --help")
+
+
+@cache
+def literal_words(kind: type) -> Mapping[str, tuple[str, ...]]:
+    """The words that fields of a dataclass take: of those annotated with a `Literal`, or one and None."""
+    hints = {name: (hint, *get_args(hint)) for name, hint in get_type_hints(kind).items()}
+    literals = {name: [part for part in parts if get_origin(part) is Literal] for name, parts in hints.items()}
+    return {name: get_args(found[0]) for name, found in literals.items() if found}
+
+
+def check_words(
+    values: Mapping[str, Any], words: Mapping[str, Collection[str]], error: type[Exception], where: str = ""
+) -> None:
+    """Raise `error` for the first of the values (or the first in a list of them) that is not one of its words."""
+    for name, known in words.items():
+        given = values.get(name)
+        for value in given if isinstance(given, list | tuple) else [given]:
+            if value is not None and getattr(value, "value", value) not in known:
+                raise error(f"{where}{name}={show(value)}: {nearest(str(value), known)}")
 
 
 def _plain(name: str) -> str:

@@ -6,15 +6,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mgpo_core import CoordinateSpace, PixelBudget
 from mgpo_core.engines.families import find_family, visual_factor
 from mgpo_core.engines.sampling_options import SamplingOptions
 from mgpo_core.episode_settings import EpisodeSettings
 from mgpo_core.errors import EngineError, MGPOError
-from mgpo_core.suggest import nearest
-from mgpo_eval.task_templates import MIG_FORMATS, MODES, Templates, choose_mode, choose_templates
+from mgpo_core.suggest import check_words, literal_words, nearest
+from mgpo_eval.task_templates import MigFormat, Mode, Templates, choose_mode, choose_templates
 
 __all__ = ["ModelOptions", "OptionError", "PlaySettings"]
 
@@ -39,14 +39,16 @@ class ModelOptions:
     pretrained: str | None = _option(
         None, "checkpoint folder, hub id, haystack:base or haystack:mgpo (openai: the checkpoint that is served)"
     )
-    mode: str | None = _option(
+    mode: Mode | None = _option(
         None, "two_turn (look closer) or direct (one look); default: two_turn, of a multi_image checkpoint direct"
     )
     min_pixels: int | None = _option(None, "least pixels of a picture as the model sees it; default: as for max_pixels")
     max_pixels: int | None = _option(
         None, "most pixels; default: those in the checkpoint's mgpo.json, else the paper's"
     )
-    coordinate_space: str | None = _option(None, "absolute or 0-1000; default: mgpo.json's, else the family's own")
+    coordinate_space: Literal["absolute", "0-1000"] | None = _option(
+        None, "absolute or 0-1000; default: mgpo.json's, else the family's own"
+    )
     patch_factor: int | None = _option(None, "side in pixels of one visual token, where no checkpoint tells", "openai")
     strict_boxes: bool | None = _option(None, "read boxes by the paper's rule only")
     max_new_tokens: int | None = _option(None, "bound on one response, whatever a task says; default 1024")
@@ -71,12 +73,14 @@ class ModelOptions:
     retries: int = _option(4, "attempts after a failed request", "openai")
     timeout: float = _option(600.0, "seconds for one request", "openai")
     weights_name: str | None = _option(None, "names the served weights, so that a run can go on later", "openai")
-    prompts: str = _option("auto", "auto: known benchmarks from their columns; task: always from the task's own text")
-    mig_format: str = _option(
+    prompts: Literal["auto", "task"] = _option(
+        "auto", "auto: known benchmarks from their columns; task: always from the task's own text"
+    )
+    mig_format: MigFormat = _option(
         "auto", "MIG-Bench: published (box tokens), json, or auto: json for boxes in pixels and multi_image checkpoints"
     )
-    response: str = _option("full", "full: answer and trajectory; answer: the bare answer")
-    on_bad_sample: str = _option("error", "error: stop; skip: count it as wrong and report it")
+    response: Literal["full", "answer"] = _option("full", "full: answer and trajectory; answer: the bare answer")
+    on_bad_sample: Literal["error", "skip"] = _option("error", "error: stop; skip: count it as wrong and report it")
     journal: str = _option("auto", "folder of finished samples; auto: OUTPUT_PATH/mgpo; off")
     pictures: int = _option(1000, "samples per task whose pictures are kept for the report; -1: all")
 
@@ -94,15 +98,7 @@ class ModelOptions:
         return cls(engine=engine, **values)
 
     def __post_init__(self) -> None:
-        for name, allowed in (
-            ("mode", (*MODES, None)),
-            ("prompts", ("auto", "task")),
-            ("mig_format", MIG_FORMATS),
-            ("response", ("full", "answer")),
-            ("on_bad_sample", ("error", "skip")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise OptionError(f"{name}={getattr(self, name)!r}: use {' or '.join(filter(None, allowed))}.")
+        check_words(vars(self), literal_words(ModelOptions), OptionError)
         if self.engine == "openai":
             if self.url is None:
                 raise OptionError("mgpo_openai needs url=http://HOST:PORT/v1, the address of the server.")

@@ -12,17 +12,18 @@ and `two_turn` for every other. MIG-Bench as published says itself how to answer
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from mgpo_core import CoordinateSpace
 from mgpo_core.multi_image import MultiImage, MultiImageTwoTurn
 from mgpo_core.templates import PlainTurn, SingleTurn, Template, TwoTurn, load_template
 
-__all__ = ["MIG_FORMATS", "MODES", "Templates", "choose_mode", "choose_templates"]
+__all__ = ["MigFormat", "Mode", "Templates", "choose_mode", "choose_templates"]
 
-MODES = ("two_turn", "direct")
+Mode = Literal["two_turn", "direct"]
 """Look closer, then answer; or answer at once, on the same weights and with the same pixel budget."""
 
-MIG_FORMATS = ("auto", "published", "json")
+MigFormat = Literal["auto", "published", "json"]
 """How MIG-Bench is asked: in its own notation of boxes, or by the templates for several pictures, in JSON."""
 
 
@@ -40,12 +41,12 @@ class Templates:
         return {kind: getattr(self, kind).name for kind in ("words", "box", "mig_bench")}
 
 
-def choose_mode(asked: str | None, trained: str) -> str:
+def choose_mode(asked: Mode | None, trained: str) -> Mode:
     """The mode of a checkpoint that was trained with the template called `trained`."""
     return asked or ("direct" if trained == MultiImage.name else "two_turn")
 
 
-def choose_templates(mode: str, trained: str, space: CoordinateSpace, mig_format: str = "auto") -> Templates:
+def choose_templates(mode: Mode, trained: str, space: CoordinateSpace, mig_format: MigFormat = "auto") -> Templates:
     """The templates of a mode, for a checkpoint trained with the template called `trained`.
 
     MIG-Bench is asked in JSON, unless told otherwise, of models that write pixels and of those trained to answer with a

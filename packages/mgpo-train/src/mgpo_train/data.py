@@ -16,7 +16,7 @@ from mgpo_core.errors import SampleError
 from mgpo_core.image_source import as_source
 from mgpo_core.regions import WorkedSolution
 from mgpo_core.shown import show
-from mgpo_train.data_spec import HAYSTACK, HAYSTACK_MULTI, DataSpec
+from mgpo_train.data_spec import HAYSTACK, HAYSTACK_MULTI, BoxFormat, BoxScale, DataSpec
 from mgpo_train.formats import LAYOUTS, Row, recognise
 from mgpo_train.formats.reading import Reading
 from mgpo_train.options import nearest
@@ -62,8 +62,8 @@ def load_samples(
     max_bad_fraction: float = 0.1,
     check_images: str = "quick",
     answers_with_box: bool = False,
-    box_scale: str | None = None,
-    box_format: str | None = None,
+    box_scale: BoxScale | None = None,
+    box_format: BoxFormat | None = None,
 ) -> SampleSet:
     """Read and check every row of a data set; images are verified (`check_image`), and decoded only when used.
 

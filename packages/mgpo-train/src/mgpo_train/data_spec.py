@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qsl
 
 from mgpo_core.errors import SampleError
 from mgpo_core.shown import show
-from mgpo_train.options import nearest
+from mgpo_core.suggest import check_words, literal_words, nearest
 
 HAYSTACK = "haystack:"
 HAYSTACK_MULTI = "haystack_multi:"
@@ -17,8 +17,8 @@ HAYSTACK_MULTI = "haystack_multi:"
 TEXTS = ("split", "schema", "format", "images", "name", "columns", "box_scale", "box_format")
 """Options whose values stay texts, "2024" too."""
 COLUMNS_SYNTAX = "write columns=question=prompt,image=picture (our field = your column; solution= for none)"
-BOX_SCALES = ("pixels", "0-1", "0-1000")
-BOX_FORMATS = ("xyxy", "xywh")
+BoxScale = Literal["pixels", "0-1", "0-1000"]
+BoxFormat = Literal["xyxy", "xywh"]
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class DataSpec:
     columns: Mapping[str, str] = field(default_factory=dict)
     schema: str | None = None
     """The layout by its name (`format` is the same option); default: recognised by the columns."""
-    box_scale: str | None = None
+    box_scale: BoxScale | None = None
     """What the numbers of boxes are: pixels, 0-1 or 0-1000."""
-    box_format: str | None = None
+    box_format: BoxFormat | None = None
     """xyxy or xywh."""
     images: str | None = None
     """Folder that image paths are relative to; default: the folder of the JSONL file. (Of haystack it is an option.)"""
@@ -88,7 +88,7 @@ class DataSpec:
         for name in ("split", "schema", "images", "name"):
             if not isinstance(getattr(self, name), str | None):
                 raise SampleError(f"data: {name}={show(getattr(self, name))} of {show(self.path)}: give a text")
-        check_boxes(self.box_scale, self.box_format, "data: ", SampleError)
+        check_words(vars(self), literal_words(DataSpec), SampleError, "data: ")
         if is_made(self.path):
             self.refuse("its samples are made, not read", "columns", "schema", "name", "box_scale", "box_format")
             self.refuse(f"write {self.path.partition(':')[0]}:{self.split}", "split")
@@ -101,7 +101,7 @@ class DataSpec:
             self.refuse("it is for haystack alone", "seed")
 
     def with_defaults(
-        self, columns: Mapping[str, str] | None, box_scale: str | None, box_format: str | None
+        self, columns: Mapping[str, str] | None, box_scale: BoxScale | None, box_format: BoxFormat | None
     ) -> DataSpec:
         """This spec with the run's own options where it says nothing itself."""
         return replace(
@@ -116,13 +116,6 @@ class DataSpec:
         for name in names:
             if getattr(self, name) not in (None, {}):
                 raise SampleError(f"data: {name!r} is not a valid option for {show(self.path)}: {why}")
-
-
-def check_boxes(scale: Any, form: Any, where: str, error: type[Exception]) -> None:
-    """Raise `error` unless the options of boxes are known or None."""
-    for name, value, known in (("box_scale", scale, BOX_SCALES), ("box_format", form, BOX_FORMATS)):
-        if value is not None and value not in known:
-            raise error(f"{where}{name}={show(value)}: use {', '.join(known[:-1])} or {known[-1]}")
 
 
 def is_made(path: str) -> bool:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mgpo_train.options import ConfigError, nearest
+from mgpo_core.suggest import check_words
+from mgpo_train.options import WORDS, ConfigError
 
 __all__ = ["CHOICES", "RANGES", "Range", "check_values"]
 
@@ -89,7 +90,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "loss_type": ("bnpo", "cispo", "dapo", "dr_grpo", "grpo", "luspo", "sapo", "vespo"),
     "importance_sampling_level": ("sequence", "token"),
 }
-"""The words of TRL's that it refuses only when the first rollouts have been made."""
+"""The words of TRL's options that it checks only when the first rollouts have been made."""
 
 _WHY = {
     "temperature": "rollouts of a group would be the same",
@@ -99,6 +100,7 @@ _WHY = {
 
 def check_values(options: Mapping[str, Any]) -> None:
     """Raise ConfigError for the first of the options that has a value that no run can have."""
+    check_words(options, WORDS | CHOICES, ConfigError)
     for name, value in options.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{name}={value}: give a finite number")
@@ -108,5 +110,3 @@ def check_values(options: Mapping[str, Any]) -> None:
             raise ConfigError(f"{name}={value}: {why}give {RANGES[name].in_words()}")
         if name == "max_steps" and number and (value < -1 or value == 0):
             raise ConfigError(f"{name}={value}: {_WHY[name]}; give a positive number, or -1 for num_train_epochs")
-        if name in CHOICES and value is not None and str(value) not in CHOICES[name]:
-            raise ConfigError(f"{name}={value!r}: {nearest(str(value), CHOICES[name])}")

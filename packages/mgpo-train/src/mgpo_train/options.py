@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
+from mgpo_core.suggest import literal_words
 from mgpo_core.suggest import nearest as nearest
+from mgpo_train.data_spec import BoxFormat, BoxScale
 
 METHODS: dict[str, str] = {"mgpo": "two_turn", "grpo": "single_turn", "sft": "single_turn", "mirg": "multi_image"}
 """Each training method with the template that it uses unless told otherwise."""
@@ -20,19 +22,9 @@ DEFAULT_REWARDS: dict[str, list[str]] = {"mirg": ["object", "image", "format"]}
 PARTS = ("vision", "merger", "language")
 """The parts of a model that `freeze` can name."""
 
-REWARD_CONTROLS = ("none", "shuffle")
-
-HUB_STRATEGIES = ("end", "every_save", "checkpoint", "all_checkpoints")
-
 
 class ConfigError(ValueError):
     """An option that is unknown or cannot be; the message says which and what to do."""
-
-
-def check_method(method: str) -> None:
-    """Raise ConfigError for an unknown method."""
-    if method not in METHODS:
-        raise ConfigError(f"method={method!r}: {nearest(method, METHODS)}")
 
 
 def check_groups(method: str, group: int, rows: int, accumulation: int, processes: int) -> None:
@@ -69,7 +61,7 @@ class RunOptions:
     """What this project adds to, or sets differently from, TRL's and transformers' options."""
 
     # Method
-    method: str = _option(
+    method: Literal["mgpo", "grpo", "sft", "mirg"] = _option(
         "mgpo",
         "mgpo (two turns, reward), grpo (one look, reward), sft (one look, answers or trajectories) or mirg (several "
         "images, rewards for image and box).",
@@ -101,25 +93,29 @@ class RunOptions:
     columns: dict | str | None = _option(
         None, "Our field = your column, as in question=prompt,image=picture, for train and eval data."
     )
-    box_scale: str | None = _option(
+    box_scale: BoxScale | None = _option(
         None,
         "What the numbers of true boxes are, in train and eval data: pixels (of the original), 0-1 or 0-1000. "
         "Default: what their layout says, else pixels.",
     )
-    box_format: str | None = _option(
+    box_format: BoxFormat | None = _option(
         None, "How true boxes are written: xyxy (x1, y1, x2, y2; the default) or xywh (x, y, width, height)."
     )
-    check_images: str = _option(
+    check_images: Literal["quick", "full"] = _option(
         "quick", "Before training: quick (header and end of each picture) or full (decode all)."
     )
-    on_bad_sample: str = _option("error", "error: stop before training at a bad row. skip: leave it out and report it.")
+    on_bad_sample: Literal["error", "skip"] = _option(
+        "error", "error: stop before training at a bad row. skip: leave it out and report it."
+    )
     max_bad_fraction: float = _option(0.1, "With on_bad_sample=skip, stop when a larger share of the rows is bad.")
 
     # Model and picture budget
     model: str = _option(
         "haystack:base", "Folder, hub id, or haystack:base / haystack:mgpo / haystack:multi (tiny checkpoints)."
     )
-    dtype: str = _option("float32", "Type of the weights: float32 (bf16 autocast on a GPU) or bfloat16 (less memory).")
+    dtype: Literal["float32", "bfloat16"] = _option(
+        "float32", "Type of the weights: float32 (bf16 autocast on a GPU) or bfloat16 (less memory)."
+    )
     attn_implementation: str | None = _option(None, "Attention kernel: sdpa, eager, flash_attention_2. Default: best.")
     freeze: list[str] = _option([], "Parts that stay as they are: any of vision, merger, language.")
     min_pixels: int | None = _option(
@@ -130,7 +126,7 @@ class RunOptions:
     max_pixels: int | None = _option(
         None, "Most pixels of a picture shown to the model. Default: the model's mgpo.json, else 1003520 (1280 tokens)."
     )
-    coordinate_space: str | None = _option(
+    coordinate_space: Literal["absolute", "0-1000"] | None = _option(
         None,
         "How the model writes boxes: absolute (pixels of its resized input) or 0-1000. Default: its mgpo.json, else "
         "its family's own (Qwen2.5-VL absolute; Qwen2-VL, Qwen3-VL 0-1000).",
@@ -158,7 +154,7 @@ class RunOptions:
     use_rslora: bool = _option(False, "Scale by lora_alpha / sqrt(lora_r).")
     load_in_4bit: bool = _option(False, "QLoRA: the frozen weights in 4 bits (bitsandbytes, CUDA).")
     load_in_8bit: bool = _option(False, "QLoRA: the frozen weights in 8 bits (bitsandbytes, CUDA).")
-    bnb_4bit_quant_type: str = _option("nf4", "Kind of 4-bit numbers: nf4 or fp4.")
+    bnb_4bit_quant_type: Literal["nf4", "fp4"] = _option("nf4", "Kind of 4-bit numbers: nf4 or fp4.")
     use_bnb_nested_quant: bool = _option(False, "Quantise the constants of quantisation too.")
 
     # Rollouts
@@ -169,7 +165,7 @@ class RunOptions:
         None, "Episodes decoded at a time (without vLLM). Default: all of a step's rollouts."
     )
     use_vllm: bool = _option(False, "Make the rollouts with vLLM (extra vllm).")
-    vllm_mode: str = _option(
+    vllm_mode: Literal["colocate", "server"] = _option(
         "colocate", "colocate: vLLM on the training GPUs. server: a running `vllm serve` (vllm_server_base_url)."
     )
     vllm_options: dict | str | None = _option(
@@ -200,7 +196,7 @@ class RunOptions:
     difficulty_weighting: bool = _option(
         False, "Boxes as answers: advantages count exp(1 - mean IoU of their group) times (UniVG-R1)."
     )
-    reward_control: str = _option(
+    reward_control: Literal["none", "shuffle"] = _option(
         "none", "shuffle: deal the rewards out at random over the batch, to show that they matter."
     )
 
@@ -254,12 +250,15 @@ class RunOptions:
         False, "Upload the finished model to the Hugging Face hub: weights, processor, mgpo.json and card alone."
     )
     hub_model_id: str | None = _option(None, "Its repository, OWNER/NAME. Default: the name of output_dir.")
-    hub_strategy: str = _option(
+    hub_strategy: Literal["end", "every_save", "checkpoint", "all_checkpoints"] = _option(
         "end",
         "When to upload: end; every_save (the newest checkpoint as the model, too); checkpoint or all_checkpoints "
         "(whole checkpoints, in folders of the repository, too).",
     )
 
+
+WORDS: dict[str, tuple[str, ...]] = {**literal_words(RunOptions), "freeze": PARTS}
+"""What an option takes that is one of a few words, or a list of such."""
 
 GROUPS: dict[str, tuple[str, str]] = {
     # title: (first field, last field), in the order of the class above

@@ -15,14 +15,15 @@ from typing import Any, NoReturn
 
 from mgpo_core.engines.loading import resolve_model
 from mgpo_core.output_folder import expanded
+from mgpo_core.suggest import check_words
 from mgpo_train.data_spec import DataSpec
 from mgpo_train.option_names import option_names, option_of, unknown_key, unknown_word
 from mgpo_train.options import (
     DEFAULT_REWARDS,
+    WORDS,
     ConfigError,
     RunOptions,
     check_groups,
-    check_method,
     check_output_dir,
 )
 from mgpo_train.output_folder import check_folder
@@ -30,11 +31,11 @@ from mgpo_train.recipe_files import METADATA
 from mgpo_train.rewards import check_names
 from mgpo_train.tables import refuse_missing
 
-_LISTS = ("rewards",)
+_LISTS = ("rewards", "freeze")
 _DATA = ("train_data", "eval_data", "eval_ood_data")
 _NUMBERS = ("num_generations", "per_device_train_batch_size", "gradient_accumulation_steps")
 _UPSTREAM = ("generation_batch_size", "steps_per_generation")
-_READ = ("method", "model", "output_dir", "overwrite", *_LISTS, *_DATA, *_NUMBERS, *_UPSTREAM)
+_READ = (*WORDS, "model", "output_dir", "overwrite", "rewards", *_DATA, *_NUMBERS, *_UPSTREAM)
 _TRUE, _FALSE = ("true", "yes", "t", "y", "1"), ("false", "no", "f", "n", "0")
 
 
@@ -48,7 +49,7 @@ def check_quickly(path: Path, options: Mapping[str, Any], arguments: Sequence[st
     _check_names(path, options, others)
     if asked is None:
         return  # a word that cannot be read, as the parser of all options tells
-    check_method(str(asked["method"]))
+    check_words(asked, {name: words for name, words in WORDS.items() if name in asked}, ConfigError)
     rewards = asked["rewards"] or DEFAULT_REWARDS.get(asked["method"], ["accuracy"])
     if isinstance(rewards, list):
         check_names(rewards)

@@ -6,20 +6,20 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 from mgpo_core import Box
 from mgpo_core.box_layouts import Layout, named_layout
 from mgpo_core.errors import SampleError
 from mgpo_core.regions import WorkedSolution
 from mgpo_core.shown import show
-from mgpo_train.data_spec import BOX_FORMATS
+from mgpo_train.data_spec import BoxFormat
 from mgpo_train.formats.box_answer import boxes_of
 
 __all__ = ["BoxNumbers", "read_boxes", "read_solution"]
 
 _WHOLE = {"pixels": None, "0-1": 1.0, "0-1000": 1000.0}
-"""What a box's numbers are shares of (`data_spec.BOX_SCALES`); None: pixels of the original, after EXIF rotation."""
+"""What a box's numbers are shares of (`data_spec.BoxScale`); None: pixels of the original, after EXIF rotation."""
 _SHARES = tuple(scale for scale, whole in _WHOLE.items() if whole is not None)
 _KEYS = ("bbox_2d", "box", "bbox_xywh")
 _OPTIONS = "box_scale says what its numbers are (pixels, 0-1, 0-1000), box_format whether xyxy or xywh"
@@ -123,7 +123,7 @@ def _box(entry: Any, sizes: Sequence[tuple[int, int]], declared: BoxNumbers, bad
 def _stated_format(entry: Mapping[str, Any], declared: BoxNumbers, bad: Bad) -> str | None:
     """xyxy or xywh where an entry states it; raises what `bad` makes for another layout, or for an undeclared scale."""
     stated = named_layout(entry, scale=declared.scale)
-    if stated is None or stated.name.lower() in BOX_FORMATS:
+    if stated is None or stated.name.lower() in get_args(BoxFormat):
         return None if stated is None else stated.name.lower()
     scale = next((scale for scale in _SHARES if named_layout(entry, scale=scale) is not Layout.OTHER), None)
     if scale is None:

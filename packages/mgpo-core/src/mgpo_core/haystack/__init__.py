@@ -54,7 +54,7 @@ def make(split: str = "val", n: int = 512, seed: int = 0, images: int = 1, **dif
     option and for a value that cannot be.
     """
     if split not in SPLITS:
-        raise SampleError(f"haystack has no split {split!r}; use one of {', '.join(SPLITS)}")
+        raise SampleError(f"haystack has no split {split!r}: {nearest(split, SPLITS)}")
     if type(images) is not int or not 1 <= images <= MAX_IMAGES:
         raise SampleError(f"haystack: images={images!r}: give a whole number from 1 to {MAX_IMAGES}")
     known = [f.name for f in fields(Difficulty)]
@@ -95,7 +95,7 @@ def checkpoint(name: str = "base") -> Path:
     Raises `SampleError` when the name is unknown or the files are not installed.
     """
     if name not in CHECKPOINTS:
-        raise SampleError(f"haystack has no checkpoint {name!r}; use one of {', '.join(CHECKPOINTS)}")
+        raise SampleError(f"haystack has no checkpoint {name!r}: {nearest(name, CHECKPOINTS)}")
     folder = Path(str(resources.files("mgpo_core.haystack"))) / "checkpoints" / name
     if not (folder / "config.json").is_file():
         raise SampleError(f"haystack checkpoint {name!r} is not installed at {folder}; reinstall mgpo-core")

@@ -51,7 +51,7 @@ def make_sets(
     SampleError for an unknown split or task, and a number of images that cannot be.
     """
     if split not in SPLITS:
-        raise SampleError(f"haystack_multi has no split {split!r}; use one of {', '.join(SPLITS)}")
+        raise SampleError(f"haystack_multi has no split {split!r}: {nearest(split, SPLITS)}")
     if type(images) is not int or not IMAGES[0] <= images <= IMAGES[1]:
         raise SampleError(f"haystack_multi: images={images!r}: give a whole number from {IMAGES[0]} to {IMAGES[1]}")
     wanted = _tasks(tasks)
