@@ -12,10 +12,11 @@ from typing import Any, NoReturn
 
 from transformers import HfArgumentParser
 
+from mgpo_core.suggest import nearest
 from mgpo_train.config import MGPOConfig
 from mgpo_train.episode_options import leave_to_model
 from mgpo_train.option_names import unknown_key, unknown_word
-from mgpo_train.options import ConfigError, RunOptions, nearest
+from mgpo_train.options import ConfigError, RunOptions
 from mgpo_train.recipe_files import METADATA, left_alone
 
 

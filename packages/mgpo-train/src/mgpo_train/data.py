@@ -16,10 +16,10 @@ from mgpo_core.errors import SampleError
 from mgpo_core.image_source import as_source
 from mgpo_core.regions import WorkedSolution
 from mgpo_core.shown import show
+from mgpo_core.suggest import nearest
 from mgpo_train.data_spec import HAYSTACK, HAYSTACK_MULTI, BoxFormat, BoxScale, DataSpec
 from mgpo_train.formats import LAYOUTS, Row, recognise
 from mgpo_train.formats.reading import Reading
-from mgpo_train.options import nearest
 from mgpo_train.row_boxes import BoxNumbers
 from mgpo_train.rows import RowImage, digest_of, read_row, row_images
 from mgpo_train.tables import Table, UnreachableDataError, open_table

@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from mgpo_train.options import ConfigError, nearest
+from mgpo_core.suggest import nearest
+from mgpo_train.options import ConfigError
 
 GIB = 1024**3
 LAYOUTS = Path(str(resources.files("mgpo_train"))) / "accelerate"

@@ -9,8 +9,8 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from mgpo_core.suggest import SYNONYMS
-from mgpo_train.options import RunOptions, nearest
+from mgpo_core.suggest import SYNONYMS, nearest
+from mgpo_train.options import RunOptions
 
 COMMANDS = ("resume", "dry_run", "list", "help", "help_all")
 """Names that are commands of `mgpo-train`, not options; here to be suggested when one is misspelt."""

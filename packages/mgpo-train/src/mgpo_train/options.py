@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from mgpo_core.suggest import literal_words
-from mgpo_core.suggest import nearest as nearest
 from mgpo_train.data_spec import BoxFormat, BoxScale
 
 METHODS: dict[str, str] = {"mgpo": "two_turn", "grpo": "single_turn", "sft": "single_turn", "mirg": "multi_image"}

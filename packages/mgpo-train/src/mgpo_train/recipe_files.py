@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from mgpo_train.options import ConfigError, nearest
+from mgpo_core.suggest import nearest
+from mgpo_train.options import ConfigError
 
 FOLDER = Path(str(resources.files("mgpo_train"))) / "recipes"
 METADATA = ("description", "machine")

@@ -13,8 +13,9 @@ from functools import partial
 import numpy as np
 
 from mgpo_core.multi_image import has_reasoning
+from mgpo_core.suggest import nearest
 from mgpo_core.trajectory import Trajectory
-from mgpo_train.options import ConfigError, nearest
+from mgpo_train.options import ConfigError
 
 Reward = Callable[[Trajectory], float]
 

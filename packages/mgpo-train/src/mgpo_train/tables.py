@@ -14,6 +14,7 @@ from mgpo_core.errors import SampleError
 from mgpo_core.shown import one_line, show
 from mgpo_train.data_spec import DataSpec, is_made
 from mgpo_train.json_rows import NamedRow, read_json_rows
+from mgpo_train.public_names import is_hub_id
 
 __all__ = ["Table", "UnreachableDataError", "open_table", "refuse_missing"]
 
@@ -24,7 +25,6 @@ IN_MEMORY = 64 * 2**20
 """Bytes of local parquet files up to which they are read at once; larger ones are read through `datasets`' cache."""
 _JSON = (".jsonl", ".json", ".ndjson")
 _NOT_ROWS = ("dataset_info.json", "dataset_dict.json", "dataset_infos.json", "state.json")
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class UnreachableDataError(SampleError):
@@ -75,7 +75,7 @@ def refuse_missing(spec: DataSpec) -> None:
     path = Path(spec.path).expanduser()
     if is_made(spec.path) or _is(path, "file") or _is(path, "dir"):
         return
-    if not _HUB_ID.fullmatch(spec.path) or path.suffix in (*_JSON, ".parquet") or spec.path[0] == ".":
+    if not is_hub_id(spec.path) or path.suffix in (*_JSON, ".parquet"):
         raise SampleError(
             f"data: no such file or folder: {show(spec.path, 200)} does not exist (working folder: {os.getcwd()}; "
             "a data set of the hub is named OWNER/NAME)"

@@ -12,7 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mgpo_train.options import ConfigError, nearest
+from mgpo_core.suggest import nearest
+from mgpo_train.options import ConfigError
 
 PACKAGES: dict[str, tuple[str, ...]] = {
     # the name in report_to: modules of which one must be installed

@@ -18,6 +18,4 @@ def _fits(row: Row) -> bool:
     return isinstance(row.get("problem"), str) and "question" not in row and has_images(row) and answered is not None
 
 
-LAYOUT = Layout(
-    "easyr1", "problem, image or images, answer or solution", _fits, by_columns(_CANDIDATES, splits=True), _CANDIDATES
-)
+LAYOUT = Layout("easyr1", _fits, by_columns(_CANDIDATES, splits=True), _CANDIDATES)

@@ -47,14 +47,12 @@ class Fields:
 
 @dataclass(frozen=True)
 class Layout:
-    """One layout: a name, the columns that it is known by, and a function from a row to our fields.
+    """One layout: a name, and functions that recognise a row and read our fields out of it.
 
     `read` raises SampleError that names the column. `fits` is asked for single rows, and never raises.
     """
 
     name: str
-    known_by: str
-    """The columns in words, for messages and the documentation."""
     fits: Callable[[Row], bool]
     read: Callable[[Row], Fields]
     candidates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

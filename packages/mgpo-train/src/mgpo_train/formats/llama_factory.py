@@ -13,4 +13,4 @@ def _read(row: Row) -> Fields:
     return conversation_fields(row, "conversations", read_conversation(row.get("conversations"), "conversations"))
 
 
-LAYOUT = Layout("llama-factory", "conversations, images", _fits, _read)
+LAYOUT = Layout("llama-factory", _fits, _read)

@@ -18,4 +18,4 @@ def _fits(row: Row) -> bool:
     return isinstance(row.get("question"), str) and has_images(row) and solved
 
 
-LAYOUT = Layout("mini-o3", "question, images, solution", _fits, by_columns(_CANDIDATES, splits=True), _CANDIDATES)
+LAYOUT = Layout("mini-o3", _fits, by_columns(_CANDIDATES, splits=True), _CANDIDATES)

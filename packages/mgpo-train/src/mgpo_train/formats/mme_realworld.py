@@ -18,11 +18,4 @@ def _fits(row: Row) -> bool:
     return asked and any(row.get(name) is not None for name in _CHOICES) and not plain.LAYOUT.fits(row)
 
 
-LAYOUT = Layout(
-    "mme-realworld",
-    "question or Text, image, bytes or Image, multi-choice options or Answer choices, answer or Ground truth",
-    _fits,
-    by_columns(_CANDIDATES),
-    _CANDIDATES,
-    always_choices=True,
-)
+LAYOUT = Layout("mme-realworld", _fits, by_columns(_CANDIDATES), _CANDIDATES, always_choices=True)

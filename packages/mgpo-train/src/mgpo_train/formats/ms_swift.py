@@ -87,4 +87,4 @@ def _named(asked: str, answered: str, names: Any) -> tuple[str, str]:
     return asked, answered
 
 
-LAYOUT = Layout("ms-swift", "messages, images", _fits, _read)
+LAYOUT = Layout("ms-swift", _fits, _read)

@@ -10,4 +10,4 @@ def _fits(row: Row) -> bool:
     return isinstance(row.get("question"), str) and has_images(row) and answered
 
 
-LAYOUT = Layout("plain", "question, image or images, answer", _fits, by_columns(_CANDIDATES), _CANDIDATES)
+LAYOUT = Layout("plain", _fits, by_columns(_CANDIDATES), _CANDIDATES)

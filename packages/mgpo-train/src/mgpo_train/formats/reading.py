@@ -10,10 +10,10 @@ from mgpo_core.choice_columns import choice_columns, is_missing, lettered_choice
 from mgpo_core.errors import SampleError
 from mgpo_core.regions import REGION
 from mgpo_core.shown import one_line, show
+from mgpo_core.suggest import nearest
 from mgpo_train.formats.conversation import spoken
 from mgpo_train.formats.layout import FIELDS, IMAGES, Fields, Layout, Row, cell
 from mgpo_train.formats.saved_as_text import without_texts
-from mgpo_train.options import nearest
 from mgpo_train.row_boxes import BoxNumbers
 
 __all__ = ["Reading"]

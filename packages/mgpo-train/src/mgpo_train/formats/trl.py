@@ -13,4 +13,4 @@ def _read(row: Row) -> Fields:
     return conversation_fields(row, "prompt", read_conversation(row.get("prompt"), "prompt"))
 
 
-LAYOUT = Layout("trl", "prompt, image or images, answer or solution", _fits, _read)
+LAYOUT = Layout("trl", _fits, _read)

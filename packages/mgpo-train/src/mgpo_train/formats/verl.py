@@ -48,4 +48,4 @@ def _asks(prompt: str, asked: str) -> bool:
     return bool(words) and re.search(sentence, prompt.replace("<image>", "\n")) is not None
 
 
-LAYOUT = Layout("verl", "prompt, images, reward_model", _fits, _read)
+LAYOUT = Layout("verl", _fits, _read)

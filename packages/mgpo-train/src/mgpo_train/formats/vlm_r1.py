@@ -13,4 +13,4 @@ def _read(row: Row) -> Fields:
     return conversation_fields(row, "conversations", read_conversation(row.get("conversations"), "conversations"))
 
 
-LAYOUT = Layout("vlm-r1", "conversations, image", _fits, _read)
+LAYOUT = Layout("vlm-r1", _fits, _read)

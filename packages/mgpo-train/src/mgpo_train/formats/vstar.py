@@ -15,4 +15,4 @@ def _fits(row: Row) -> bool:
     return isinstance(row.get("text"), str) and isinstance(row.get("label"), str) and has_images(row)
 
 
-LAYOUT = Layout("vstar", "text, image, label", _fits, by_columns(_CANDIDATES), _CANDIDATES)
+LAYOUT = Layout("vstar", _fits, by_columns(_CANDIDATES), _CANDIDATES)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from mgpo_core.annotations import AnnotatedObject, AnnotatedSet, Relation
 from mgpo_core.boxes import Box, Size
 from mgpo_core.errors import SampleError
-from mgpo_train.options import nearest
+from mgpo_core.suggest import nearest
 
 __all__ = ["TASKS", "CocoImage", "pose_sets"]
 

@@ -13,8 +13,8 @@ from mgpo_core.errors import ImageError, SampleError
 from mgpo_core.multi_image import THINK
 from mgpo_core.regions import REGION
 from mgpo_core.shown import show
+from mgpo_core.suggest import nearest
 from mgpo_train.json_rows import parse_row, read_text
-from mgpo_train.options import nearest
 from mgpo_train.reasoning_data.readers.annotations import Annotations
 from mgpo_train.rows import check_image
 

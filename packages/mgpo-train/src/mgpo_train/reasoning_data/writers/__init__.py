@@ -2,7 +2,7 @@
 
 from mgpo_core.annotations import AnnotatedSet
 from mgpo_core.errors import SampleError
-from mgpo_train.options import nearest
+from mgpo_core.suggest import nearest
 from mgpo_train.reasoning_data.trace import Trace
 from mgpo_train.reasoning_data.writers.terse import write_terse
 from mgpo_train.reasoning_data.writers.varied import write_varied
