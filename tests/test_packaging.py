@@ -28,7 +28,7 @@ PACKAGES = {
     "mgpo-demo": ROOT / "apps/demo",
 }
 # What a new environment holds after installing the package, beside the package itself. None: too many to list.
-INSTALLED = {"mgpo-core": {"numpy", "pillow"}}
+INSTALLED = {"mgpo-core": {"jinja2", "markupsafe", "numpy", "pillow"}}
 IMPORTS = {
     "mgpo-core": """
 import mgpo_core.engines

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mgpo_core.errors import MGPOError
-from mgpo_core.report_page import write_report
+from mgpo_core.render import write_report
 from mgpo_core.sample import Sample
 from mgpo_core.trajectory import Trajectory
 from mgpo_core.trajectory_log import remove_trajectories, write_trajectories

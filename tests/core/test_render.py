@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from hostile_text import HOSTILE, assert_shown_as_text, poisoned
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops
@@ -16,16 +17,17 @@ from PIL import Image, ImageChops
 from mgpo_core.boxes import Box
 from mgpo_core.budget import PixelBudget
 from mgpo_core.episode import Episode
+from mgpo_core.images.encode import small_image
 from mgpo_core.render import draw_boxes, report_style, trajectory_html, write_report
-from mgpo_core.report_card import Card, small_picture
-from mgpo_core.report_page import Row, write_gallery
+from mgpo_core.render import page as page_module
+from mgpo_core.render.card import Card, card_view
+from mgpo_core.render.page import Row, frame_html, write_gallery
 from mgpo_core.sample import Sample
 from mgpo_core.templates import SingleTurn, message_images
 from mgpo_core.trajectory import Tokens, Trajectory, Turn
 
 BUDGET = PixelBudget(min_pixels=28 * 28 * 4, max_pixels=168 * 168)
 VOID = {"meta", "img", "input", "rect", "circle", "br", "link"}
-HOSTILE = "</pre><script>alert('x')</script><img src=https://evil.example/a.png onerror=alert(1)>\"' onclick=\"a()&lt;"
 
 
 class Page(HTMLParser):
@@ -165,6 +167,36 @@ def test_hostile_text_stays_text(tmp_path):
     assert HOSTILE in [text for tag, text in page.texts if tag == "pre"]
 
 
+def test_hostile_text_in_any_field_of_a_card_stays_text():
+    trajectory = played("no box")
+    trajectory.tokens = Tokens(ids=[1, 2], mask=[0, 1], texts=["a\n", "b"], spans=[(1, 2)], logprobs=[0.0, -3.0])
+    for one in (Card(trajectory, True, hit=True, run="A"), card(False)):
+        assert_shown_as_text(frame_html([poisoned(card_view(one), {"kind"})]))
+    assert_shown_as_text(frame_html([HOSTILE]))
+
+
+def test_hostile_text_in_any_field_of_a_page_stays_text(tmp_path, monkeypatch):
+    for name in ("_summary", "_bar", "_row_view"):
+        made = getattr(page_module, name)
+        monkeypatch.setattr(page_module, name, lambda *args, made=made: poisoned(made(*args), {"kind"}))
+    write_report(tmp_path / "page.html", [played("no box")], HOSTILE)
+    assert_shown_as_text((tmp_path / "page.html").read_text(encoding="utf-8"), scripts=1)
+    rows = [Row((card(True, "A"),), "task/1", (("A", True),))]
+    assert_shown_as_text(gallery(tmp_path, rows, runs={HOSTILE: HOSTILE}), scripts=1)
+
+
+def test_a_page_is_written_card_by_card(tmp_path, monkeypatch):
+    sizes = []
+
+    def view(*args, **options):
+        sizes.append(sum(file.stat().st_size for file in tmp_path.iterdir()))
+        return card_view(*args, **options)
+
+    monkeypatch.setattr(page_module, "card_view", view)
+    write_gallery(tmp_path / "page.html", [card(True, image=noise(400, 400, seed)) for seed in range(3)], "Three")
+    assert sizes[0] < sizes[1] < sizes[2]
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_any_text_is_shown_as_it_is(question, answer):
@@ -292,7 +324,7 @@ def test_filters_and_cards_can_be_reached_by_keyboard(tmp_path):
 def test_the_summary_and_the_header_are_on_the_page(tmp_path):
     text = report(tmp_path, [played(), played("no box", "\\boxed{A}")], header_html="<p>budget 168×168, T = 1</p>")
     assert "<p>budget 168×168, T = 1</p>" in text
-    assert '<dt>Accuracy</dt><dd>0.500</dd><dd class="interval">95%: 0.095 to 0.905</dd>' in text
+    assert "<dt>Accuracy</dt><dd>0.500</dd>" in text and '<dd class="interval">95%: 0.095 to 0.905</dd>' in text
     assert "Boxes refused: no json 1." in text
     assert "<dt>Accuracy</dt>" not in report(tmp_path, [played()], tiles=False)
 
@@ -388,8 +420,8 @@ def test_sizes_are_what_the_model_saw_where_the_pictures_are_small_copies():
 
 def test_only_what_was_small_to_begin_with_is_kept_lossless():
     drawing = Image.new("RGB", (168, 168), "white")
-    assert small_picture(drawing)[0] == "png"
-    assert small_picture(drawing.resize((1000, 1000)), 168)[0] == "jpeg"
+    assert small_image(drawing)[0] == "png"
+    assert small_image(drawing.resize((1000, 1000)), 168)[0] == "jpeg"
 
 
 def token_texts(page_html):

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hostile_text import assert_shown_as_text, poisoned
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -14,15 +15,16 @@ from mgpo_core import Box, Episode, crop, parse_boxes
 from mgpo_core.boxes import CoordinateSpace
 from mgpo_core.regions import View
 from mgpo_core.templates import message_images, message_text
+from mgpo_core.trajectory import Tokens
 from mgpo_demo import views
 from mgpo_demo.limits import DemoError
-from mgpo_demo.looks import Ask, Look, answer_from_box, box_text, closer_look, first_look, whole
+from mgpo_demo.looks import Question, Step, answer_from_box, box_text, closer_look, first_look, whole
 from mgpo_demo.stream import StopSignal, stream
 
 sys.path.insert(0, str(Path(__file__).parent))
 from scripted_model import BUDGET, noise, picture_of, scripted
 
-ASK = Ask("Which?", ("red", "blue"))
+QUESTION = Question("Which?", ("red", "blue"))
 
 
 def play(model, episode: Episode) -> Episode:
@@ -38,7 +40,7 @@ def test_a_persons_box_is_cut_as_the_same_box_of_the_models_is(space, size, tmp_
     model.space = space
     picture = picture_of(image, tmp_path)
     mine = Box(size[0] * 0.3, size[1] * 0.25, size[0] * 0.72, size[1] * 0.8)
-    episode = play(model, answer_from_box(model, picture, ASK, mine))
+    episode = play(model, answer_from_box(model, picture, QUESTION, mine))
     shown = BUDGET.smart_resize(*size)
     extent = shown if space is CoordinateSpace.ABSOLUTE else (1000, 1000)
     numbers = [
@@ -75,27 +77,27 @@ def test_what_is_written_for_a_box_is_read_as_that_box(size, shares, space) -> N
 def test_a_box_that_the_rules_refuse_is_told_what_to_do(box: Box, said: str, tmp_path: Path) -> None:
     model = scripted()
     with pytest.raises(DemoError, match=said):
-        answer_from_box(model, picture_of(noise(1000, 750), tmp_path), ASK, box)
+        answer_from_box(model, picture_of(noise(1000, 750), tmp_path), QUESTION, box)
 
 
 def test_the_least_side_that_is_told_is_taken(tmp_path: Path) -> None:
     model, picture = scripted(), picture_of(noise(1000, 750), tmp_path)
     with pytest.raises(DemoError) as told:
-        answer_from_box(model, picture, ASK, Box(0, 0, 40, 40))
+        answer_from_box(model, picture, QUESTION, Box(0, 0, 40, 40))
     side = int("".join(filter(str.isdigit, str(told.value))))
     step = 1000 / BUDGET.smart_resize(1000, 750)[0]
-    assert answer_from_box(model, picture, ASK, Box(0, 0, side + step, side + step)).turn == 1
+    assert answer_from_box(model, picture, QUESTION, Box(0, 0, side + step, side + step)).turn == 1
 
 
 def test_a_closer_looks_box_lies_on_the_whole_original_where_its_pixels_are(tmp_path: Path) -> None:
     image, model = noise(1000, 800), scripted()
     picture = picture_of(image, tmp_path)
-    episode, area = closer_look(model, picture, ASK, Box(300.4, 199.6, 700.2, 600.5), tmp_path)
+    episode, area = closer_look(model, picture, QUESTION, Box(300.4, 199.6, 700.2, 600.5), tmp_path)
     assert area == Box(300, 200, 700, 601)
     play(model, episode)
-    look = Look("closer", episode.trajectory, area)
-    assert look.box is not None and look.box != episode.trajectory.box_original
-    corners = tuple(int(value) for value in look.box.as_tuple())
+    step = Step("closer", episode.trajectory, area)
+    assert step.box is not None and step.box != episode.trajectory.box_original
+    corners = tuple(int(value) for value in step.box.as_tuple())
     assert area.x1 <= corners[0] < corners[2] <= area.x2 and area.y1 <= corners[1] < corners[3] <= area.y2
     shown = message_images(episode.trajectory.messages)[-1]
     assert shown.tobytes() == BUDGET.resize(image.crop(corners)).tobytes()
@@ -104,7 +106,7 @@ def test_a_closer_looks_box_lies_on_the_whole_original_where_its_pixels_are(tmp_
 def test_a_part_without_enough_pixels_is_refused(tmp_path: Path) -> None:
     model = scripted()
     with pytest.raises(DemoError, match=r"nothing to look closer at: the box is 27×400 pixels"):
-        closer_look(model, picture_of(noise(1000, 750), tmp_path), ASK, Box(10, 10, 37, 410), tmp_path)
+        closer_look(model, picture_of(noise(1000, 750), tmp_path), QUESTION, Box(10, 10, 37, 410), tmp_path)
 
 
 def test_boxes_of_a_part_are_moved_and_those_of_the_whole_are_not() -> None:
@@ -116,7 +118,7 @@ def test_boxes_of_a_part_are_moved_and_those_of_the_whole_are_not() -> None:
 def test_first_look_plays_both_ways_over_the_same_picture(tmp_path: Path) -> None:
     model = scripted()
     truth = (Box(0, 0, 100, 100),)
-    played = first_look(model, picture_of(noise(400, 300), tmp_path), Ask("Which?", ("red", "blue"), "B", truth))
+    played = first_look(model, picture_of(noise(400, 300), tmp_path), Question("Which?", ("red", "blue"), "B", truth))
     for _ in stream(model, played, StopSignal(60)):
         pass
     look, direct = played["look"].trajectory, played["direct"].trajectory
@@ -130,8 +132,8 @@ def test_first_look_plays_both_ways_over_the_same_picture(tmp_path: Path) -> Non
     [(0, ""), (2, " (A, B, C, D, or E)"), (5, " (A, B, C, D, or E)"), (7, " (A, B, C, D, E, F, or G)")],
 )
 def test_the_prompts_name_the_letters_that_there_are(count: int, named: str, tmp_path: Path) -> None:
-    ask = Ask("Which?", tuple(f"thing {index}" for index in range(count)))
-    played = first_look(scripted(), picture_of(noise(400, 300), tmp_path), ask)
+    asked = Question("Which?", tuple(f"thing {index}" for index in range(count)))
+    played = first_look(scripted(), picture_of(noise(400, 300), tmp_path), asked)
     for episode, times in ((played["look"], 2), (played["direct"], 1)):
         if times == 2:
             episode.observe("I do not know.")
@@ -141,7 +143,26 @@ def test_the_prompts_name_the_letters_that_there_are(count: int, named: str, tmp
 
 
 def test_an_answer_instead_of_a_box_is_told_in_words(tmp_path: Path) -> None:
-    episode = first_look(scripted(), picture_of(noise(400, 300), tmp_path), ASK)["look"]
+    episode = first_look(scripted(), picture_of(noise(400, 300), tmp_path), QUESTION)["look"]
     episode.observe(r"It is red: \boxed{A}")
     assert "No crop (answered instead of giving a box)" in views.crop(episode.trajectory)
     assert "answered instead of giving a box" in views.said(1, "", episode.trajectory.turns[0])
+
+
+def test_hostile_text_in_any_part_of_the_page_stays_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = scripted()
+    played = first_look(model, picture_of(noise(400, 300), tmp_path), QUESTION)
+    for _ in stream(model, played, StopSignal(60)):
+        pass
+    look, direct = played["look"].trajectory, played["direct"].trajectory
+    look.tokens = Tokens(ids=[1], mask=[1], texts=["a"])
+    steps = [Step("model", look, others=(("a", look),), confidence={"A": 0.5}), Step("closer", direct, Box(0, 0, 9, 9))]
+    made = views._html
+    monkeypatch.setattr(views, "_html", lambda macro, *values: made(macro, *poisoned(values)))
+    for html in (
+        views.note("a"), views.problems(["a"]), views.said(1, "", look.turns[0]), views.crop(look),
+        views.waiting("model"), views.answer(look, "model"), views.one_look("a", direct), views.others(steps[0].others),
+        views.history(steps), views.explanation(steps[0], 28), views.explanation(steps[1], 28),
+        views.cards_frame("a", 1, 1),
+    ):  # fmt: skip
+        assert_shown_as_text(html, handlers={"onload"})

@@ -18,7 +18,7 @@ from PIL import Image
 from mgpo_core import Box
 from mgpo_demo.actions import Actions
 from mgpo_demo.limits import DemoError, Limits
-from mgpo_demo.looks import Ask
+from mgpo_demo.looks import Question
 from mgpo_demo.saved import open_saved, write_html, write_json
 from mgpo_demo.visitors import Visitor
 
@@ -27,7 +27,7 @@ from scripted_model import noise, picture_of, scripted, usual
 
 LIMITS = Limits(upload_mb=2, megapixels=4)
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
-ASK = Ask("Which?", ("red", "blue"), "B", (Box(10, 20, 110, 120),))
+QUESTION = Question("Which?", ("red", "blue"), "B", (Box(10, 20, 110, 120),))
 
 
 def refused(episode) -> str:
@@ -39,11 +39,11 @@ def played(tmp_path: Path, limits: Limits = LIMITS) -> tuple[Actions, Visitor]:
     model, other = scripted(), scripted(refused)
     other.name = "other"
     actions, visitor = Actions(lambda: [model, other], limits), Visitor(limits)
-    visitor.show(lambda folder: picture_of(noise(640, 480), folder), ASK)
+    visitor.show(lambda folder: picture_of(noise(640, 480), folder), QUESTION)
     for steps in (
-        actions.run(visitor, ASK),
-        actions.from_box(visitor, ASK, Box(100, 100, 400, 400)),
-        actions.closer(visitor, ASK, Box(50, 60, 450, 400)),
+        actions.run(visitor, QUESTION),
+        actions.from_box(visitor, QUESTION, Box(100, 100, 400, 400)),
+        actions.closer(visitor, QUESTION, Box(50, 60, 450, 400)),
     ):
         visitor.start()
         for _ in steps:
@@ -64,9 +64,9 @@ def test_what_was_saved_opens_again_equal(saved, tmp_path: Path) -> None:
     again = Visitor(LIMITS)
     open_saved(file, again, LIMITS)
     assert json.loads(write_json(again, tmp_path).read_text()) == json.loads(file.read_text())
-    assert [look.by for look in again.looks] == ["model", "person", "closer"]
+    assert [look.by for look in again.steps] == ["model", "person", "closer"]
     assert again.picture is not None and again.picture.path.read_bytes() == first.picture.path.read_bytes()
-    for was, now in zip(first.looks, again.looks, strict=True):
+    for was, now in zip(first.steps, again.steps, strict=True):
         assert (was.box, was.area, was.confidence) == (now.box, now.area, now.confidence)
         for (was_name, was_played), (now_name, now_played) in zip(was.trajectories, now.trajectories, strict=True):
             assert was_name == now_name and was_played.to_dict() == now_played.to_dict()
@@ -81,14 +81,14 @@ def test_the_history_goes_on_where_it_was(saved) -> None:
     file, actions, _ = saved
     again = Visitor(LIMITS)
     open_saved(file, again, LIMITS)
-    ask = actions.check(again, ASK.question, "\n".join(ASK.choices))
-    assert ask == ASK
+    ask = actions.check(again, QUESTION.text, "\n".join(QUESTION.choices))
+    assert ask == QUESTION
     again.start()
     for _ in actions.from_box(again, ask, Box(200, 100, 500, 400)):
         pass
-    assert len(again.looks) == 4
+    assert len(again.steps) == 4
     again.undo()
-    assert again.look is not None and again.look.by == "closer"
+    assert again.step is not None and again.step.by == "closer"
     again.close()
 
 
@@ -96,7 +96,7 @@ def test_the_page_shows_what_was_opened(saved) -> None:
     file, actions, first = saved
     again = Visitor(LIMITS)
     news = actions.open(again, file)
-    was = actions._look(first)
+    was = actions._parts(first)
     assert {name: news[name] for name in was if name != "picture"} == {
         name: value for name, value in was.items() if name != "picture"
     }
@@ -124,12 +124,12 @@ def test_nothing_is_saved_before_the_first_look(tmp_path: Path) -> None:
 def test_looks_that_could_not_be_opened_again_are_not_saved(tmp_path: Path) -> None:
     _, visitor = played(tmp_path, Limits(upload_mb=1, megapixels=4))
     visitor.limits = Limits(upload_mb=1, megapixels=1)
-    visitor.looks *= 30
+    visitor.steps *= 30
     write_json(visitor, tmp_path)  # the same pictures thirty times are the same pictures
     visitor.limits = Limits(upload_mb=1, megapixels=1)
     for number in range(40):
         image = noise(200, 200, seed=number)
-        visitor.looks[0].trajectory.messages.append({"role": "user", "content": [{"type": "image", "image": image}]})
+        visitor.steps[0].trajectory.messages.append({"role": "user", "content": [{"type": "image", "image": image}]})
     with pytest.raises(DemoError, match="more than 1 million pixels"):
         write_json(visitor, tmp_path)
     visitor.limits = Limits(upload_mb=1, megapixels=9)
@@ -228,13 +228,13 @@ def assert_refused(text: str, actions: Actions, good: Path, tmp_path: Path, said
     """The text is refused to a visitor who has something, and they still have it."""
     visitor = Visitor(LIMITS)
     open_saved(good, visitor, LIMITS)
-    before = visitor.picture, visitor.ask, list(visitor.looks), sorted(visitor.folder.iterdir())
+    before = visitor.picture, visitor.question, list(visitor.steps), sorted(visitor.folder.iterdir())
     bad = tmp_path / "bad.json"
     bad.write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises(DemoError, match=said) as told:
         actions.open(visitor, bad)
     assert len(str(told.value)) < 500 and "root:" not in str(told.value)
-    assert (visitor.picture, visitor.ask, visitor.looks, sorted(visitor.folder.iterdir())) == before
+    assert (visitor.picture, visitor.question, visitor.steps, sorted(visitor.folder.iterdir())) == before
     assert json.loads(write_json(visitor, tmp_path).read_text()) == json.loads(good.read_text())
     visitor.close()
 
@@ -333,7 +333,7 @@ def test_whatever_is_changed_the_file_is_refused_or_all_of_it_can_be_shown(saved
             continue
         write_json(visitor, tmp_path)
         write_html(visitor, tmp_path)
-        while len(visitor.looks) > 1:
+        while len(visitor.steps) > 1:
             actions.undo(visitor)
         counts["shown"] += 1
     assert counts["refused"] > 20 and counts["shown"] > 0

@@ -13,7 +13,7 @@ from patience import HANG
 from mgpo_core import Episode
 from mgpo_core.errors import EngineError, Stopped
 from mgpo_demo import stream as module
-from mgpo_demo.looks import Ask, first_look
+from mgpo_demo.looks import Question, first_look
 from mgpo_demo.model import DemoModel
 from mgpo_demo.stream import StopSignal, stream
 
@@ -22,7 +22,7 @@ from scripted_model import BOX, noise, picture_of, scripted, usual
 
 
 def looks(model: DemoModel, tmp_path: Path) -> dict[str, Episode]:
-    return first_look(model, picture_of(noise(400, 300), tmp_path), Ask("Which?", ("red", "blue")))
+    return first_look(model, picture_of(noise(400, 300), tmp_path), Question("Which?", ("red", "blue")))
 
 
 def endless(episode: Episode) -> str:

@@ -10,11 +10,11 @@ from mgpo_core import Box, haystack
 from mgpo_core.errors import Stopped
 from mgpo_core.trajectory import Trajectory
 from mgpo_demo.limits import DemoError, Limits
-from mgpo_demo.looks import Ask, Look
+from mgpo_demo.looks import Question, Step
 from mgpo_demo.picture import Picture, keep_image
 from mgpo_demo.visitors import Visitor, Visitors
 
-LOOK = Look("model", Trajectory())
+STEP = Step("model", Trajectory())
 
 
 def example(folder: Path) -> Picture:
@@ -71,14 +71,14 @@ def test_a_picture_that_cannot_be_taken_leaves_everything_as_it_was() -> None:
     visitor = Visitor(Limits())
     picture = visitor.show(example)
     stop = visitor.start()
-    visitor.add(LOOK, stop)
+    visitor.add(STEP, stop)
 
     def fails(folder: Path) -> Picture:
         raise DemoError("no")
 
     with pytest.raises(DemoError):
         visitor.show(fails)
-    assert visitor.picture is picture and picture.path.is_file() and visitor.looks == [LOOK] and not stop.due
+    assert visitor.picture is picture and picture.path.is_file() and visitor.steps == [STEP] and not stop.due
     visitor.close()
 
 
@@ -88,12 +88,12 @@ def test_a_run_that_ends_after_another_picture_was_chosen_leaves_no_look_there()
     stop = visitor.start()
     visitor.show(example)
     with pytest.raises(Stopped):
-        visitor.add(LOOK, stop)
+        visitor.add(STEP, stop)
     again = visitor.start()
     with pytest.raises(Stopped):
-        visitor.add(LOOK, stop)
-    assert visitor.looks == []
-    visitor.add(LOOK, again)
+        visitor.add(STEP, stop)
+    assert visitor.steps == []
+    visitor.add(STEP, again)
     visitor.close()
 
 
@@ -101,14 +101,14 @@ def test_history_is_bounded_and_undone_in_order() -> None:
     visitor = Visitor(Limits(looks=2))
     with pytest.raises(DemoError, match="nothing to undo"):
         visitor.undo()
-    looks = [LOOK, Look("person", Trajectory())]
-    for look in looks:
+    steps = [STEP, Step("person", Trajectory())]
+    for step in steps:
         visitor.check_room()
-        visitor.add(look, visitor.stop)
+        visitor.add(step, visitor.stop)
     with pytest.raises(DemoError, match="2 steps"):
         visitor.check_room()
     visitor.undo()
-    assert visitor.look is LOOK
+    assert visitor.step is STEP
     with pytest.raises(DemoError, match="nothing to undo"):
         visitor.undo()
     visitor.close()
@@ -116,10 +116,10 @@ def test_history_is_bounded_and_undone_in_order() -> None:
 
 def test_an_examples_own_question_keeps_its_truth_and_another_has_none() -> None:
     visitor = Visitor(Limits())
-    known = Ask("Which?", ("red", "blue"), "A", (Box(0, 0, 9, 9),))
+    known = Question("Which?", ("red", "blue"), "A", (Box(0, 0, 9, 9),))
     visitor.show(example, known)
     assert visitor.asked("Which?", ("red", "blue")) is known
-    assert visitor.asked("Which?", ()) == Ask("Which?")
+    assert visitor.asked("Which?", ()) == Question("Which?")
     visitor.show(example)
-    assert visitor.asked("Which?", ("red", "blue")) == Ask("Which?", ("red", "blue"))
+    assert visitor.asked("Which?", ("red", "blue")) == Question("Which?", ("red", "blue"))
     visitor.close()

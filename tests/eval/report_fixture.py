@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 
 from mgpo_core import Episode, PixelBudget, Sample, SingleTurn, Trajectory, TwoTurn
 from mgpo_core.envelope import Envelope, seal
-from mgpo_core.report_card import small_picture
+from mgpo_core.images.encode import small_image
 
 BUDGET = PixelBudget(min_pixels=4 * 28 * 28, max_pixels=168 * 168)
 CHOICES = ("red", "green", "blue", "yellow")
@@ -155,7 +155,7 @@ class Evaluation:
                     continue
                 kept = picture_names(str(self.provenance["id"]), sample.doc_id, sample.pictures)
                 for name, image in sample.pictures.named_images().items():
-                    (self.folder / kept[name]).write_bytes(small_picture(image, 640)[1])
+                    (self.folder / kept[name]).write_bytes(small_image(image, 640)[1])
 
 
 def picture_names(run_id: str, doc_id: int | str, trajectory: Trajectory) -> dict[str, str]:

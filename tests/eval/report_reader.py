@@ -9,7 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 from report_fixture import BAD_BOX, NO_BOX, Evaluation, ours, run_json, skipped
 
-from mgpo_eval.report import write_results_report
+from mgpo_eval.report.page import write_results_report
 
 FIRST, SECOND = "a" * 16, "b" * 16
 VOID = {"meta", "img", "input", "rect", "circle", "wbr"}

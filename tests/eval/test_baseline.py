@@ -15,8 +15,8 @@ from report_reader import FIRST, SECOND, Page, one_task, report
 
 from mgpo_core.evaluation_runs import ResultsError, Run
 from mgpo_eval.baseline import baseline_first, describe_baseline
-from mgpo_eval.report_command import main
-from mgpo_eval.results import order_runs
+from mgpo_eval.report.command import main
+from mgpo_eval.report.selection import order_runs
 
 DIRECT, TWO_TURN = {"mode": "direct"}, {"mode": "two_turn"}
 HUB = {"weights": {"name": "Qwen/Qwen2.5-VL-7B-Instruct"}}

@@ -9,11 +9,11 @@ import pytest
 
 from mgpo_core.errors import EngineError
 from mgpo_core.output_folder import OutputFolderError
-from mgpo_core.report_page import write_report
+from mgpo_core.render import write_report
 from mgpo_eval import cli
 from mgpo_eval.journal import Finished, Journal
 from mgpo_eval.output_path import check_output_path
-from mgpo_eval.report_command import main as report
+from mgpo_eval.report.command import main as report
 
 SAMPLES = "2026-01-01_samples_vstar.jsonl"
 

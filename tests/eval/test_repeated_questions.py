@@ -21,7 +21,13 @@ from mgpo_core.averages import design_effect, interval, mean_interval, wilson_in
 from mgpo_core.evaluation_runs import read_runs
 from mgpo_core.sample_log import clusters_of
 from mgpo_eval import scoring
-from mgpo_eval.significance import MCNEMAR, compare_paired, mcnemar, paired_permutation, paired_proportion_interval
+from mgpo_eval.report.significance import (
+    MCNEMAR,
+    compare_paired,
+    mcnemar,
+    paired_permutation,
+    paired_proportion_interval,
+)
 
 
 def row(question: int, rotation: int, /, **changed: Any) -> dict[str, Any]:

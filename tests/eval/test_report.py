@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hostile_text import HOSTILE, assert_shown_as_text, poisoned
 
 sys.path.insert(0, str(Path(__file__).parent))
 from report_fixture import (
@@ -28,8 +29,7 @@ from report_reader import FIRST, SECOND, mixed, one_task, report
 
 from mgpo_core.averages import mean_interval, wilson_interval
 from mgpo_core.evaluation_runs import read_runs
-
-HOSTILE = "</pre><script>alert('x')</script><img src=https://evil.example/a.png onerror=alert(1)>\"' &lt;"
+from mgpo_eval.report import page as page_module
 
 
 def cell(values, n):
@@ -221,6 +221,21 @@ def test_hostile_text_stays_text(tmp_path):
         assert not [name for _, attrs in page.elements for name in attrs if name.startswith("on")]
         assert all(image["src"].startswith("data:") for image in page.all("img"))
         assert page.words.count(HOSTILE) > 5
+
+
+def test_hostile_text_in_any_field_above_the_cards_stays_text(tmp_path, monkeypatch):
+    def many_categories(run_id):
+        return [ours(i, i % 2 == 0, category=f"kind {i}", run_id=run_id) for i in range(13)]
+
+    folders = [one_task(tmp_path / str(n), many_categories(run_id)) for n, run_id in enumerate((FIRST, SECOND))]
+    folders.append(one_task(tmp_path / "2", [skipped(0, "", "c" * 16)], run_id="c" * 16))
+    for name in ("difference_tables", "score_tables", "setting_columns", "run_notes", "gallery_note"):
+        made = getattr(page_module, name)
+        monkeypatch.setattr(page_module, name, lambda *args, made=made: poisoned(made(*args)))
+    monkeypatch.setattr(page_module, "describe_baseline", lambda *args: HOSTILE)
+    page = report(folders, tmp_path, samples=0)
+    assert_shown_as_text(page.source, scripts=1)
+    assert page.words.count(HOSTILE) > 100
 
 
 @pytest.mark.slow

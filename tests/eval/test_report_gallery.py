@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from report_fixture import Logged, envelope_text, ours, picture_names, played, scene
 from report_reader import FIRST, Page, one_task, report
 
-from mgpo_eval.gallery import KINDS, choose_exhibits
-from mgpo_eval.report import write_results_report
+from mgpo_eval.report.gallery import KINDS, choose_samples
+from mgpo_eval.report.page import write_results_report
 
 
 def test_the_filters_count_what_the_cards_are(single):
@@ -95,24 +95,24 @@ flags = st.fixed_dictionaries({kind: st.booleans() for kind in KINDS})
 
 
 class Shown:
-    """An exhibit of nothing but flags."""
+    """A sample of nothing but flags."""
 
-    def __init__(self, number, flags, pictured):
-        self.number, self.flags, self.pictured = number, flags, pictured
+    def __init__(self, number, flags, has_images):
+        self.number, self.flags, self.has_images = number, flags, has_images
         self.kind = next((place for place, kind in enumerate(KINDS) if flags[kind]), len(KINDS))
 
 
 @settings(max_examples=60)
 @given(st.lists(st.tuples(flags, st.booleans()), max_size=60), st.integers(0, 30))
 def test_a_choice_of_samples_is_full_the_same_every_time_and_has_every_kind(samples, most):
-    exhibits = [Shown(i, of_sample, pictured) for i, (of_sample, pictured) in enumerate(samples)]
-    chosen = choose_exhibits(exhibits, most)
-    assert len(chosen) == len({exhibit.number for exhibit in chosen}) == min(most, len(exhibits))
-    assert [e.number for e in choose_exhibits(exhibits, most)] == [e.number for e in chosen]
+    found = [Shown(i, of_sample, has_images) for i, (of_sample, has_images) in enumerate(samples)]
+    chosen = choose_samples(found, most)
+    assert len(chosen) == len({sample.number for sample in chosen}) == min(most, len(found))
+    assert [e.number for e in choose_samples(found, most)] == [e.number for e in chosen]
     assert [e.kind for e in chosen] == sorted(e.kind for e in chosen)
     if most >= 2 * len(KINDS):
         for kind in KINDS:
-            assert any(e.flags[kind] for e in chosen) == any(e.flags[kind] for e in exhibits)
+            assert any(e.flags[kind] for e in chosen) == any(e.flags[kind] for e in found)
 
 
 def test_of_too_many_samples_those_with_pictures_are_shown_evenly_and_the_numbers_said(tmp_path):

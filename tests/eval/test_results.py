@@ -15,9 +15,9 @@ from report_reader import FIRST, SECOND, Page, mixed, one_task, report
 
 from mgpo_core.evaluation_runs import ResultsError, read_runs
 from mgpo_core.logged_scores import main_score, read_categories, read_scores, repeated_scores
-from mgpo_eval.report import write_results_report
-from mgpo_eval.report_command import main
-from mgpo_eval.results import lettered
+from mgpo_eval.report.command import main
+from mgpo_eval.report.page import write_results_report
+from mgpo_eval.report.selection import label_runs
 
 
 def test_stock_tasks_are_read_by_their_own_rules(tmp_path):
@@ -159,7 +159,7 @@ def test_a_run_that_is_not_there_is_refused_with_those_that_are(tmp_path):
     ):
         report(folder, tmp_path, runs=["B"])
     with pytest.raises(ResultsError, match="26|too many"):
-        lettered(read_runs([folder]) * 27)
+        label_runs(read_runs([folder]) * 27)
 
 
 def test_the_command_writes_the_page_beside_the_results(tmp_path, capsys):
@@ -185,6 +185,8 @@ def test_the_command_refuses_in_one_line_and_its_help_teaches(tmp_path, capsys):
 
 
 def test_neither_the_command_nor_the_report_imports_lmms_eval_or_torch():
-    code = "import mgpo_eval.report_command, mgpo_eval.report, sys; print({'torch', 'lmms_eval'} & set(sys.modules))"
+    code = (
+        "import mgpo_eval.report.command, mgpo_eval.report.page, sys; print({'torch', 'lmms_eval'} & set(sys.modules))"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"

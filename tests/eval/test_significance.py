@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mgpo_core.averages import mean_interval
-from mgpo_eval.significance import compare_paired, mcnemar, paired_permutation, paired_proportion_interval
+from mgpo_eval.report.significance import compare_paired, mcnemar, paired_permutation, paired_proportion_interval
 
 bits = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=30)
 

@@ -1,4 +1,4 @@
-"""What the buttons do: a visitor in, news for the page out. No Gradio here; `page.py` puts the news into components."""
+"""What the buttons do: a visitor in, updates of the page out. No Gradio here; `page.py` puts them into components."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from mgpo_core.errors import ImageError, MGPOError, Stopped
 from mgpo_core.trajectory import Trajectory
 from mgpo_demo import views
 from mgpo_demo.limits import DemoError, Limits
-from mgpo_demo.looks import Ask, Look, answer_from_box, closer_look, first_look, whole
+from mgpo_demo.looks import Question, Step, answer_from_box, closer_look, first_look, whole
 from mgpo_demo.model import DemoModel
 from mgpo_demo.picture import Picture, keep_image, keep_upload
 from mgpo_demo.saved import open_saved
 from mgpo_demo.stream import Progress, stream
 from mgpo_demo.visitors import Visitor
 
-__all__ = ["Actions", "News", "plainly", "told"]
+__all__ = ["Actions", "PageUpdate", "error_html", "user_message"]
 
 _LOG = logging.getLogger(__name__)
 
-News = dict[str, Any]
+PageUpdate = dict[str, Any]
 """Name of a part of the page -> what it shows now; parts that are not named stay as they are."""
 
 _RUN_PARTS = ("turn1", "crop", "turn2", "answer", "direct", "others", "history", "explain")
@@ -47,15 +47,15 @@ class Actions:
         """The model that looks."""
         return self.models()[0]
 
-    def choose_example(self, visitor: Visitor, index: int) -> News:
+    def choose_example(self, visitor: Visitor, index: int) -> PageUpdate:
         """Show an example with its question."""
         sample = self.examples[index]
-        example = Ask(sample.question, tuple(sample.choices), sample.answer, tuple(sample.boxes))
+        example = Question(sample.question, tuple(sample.choices), sample.answer, tuple(sample.boxes))
         visitor.show(partial(keep_image, sample.images[0], f"example {index + 1}"), example)
         asked = {"question": sample.question, "choices": "\n".join(sample.choices)}
         return self._fresh(visitor) | asked | {"status": views.note("Press Run, and watch where the model looks.")}
 
-    def upload(self, visitor: Visitor, file: Path, name: str) -> News:
+    def upload(self, visitor: Visitor, file: Path, name: str) -> PageUpdate:
         """Show an uploaded picture.
 
         The upload itself goes with Gradio's cache: another visitor may have sent the same file, which is kept once.
@@ -66,87 +66,89 @@ class Actions:
             raise DemoError(_for_visitors(error, file, self.limits)) from error
         return self._fresh(visitor) | {"status": views.note("Ask something about it, then press Run.")}
 
-    def open(self, visitor: Visitor, file: Path) -> News:
-        """Open looks that were saved."""
+    def open(self, visitor: Visitor, file: Path) -> PageUpdate:
+        """Open steps that were saved."""
         open_saved(file, visitor, self.limits)
-        assert visitor.ask is not None
-        asked = {"question": visitor.ask.question, "choices": "\n".join(visitor.ask.choices)}
-        return self._fresh(visitor) | asked | self._look(visitor) | {"status": views.note("Opened.")}
+        assert visitor.question is not None
+        asked = {"question": visitor.question.text, "choices": "\n".join(visitor.question.choices)}
+        return self._fresh(visitor) | asked | self._parts(visitor) | {"status": views.note("Opened.")}
 
-    def check(self, visitor: Visitor, question: str, choices: str) -> Ask:
+    def check(self, visitor: Visitor, question: str, choices: str) -> Question:
         """What is to be asked; DemoError where something is missing or too long."""
         if visitor.picture is None:
             raise DemoError("There is no picture yet: choose an example, or drop one of your own.")
         return visitor.asked(*self.limits.asked(question, choices))
 
-    def run(self, visitor: Visitor, ask: Ask) -> Iterator[News]:
-        """The model's own look, and beside it its answer after one look; then the other models'."""
+    def run(self, visitor: Visitor, question: Question) -> Iterator[PageUpdate]:
+        """The model's own two turns, and beside them its answer after one look; then the other models'."""
         picture, stop = visitor.picture, visitor.stop
         assert picture is not None
-        visitor.ask, visitor.looks = ask, []
+        visitor.question, visitor.steps = question, []
         yield self._fresh(visitor) | {"status": _BUSY, "answer": views.waiting("model")}
-        episodes = first_look(self.model, picture, ask)
-        news = _Changes()
+        episodes = first_look(self.model, picture, question)
+        changes = _Changes()
         for progress in stream(self.model, episodes, stop):
-            yield news(self._progress(visitor, progress, episodes["look"], None))
-        look = self._finished("model", episodes["look"], None)
-        look = replace(look, direct=episodes["direct"].trajectory)
+            yield changes(self._progress(visitor, progress, episodes["look"], None))
+        step = self._finished("model", episodes["look"], None)
+        step = replace(step, direct=episodes["direct"].trajectory)
         for model in self.models()[1:]:
             yield {
                 "status": views.note(f"Now {model.name} …", "busy"),
-                "answer": views.answer(look.trajectory, look.by),
+                "answer": views.answer(step.trajectory, step.by),
             }
-            compared = first_look(model, picture, ask)
+            compared = first_look(model, picture, question)
             for _ in stream(model, compared, stop):
                 pass
             named = {model.name: "look", f"{model.name}, one look": "direct"}
-            look = replace(
-                look, others=look.others + tuple((name, compared[key].trajectory) for name, key in named.items())
+            step = replace(
+                step, others=step.others + tuple((name, compared[key].trajectory) for name, key in named.items())
             )
-            yield {"others": views.others(look.others)}
-        visitor.add(look, stop)
-        yield self._look(visitor) | {"status": views.note(_verdict(look))}
+            yield {"others": views.others(step.others)}
+        visitor.add(step, stop)
+        yield self._parts(visitor) | {"status": views.note(_verdict(step))}
 
-    def from_box(self, visitor: Visitor, ask: Ask, box: Box) -> Iterator[News]:
+    def from_box(self, visitor: Visitor, question: Question, box: Box) -> Iterator[PageUpdate]:
         """Turn 2 again, with a person's box (pixels of the original)."""
         visitor.check_room()
         assert visitor.picture is not None
-        episode = answer_from_box(self.model, visitor.picture, ask, box)
-        yield from self._step(visitor, ask, "person", episode, None)
+        episode = answer_from_box(self.model, visitor.picture, question, box)
+        yield from self._one_step(visitor, question, "person", episode, None)
 
-    def closer(self, visitor: Visitor, ask: Ask, box: Box) -> Iterator[News]:
+    def closer(self, visitor: Visitor, question: Question, box: Box) -> Iterator[PageUpdate]:
         """The model's look at a part of the picture alone."""
         visitor.check_room()
         assert visitor.picture is not None
-        episode, area = closer_look(self.model, visitor.picture, ask, box, visitor.folder)
-        yield from self._step(visitor, ask, "closer", episode, area)
+        episode, area = closer_look(self.model, visitor.picture, question, box, visitor.folder)
+        yield from self._one_step(visitor, question, "closer", episode, area)
 
-    def _step(self, visitor: Visitor, ask: Ask, by: str, episode: Episode, area: Box | None) -> Iterator[News]:
+    def _one_step(
+        self, visitor: Visitor, question: Question, by: str, episode: Episode, area: Box | None
+    ) -> Iterator[PageUpdate]:
         stop = visitor.stop
-        if ask != visitor.ask:
-            visitor.ask, visitor.looks = ask, []
+        if question != visitor.question:
+            visitor.question, visitor.steps = question, []
         yield dict.fromkeys(("turn1", "crop", "turn2"), "") | {"status": _BUSY, "answer": views.waiting(by)}
-        news = _Changes()
+        changes = _Changes()
         for progress in stream(self.model, {"look": episode}, stop):
-            yield news(self._progress(visitor, progress, episode, area))
-        look = self._finished(by, episode, area)
-        visitor.add(look, stop)
-        yield self._look(visitor) | {"status": views.note(_verdict(look))}
+            yield changes(self._progress(visitor, progress, episode, area))
+        step = self._finished(by, episode, area)
+        visitor.add(step, stop)
+        yield self._parts(visitor) | {"status": views.note(_verdict(step))}
 
-    def broken_off(self, visitor: Visitor, picture: Picture | None, error: Exception) -> News:
+    def broken_off(self, visitor: Visitor, picture: Picture | None, error: Exception) -> PageUpdate:
         """What the page shows after a run on `picture` that failed or was stopped: the step before, if there is one."""
         if visitor.picture is not picture:
             return self._fresh(visitor)
-        if visitor.looks:
-            return self._look(visitor) | {"status": told(error)}
-        return {"answer": "", "direct": "", "status": told(error)}
+        if visitor.steps:
+            return self._parts(visitor) | {"status": error_html(error)}
+        return {"answer": "", "direct": "", "status": error_html(error)}
 
-    def undo(self, visitor: Visitor) -> News:
-        """Go back to the look before."""
+    def undo(self, visitor: Visitor) -> PageUpdate:
+        """Go back to the step before."""
         visitor.undo()
-        return self._look(visitor) | {"status": views.note("Back to the step before.")}
+        return self._parts(visitor) | {"status": views.note("Back to the step before.")}
 
-    def drawn(self, visitor: Visitor, box: Box, numbers: str) -> News:
+    def drawn(self, visitor: Visitor, box: Box, numbers: str) -> PageUpdate:
         """The numbers of a box that was drawn with the mouse; those at hand stay if they are the same on the copy."""
         picture = visitor.picture
         assert picture is not None
@@ -155,7 +157,7 @@ class Actions:
             return {}
         return {"numbers": views.numbers(box)}
 
-    def draw(self, visitor: Visitor, numbers: str) -> News:
+    def draw(self, visitor: Visitor, numbers: str) -> PageUpdate:
         """Draw the box that was typed, `x1, y1, x2, y2` in pixels of the original."""
         if visitor.picture is None:
             raise DemoError("There is no picture yet: choose an example, or drop one of your own.")
@@ -165,30 +167,30 @@ class Actions:
         box = visitor.picture.to_original(visitor.picture.to_shown(typed))
         return self._picture(visitor, box, "your box") | {"status": views.note(f"Drawn: [{views.numbers(box)}].")}
 
-    def _finished(self, by: str, episode: Episode, area: Box | None) -> Look:
+    def _finished(self, by: str, episode: Episode, area: Box | None) -> Step:
         trajectory = episode.trajectory
-        return Look(by, trajectory, area, confidence=self.model.confidence(trajectory))
+        return Step(by, trajectory, area, confidence=self.model.confidence(trajectory))
 
-    def _progress(self, visitor: Visitor, progress: Progress, episode: Episode, area: Box | None) -> News:
+    def _progress(self, visitor: Visitor, progress: Progress, episode: Episode, area: Box | None) -> PageUpdate:
         """What the page shows while an episode plays."""
         trajectory = episode.trajectory
-        news = self._talk(trajectory, progress, area is None and "direct" not in progress.episodes)
+        update = self._talk(trajectory, progress, area is None and "direct" not in progress.episodes)
         if trajectory.turns:
-            news |= self._picture(visitor, whole(trajectory.box_original, area), _label(area))
-            news["crop"] = views.crop(trajectory)
+            update |= self._picture(visitor, whole(trajectory.box_original, area), _label(area))
+            update["crop"] = views.crop(trajectory)
         if "direct" in progress.episodes:
             direct = progress.episodes["direct"]
             done = direct.trajectory if direct.done else None
-            news["direct"] = views.one_look(progress.saying("direct", 0), done)
-        return news
+            update["direct"] = views.one_look(progress.saying("direct", 0), done)
+        return update
 
-    def _talk(self, trajectory: Trajectory, progress: Progress, person: bool) -> News:
+    def _talk(self, trajectory: Trajectory, progress: Progress, person: bool) -> PageUpdate:
         turns = trajectory.turns
         first = views.said(1, progress.saying("look", 0), turns[0] if turns else None, "You" if person else "Model")
         second = views.said(2, progress.saying("look", 1), turns[1] if len(turns) > 1 else None)
         return {"turn1": first, "turn2": second if turns else ""}
 
-    def _picture(self, visitor: Visitor, box: Box | None = None, label: str = "") -> News:
+    def _picture(self, visitor: Visitor, box: Box | None = None, label: str = "") -> PageUpdate:
         """The picture with the box, a caption of its sizes, and the box in numbers."""
         picture = visitor.picture
         if picture is None:
@@ -204,26 +206,26 @@ class Actions:
             "numbers": "" if box is None else views.numbers(box),
         }
 
-    def _fresh(self, visitor: Visitor) -> News:
+    def _fresh(self, visitor: Visitor) -> PageUpdate:
         """The picture alone, nothing looked at yet."""
         return dict.fromkeys(_RUN_PARTS, "") | self._picture(visitor)
 
-    def _look(self, visitor: Visitor) -> News:
-        """The whole page for the latest look."""
-        look = visitor.look
-        if look is None:
+    def _parts(self, visitor: Visitor) -> PageUpdate:
+        """The whole page for the latest step."""
+        step = visitor.step
+        if step is None:
             return {}
-        trajectory, turns = look.trajectory, look.trajectory.turns
-        first = visitor.looks[0]
-        return self._picture(visitor, look.box, _label(look.area)) | {
-            "turn1": views.said(1, turns[0].text, turns[0], "You" if look.by == "person" else "Model"),
+        trajectory, turns = step.trajectory, step.trajectory.turns
+        first = visitor.steps[0]
+        return self._picture(visitor, step.box, _label(step.area)) | {
+            "turn1": views.said(1, turns[0].text, turns[0], "You" if step.by == "person" else "Model"),
             "crop": views.crop(trajectory),
             "turn2": views.said(2, turns[1].text, turns[1]) if len(turns) > 1 else "",
-            "answer": views.answer(trajectory, look.by),
+            "answer": views.answer(trajectory, step.by),
             "direct": "" if first.direct is None else views.one_look(first.direct.turns[-1].text, first.direct),
             "others": views.others(first.others),
-            "history": views.history(visitor.looks),
-            "explain": views.explanation(look, self.model.budget.factor),
+            "history": views.history(visitor.steps),
+            "explain": views.explanation(step, self.model.budget.factor),
         }
 
 
@@ -231,20 +233,20 @@ class _Changes:
     """Leaves out what the page shows already: a picture that is sent again with every token is heavy."""
 
     def __init__(self) -> None:
-        self._sent: News = {}
+        self._sent: PageUpdate = {}
 
-    def __call__(self, news: News) -> News:
-        changed = {name: value for name, value in news.items() if self._sent.get(name, self) != value}
+    def __call__(self, update: PageUpdate) -> PageUpdate:
+        changed = {name: value for name, value in update.items() if self._sent.get(name, self) != value}
         self._sent |= changed
         return changed
 
 
-def told(error: Exception) -> str:
+def error_html(error: Exception) -> str:
     """An error as a sentence for the page."""
-    return views.note(plainly(error), "soft" if isinstance(error, Stopped) else "bad")
+    return views.note(user_message(error), "soft" if isinstance(error, Stopped) else "bad")
 
 
-def plainly(error: Exception) -> str:
+def user_message(error: Exception) -> str:
     """An error as a sentence for a visitor; one that nobody foresaw goes to the log, and its kind to the visitor."""
     if isinstance(error, MGPOError):
         return str(error)
@@ -252,8 +254,8 @@ def plainly(error: Exception) -> str:
     return f"Something went wrong ({type(error).__name__}); the server's log says more. Try again, or another picture."
 
 
-def _verdict(look: Look) -> str:
-    took = views.took(sum(turn.seconds for turn in look.trajectory.turns))
+def _verdict(step: Step) -> str:
+    took = views.took(sum(turn.seconds for turn in step.trajectory.turns))
     return f"Done in {took}. Move the box and answer from it, or look closer inside it."
 
 

@@ -20,9 +20,9 @@ from mgpo_core.answers import choice_letter, resolve_choice
 from mgpo_core.templates import message_images
 from mgpo_core.trajectory import Trajectory
 from mgpo_demo import looks
-from mgpo_demo.actions import Actions, plainly
+from mgpo_demo.actions import Actions, user_message
 from mgpo_demo.limits import DemoError
-from mgpo_demo.looks import Ask, first_look
+from mgpo_demo.looks import Question, first_look
 from mgpo_demo.picture import Picture, keep_upload
 from mgpo_demo.stream import StopSignal, stream
 
@@ -63,8 +63,8 @@ def _look(actions: Actions) -> Callable[..., Outcome]:
             What was answered, said and looked at (JSON; the box in pixels of the picture), and the crop as it was seen.
         """
 
-        def play(picture: Picture, ask: Ask) -> dict[str, Episode]:
-            return first_look(actions.model, picture, ask)
+        def play(picture: Picture, question: Question) -> dict[str, Episode]:
+            return first_look(actions.model, picture, question)
 
         return _played(actions, image, question, choices, play)
 
@@ -85,8 +85,8 @@ def _answer_from_box(actions: Actions) -> Callable[..., Outcome]:
             As `look` does, without the answer of one look.
         """
 
-        def play(picture: Picture, ask: Ask) -> dict[str, Episode]:
-            return {"look": looks.answer_from_box(actions.model, picture, ask, _box(box, picture.size))}
+        def play(picture: Picture, question: Question) -> dict[str, Episode]:
+            return {"look": looks.answer_from_box(actions.model, picture, question, _box(box, picture.size))}
 
         return _played(actions, image, question, choices, play)
 
@@ -94,21 +94,21 @@ def _answer_from_box(actions: Actions) -> Callable[..., Outcome]:
 
 
 def _played(
-    actions: Actions, image: str, question: str, choices: str, play: Callable[[Picture, Ask], dict[str, Episode]]
+    actions: Actions, image: str, question: str, choices: str, play: Callable[[Picture, Question], dict[str, Episode]]
 ) -> Outcome:
     """Play the episodes that `play` makes of the call; gr.Error with the sentence for what cannot be played."""
     try:
         if not image:
             raise DemoError("The call has no image.")
-        ask = Ask(*actions.limits.asked(question, choices))
+        asked = Question(*actions.limits.asked(question, choices))
         upload = Path(image)
         with tempfile.TemporaryDirectory(prefix="mgpo-demo-") as folder:
-            episodes = play(keep_upload(upload, upload.name, Path(folder), actions.limits), ask)
+            episodes = play(keep_upload(upload, upload.name, Path(folder), actions.limits), asked)
             for _ in stream(actions.model, episodes, StopSignal(actions.limits.seconds)):
                 pass
             return _outcome(actions, {name: episode.trajectory for name, episode in episodes.items()})
     except Exception as error:
-        raise gr.Error(plainly(error), print_exception=False) from error
+        raise gr.Error(user_message(error), print_exception=False) from error
 
 
 def _outcome(actions: Actions, played: dict[str, Trajectory]) -> Outcome:

@@ -9,11 +9,10 @@ from threading import Lock
 
 from mgpo_core.json_lines import DAMAGED, reason
 from mgpo_core.paths_below import path_below
-from mgpo_core.report_card import card_html
-from mgpo_core.report_page import FILTERS as FILTER_WORDS
-from mgpo_core.report_page import cards_page
+from mgpo_core.render.card import View, card_view
+from mgpo_core.render.page import FILTERS as FILTER_WORDS
+from mgpo_core.render.page import frame_html
 from mgpo_core.run_folder import Entry, RunFolder, RunFolderError, open_run, run_folder_of
-from mgpo_core.token_view import escape
 
 __all__ = ["FILTERS", "PER_PAGE", "OpenRuns", "counts", "find_runs", "open_below", "page"]
 
@@ -118,7 +117,7 @@ def page(
     chosen = _chosen(run, filter, part)
     pages = max(1, -(-len(chosen) // per_page))
     first = (min(max(1, number), pages) - 1) * per_page
-    return cards_page([_card(entry) for entry in chosen[first : first + per_page]]), len(chosen), pages
+    return frame_html([_card(entry) for entry in chosen[first : first + per_page]]), len(chosen), pages
 
 
 def _chosen(run: RunFolder, filter: str, part: str | None) -> list[Entry]:
@@ -129,8 +128,9 @@ def _chosen(run: RunFolder, filter: str, part: str | None) -> list[Entry]:
     ]
 
 
-def _card(entry: Entry) -> str:
+def _card(entry: Entry) -> View | str:
+    """A trajectory as a page shows it, or why it does not."""
     try:
-        return card_html(entry.card())
+        return card_view(entry.card())
     except DAMAGED as error:  # of a file that was edited by hand, anything may be wrong
-        return f'<p class="warning">{escape(entry.id)} is not shown: {escape(reason(error))}</p>\n'
+        return f"{entry.id} is not shown: {reason(error)}"

@@ -15,7 +15,7 @@ from mgpo_demo.limits import DemoError
 from mgpo_demo.model import DemoModel
 from mgpo_demo.picture import Picture
 
-__all__ = ["Ask", "Look", "answer_from_box", "closer_look", "first_look", "whole"]
+__all__ = ["Question", "Step", "answer_from_box", "closer_look", "first_look", "whole"]
 
 _REFUSALS = {
     Rejection.TOO_SMALL: "it is too small: make each side longer than {side} pixels of this picture",
@@ -26,10 +26,10 @@ _REFUSALS = {
 
 
 @dataclass(frozen=True)
-class Ask:
+class Question:
     """What is asked about a picture; `answer` is the true one where it is known (examples)."""
 
-    question: str
+    text: str
     choices: tuple[str, ...] = ()
     answer: str | None = None
     boxes: tuple[Box, ...] = ()
@@ -37,11 +37,11 @@ class Ask:
 
     def sample(self, path: Path, name: str) -> Sample:
         """The sample over the file at `path`, without true boxes (they are of the whole picture)."""
-        return Sample.of(self.question, path, choices=self.choices, answer=self.answer, id=name)
+        return Sample.of(self.text, path, choices=self.choices, answer=self.answer, id=name)
 
 
 @dataclass(frozen=True)
-class Look:
+class Step:
     """One step: who chose the box, on which part of the picture, and what came of it."""
 
     by: str
@@ -63,7 +63,7 @@ class Look:
 
     @property
     def trajectories(self) -> list[tuple[str, Trajectory]]:
-        """(name, trajectory) of all that was played, the look itself first."""
+        """(name, trajectory) of all that was played, the step itself first."""
         direct = [("one look", self.direct)] if self.direct is not None else []
         return [(_NAMES[self.by], self.trajectory), *direct, *self.others]
 
@@ -78,21 +78,21 @@ def whole(box: Box | None, area: Box | None) -> Box | None:
     return Box(box.x1 + area.x1, box.y1 + area.y1, box.x2 + area.x1, box.y2 + area.y1)
 
 
-def first_look(model: DemoModel, picture: Picture, ask: Ask) -> dict[str, Episode]:
+def first_look(model: DemoModel, picture: Picture, question: Question) -> dict[str, Episode]:
     """The model's look, and beside it ("direct") the same question after one look at the same picture."""
-    sample = ask.sample(picture.path, picture.name)
-    if ask.boxes:
-        sample = replace(sample, boxes=ask.boxes)
+    sample = question.sample(picture.path, picture.name)
+    if question.boxes:
+        sample = replace(sample, boxes=question.boxes)
     return {"look": model.episode(sample, TwoTurn()), "direct": model.episode(sample, SingleTurn())}
 
 
-def answer_from_box(model: DemoModel, picture: Picture, ask: Ask, box: Box) -> Episode:
+def answer_from_box(model: DemoModel, picture: Picture, question: Question, box: Box) -> Episode:
     """An episode whose first turn a person took: the box (pixels of the original) in the model's own numbers.
 
     The box is rounded to these numbers, so it snaps to the grid of what the model sees. Raises DemoError for a box that
     the rules refuse.
     """
-    episode = model.episode(ask.sample(picture.path, picture.name), TwoTurn())
+    episode = model.episode(question.sample(picture.path, picture.name), TwoTurn())
     _ = episode.messages  # opens the picture
     episode.observe(box_text(box, episode.view))
     turn: Turn = episode.trajectory.turns[0]
@@ -101,7 +101,7 @@ def answer_from_box(model: DemoModel, picture: Picture, ask: Ask, box: Box) -> E
     return episode
 
 
-def closer_look(model: DemoModel, picture: Picture, ask: Ask, box: Box, folder: Path) -> tuple[Episode, Box]:
+def closer_look(model: DemoModel, picture: Picture, question: Question, box: Box, folder: Path) -> tuple[Episode, Box]:
     """(episode, part): the model's look with the box's part of the original as its picture, kept in `folder`.
 
     Raises DemoError for a part that is too small to look into.
@@ -114,7 +114,7 @@ def closer_look(model: DemoModel, picture: Picture, ask: Ask, box: Box, folder: 
             f"and the model's picture is made of squares of {model.budget.factor}. Make it larger."
         )
     part = picture.part(area, folder)
-    return model.episode(ask.sample(part, f"{picture.name}, part"), TwoTurn()), area
+    return model.episode(question.sample(part, f"{picture.name}, part"), TwoTurn()), area
 
 
 def box_text(box: Box, view: View) -> str:

@@ -13,10 +13,10 @@ from gradio_image_annotation import image_annotator
 
 from mgpo_core import Box
 from mgpo_demo import saved, views
-from mgpo_demo.actions import Actions, News, told
+from mgpo_demo.actions import Actions, PageUpdate, error_html
 from mgpo_demo.api import add_api
 from mgpo_demo.limits import DemoError
-from mgpo_demo.looks import Ask
+from mgpo_demo.looks import Question
 from mgpo_demo.runs_tab import add_runs_tab
 from mgpo_demo.session_memory import forget_copies
 from mgpo_demo.visitors import Visitor, Visitors
@@ -153,7 +153,7 @@ class _Events:
     def __init__(self, actions: Actions, visitors: Visitors, parts: dict[str, Any], at_once: int) -> None:
         self.actions, self.visitors, self.parts = actions, visitors, parts
         self.queue: dict[str, Any] = {"concurrency_limit": at_once, "concurrency_id": "model"}
-        self._waiting: dict[str, tuple[str, Ask, Box | None]] = {}
+        self._waiting: dict[str, tuple[str, Question, Box | None]] = {}
         self._lock = threading.Lock()
 
     def connect(self) -> None:
@@ -193,18 +193,18 @@ class _Events:
                 None, [file], js=f"(file) => {{ if (file) document.querySelector('#file-{kind}').click(); }}", **private
             )  # fmt: skip
 
-    def _show(self, news: News) -> dict[Any, Any]:
-        """News as updates of components; Gradio wants at least one."""
-        shown = {self.parts[name]: _annotated(*value) if name == "picture" else value for name, value in news.items()}
+    def _show(self, update: PageUpdate) -> dict[Any, Any]:
+        """The update as values of components; Gradio wants at least one."""
+        shown = {self.parts[name]: _annotated(*value) if name == "picture" else value for name, value in update.items()}
         return shown or {self.parts["status"]: gr.skip()}
 
-    def _answer(self, request: gr.Request, act: Callable[[Visitor], News]) -> dict[Any, Any]:
+    def _answer(self, request: gr.Request, act: Callable[[Visitor], PageUpdate]) -> dict[Any, Any]:
         """What an action tells, or the error that it raised as a sentence in the page."""
         forget_copies(request)
         try:
             return self._show(act(self.visitors.of(request.session_hash)))
         except Exception as error:
-            return self._show({"status": told(error)})
+            return self._show({"status": error_html(error)})
 
     def _choose(self, event: gr.SelectData, request: gr.Request) -> dict[Any, Any]:
         return self._answer(request, lambda visitor: self.actions.choose_example(visitor, int(event.index)))
@@ -213,11 +213,11 @@ class _Events:
         if file is None:
             return self._show({})
         path = Path(file)
-        news = self._answer(request, lambda visitor: self.actions.upload(visitor, path, path.name))
-        return {**news, self.parts["upload"]: None}
+        shown = self._answer(request, lambda visitor: self.actions.upload(visitor, path, path.name))
+        return {**shown, self.parts["upload"]: None}
 
     def _too_large(self, refused: dict[str, Any], request: gr.Request) -> dict[Any, Any]:
-        def refuse(_: Visitor) -> News:
+        def refuse(_: Visitor) -> PageUpdate:
             self.actions.limits.check_upload(int(refused["size"]), repr(str(refused["name"])[:80]))
             return {}
 
@@ -242,7 +242,7 @@ class _Events:
         return self._answer(request, lambda visitor: self.actions.draw(visitor, numbers))
 
     def _stop(self, request: gr.Request) -> dict[Any, Any]:
-        def stop(visitor: Visitor) -> News:
+        def stop(visitor: Visitor) -> PageUpdate:
             visitor.stop.set()
             return {}
 
@@ -252,12 +252,12 @@ class _Events:
         """Checks a wish at once, however long the queue is, and puts it down for `_play`."""
 
         def begin(question: str, choices: str, picture: dict | None, request: gr.Request) -> dict[Any, Any]:
-            def put_down(visitor: Visitor) -> News:
-                ask = self.actions.check(visitor, question, choices)
+            def put_down(visitor: Visitor) -> PageUpdate:
+                asked = self.actions.check(visitor, question, choices)
                 box = None if wish == "run" else _box_of(picture, visitor)
                 visitor.start()
                 with self._lock:
-                    self._waiting[str(request.session_hash)] = (wish, ask, box)
+                    self._waiting[str(request.session_hash)] = (wish, asked, box)
                 return {"status": views.note("Waiting for the model …", "busy")}
 
             return self._answer(request, put_down)
@@ -266,8 +266,8 @@ class _Events:
 
     def _play(self, request: gr.Request) -> Iterator[dict[Any, Any]]:
         with self._lock:
-            wish, ask, box = self._waiting.pop(str(request.session_hash), (None, None, None))
-        if wish is None or ask is None:
+            wish, question, box = self._waiting.pop(str(request.session_hash), (None, None, None))
+        if wish is None or question is None:
             yield {self.parts["status"]: gr.skip()}
             return
         visitor = self.visitors.of(request.session_hash)
@@ -275,12 +275,12 @@ class _Events:
         try:
             stop.check()
             if box is None:
-                steps = self.actions.run(visitor, ask)
+                updates = self.actions.run(visitor, question)
             else:
-                steps = (self.actions.from_box if wish == "from_box" else self.actions.closer)(visitor, ask, box)
-            for news in steps:
-                if news:
-                    yield self._show(news)
+                updates = (self.actions.from_box if wish == "from_box" else self.actions.closer)(visitor, question, box)
+            for update in updates:
+                if update:
+                    yield self._show(update)
         except Exception as error:
             if visitor.stop is stop:  # else the page is the next run's by now
                 yield self._show(self.actions.broken_off(visitor, picture, error))
@@ -291,7 +291,7 @@ class _Events:
                 visitor = self.visitors.of(request.session_hash)
                 return {file: str(write(visitor, visitor.folder)), self.parts["status"]: views.note("Saved.")}
             except Exception as error:
-                return {file: None, self.parts["status"]: told(error)}
+                return {file: None, self.parts["status"]: error_html(error)}
 
         return save
 
@@ -300,7 +300,7 @@ _SHOWN = (
     "picture", "caption", "question", "choices", "numbers", "status", "answer", "turn1", "crop", "turn2", "direct",
     "others", "history", "explain",
 )  # fmt: skip
-"""Parts that actions have news for."""
+"""Parts that actions update."""
 
 
 def _annotated(shown: Path, box: Box | None, label: str) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from PIL import Image
 
 from mgpo_core import Box, load_image
 from mgpo_core.budget import PixelBudget
+from mgpo_core.images.encode import small_image
 from mgpo_core.pillow_limit import pillow_limit_lifted
-from mgpo_core.report_card import small_picture
 from mgpo_core.sample import ImageSource
 from mgpo_demo.limits import DemoError, Limits
 
@@ -113,7 +113,7 @@ def keep_image(source: ImageSource, name: str, folder: Path) -> Picture:
 
 
 def _picture(path: Path, name: str, image: Image.Image) -> Picture:
-    kind, data = small_picture(image, DISPLAY_SIDE)
+    kind, data = small_image(image, DISPLAY_SIDE)
     shown = path.with_name(f"shown.{kind}")
     shown.write_bytes(data)
     with Image.open(shown) as copy:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,11 +24,6 @@ _POINTS = 75
 "A curve of more steps is drawn as means over neighbouring ones: single steps are noisy."
 
 _TO_THE_TOP = "() => document.querySelector('#run-filter').scrollIntoView()"
-_FIT = (  # as dark as the page around, and as high as its content, also when that folds out
-    "this.contentDocument.documentElement.classList.toggle('dark', document.body.classList.contains('dark'));"
-    "new ResizeObserver(() => { this.style.height = this.contentDocument.body.scrollHeight + 'px' })"
-    ".observe(this.contentDocument.body)"
-)
 
 
 def add_runs_tab(root: Path | None) -> None:
@@ -105,7 +99,7 @@ class _Browser:
             run = self._run(name)
         except MGPOError as error:
             hidden = [gr.LinePlot(visible=False)] * 2
-            return [gr.Dropdown([_ALL_PARTS], value=_ALL_PARTS), _told(error), *hidden, *_NOTHING]
+            return [gr.Dropdown([_ALL_PARTS], value=_ALL_PARTS), views.note(str(error), "bad"), *hidden, *_NOTHING]
         parts = gr.Dropdown([_ALL_PARTS, *run.parts], value=_ALL_PARTS)
         return [parts, _about(run), *_plots(run), *_page(run, None, "all", 1)]
 
@@ -116,7 +110,7 @@ class _Browser:
                 only = None if part == _ALL_PARTS else part
                 return [_about(run), *_page(run, only, filter, turn(int(number or 1)))]
             except MGPOError as error:
-                return [_told(error), *_NOTHING]
+                return [views.note(str(error), "bad"), *_NOTHING]
 
         return show
 
@@ -149,15 +143,9 @@ def _after(number: int) -> int:
     return number + 1
 
 
-def _told(error: MGPOError) -> str:
-    return views.note(str(error), "bad")
-
-
 def _about(run: RunFolder) -> str:
-    problems = "".join(f"<li>{html.escape(text)}</li>" for text in run.problems[:20])
-    more = f"<li>and {len(run.problems) - 20} more</li>" if len(run.problems) > 20 else ""
-    listed = f'<ul class="note bad">{problems}{more}</ul>' if problems else ""
-    return views.note(f"{run.kind.capitalize()}: {run.title}. {len(run.entries)} trajectories.", "soft") + listed
+    about = views.note(f"{run.kind.capitalize()}: {run.title}. {len(run.entries)} trajectories.", "soft")
+    return about + views.problems(run.problems)
 
 
 def _words(found: dict[str, int]) -> list[tuple[str, str]]:
@@ -169,15 +157,14 @@ def _page(run: RunFolder, part: str | None, filter: str, number: int) -> list[An
     """The filter with its counts, the number of the page, and its cards in a frame that keeps their style in."""
     text, _, pages = page(run, filter, number, part=part)
     number = min(max(1, number), pages)
-    # allow-same-origin: the page around may measure the frame; no script runs in it
-    frame = (
-        f'<iframe title="Trajectories, page {number} of {pages}" sandbox="allow-same-origin" class="cards" '
-        f'srcdoc="{html.escape(text)}" '
-        f'onload="{_FIT}"></iframe>'
-    )
     chosen = gr.Radio(_words(counts(run, part)), value=filter)
     turns = [gr.Button(interactive=possible) for possible in (number > 1,) * 2 + (number < pages,) * 2]
-    return [chosen, gr.Number(number, label=f"Page of {pages}", maximum=pages), frame, *turns]
+    return [
+        chosen,
+        gr.Number(number, label=f"Page of {pages}", maximum=pages),
+        views.cards_frame(text, number, pages),
+        *turns,
+    ]
 
 
 def _plots(run: RunFolder) -> list[Any]:

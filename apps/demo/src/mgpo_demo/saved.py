@@ -26,7 +26,7 @@ from mgpo_core.sample import ImageSource
 from mgpo_core.templates import message_images
 from mgpo_core.trajectory import Tokens, Trajectory, Turn
 from mgpo_demo.limits import DemoError, Limits
-from mgpo_demo.looks import Ask, Look
+from mgpo_demo.looks import Question, Step
 from mgpo_demo.picture import Picture, decode, keep_upload
 from mgpo_demo.visitors import Visitor
 
@@ -41,10 +41,10 @@ _FARTHEST = 1e7
 
 def write_json(visitor: Visitor, folder: Path) -> Path:
     """Write everything that the visitor has into `looks.json` of `folder`; each picture is in it once."""
-    if visitor.picture is None or visitor.ask is None or not visitor.looks:
+    if visitor.picture is None or visitor.question is None or not visitor.steps:
         raise DemoError("There is nothing to save yet: press Run first.")
     images: dict[str, Image.Image] = {}
-    looks = [_look_data(look, images) for look in visitor.looks]
+    looks = [_step_data(step, images) for step in visitor.steps]
     if sum(image.width * image.height for image in images.values()) > visitor.limits.pixels:
         raise DemoError(
             f"The model was shown more than {visitor.limits.megapixels:,} million pixels in these steps, the most that "
@@ -58,7 +58,7 @@ def write_json(visitor: Visitor, folder: Path) -> Path:
             "suffix": visitor.picture.path.suffix,
             "data": base64.b64encode(visitor.picture.path.read_bytes()).decode("ascii"),
         },
-        "ask": asdict(visitor.ask),
+        "ask": _question_data(visitor.question),
         "looks": looks,
         "images": {key: base64.b64encode(_png(image)).decode("ascii") for key, image in images.items()},
     }
@@ -75,12 +75,12 @@ def write_json(visitor: Visitor, folder: Path) -> Path:
 
 def write_html(visitor: Visitor, folder: Path) -> Path:
     """Write the looks, and what was compared, into `looks.html` of `folder`: one self-contained page."""
-    if not visitor.looks:
+    if not visitor.steps:
         raise DemoError("There is nothing to save yet: press Run first.")
     shown = [
-        replace(trajectory, sample_id=f"step {step}, {name}")
-        for step, look in enumerate(visitor.looks, start=1)
-        for name, trajectory in look.trajectories
+        replace(trajectory, sample_id=f"step {number}, {name}")
+        for number, step in enumerate(visitor.steps, start=1)
+        for name, trajectory in step.trajectories
     ]
     return write_report(folder / "looks.html", shown, "Looks", tiles=False)
 
@@ -90,13 +90,15 @@ def open_saved(path: Path, visitor: Visitor, limits: Limits) -> None:
 
     DemoError for any other file, and then they keep what they had.
     """
-    opened: list[tuple[Ask, list[Look]]] = []
+    opened: list[tuple[Question, list[Step]]] = []
 
     def take(folder: Path) -> Picture:
         saved = _read(path, limits)
         picture = _picture(saved.picture, folder, limits)
         images = _images(saved.images, limits)
-        opened.append((saved.ask.ask(limits), [_look(look, picture, images, folder) for look in saved.looks]))
+        opened.append(
+            (saved.ask.question_within(limits), [_step(step, picture, images, folder) for step in saved.looks])
+        )
         return picture
 
     try:
@@ -107,8 +109,8 @@ def open_saved(path: Path, visitor: Visitor, limits: Limits) -> None:
         raise DemoError(
             f"The file cannot be opened ({_reason(error)}); open a looks.json that this page saved."
         ) from error
-    [(ask, looks)] = opened
-    visitor.example, visitor.ask, visitor.looks = ask, ask, looks
+    [(question, steps)] = opened
+    visitor.example, visitor.question, visitor.steps = question, question, steps
 
 
 class _UnreadableError(DemoError):
@@ -163,7 +165,7 @@ class _Played(_Strict):
     "Name in the messages -> key of the file's images."
 
 
-class _LookData(_Strict):
+class _StepData(_Strict):
     by: Literal["model", "person", "closer"]
     area: Box | None
     confidence: dict[str, Annotated[float, Field(ge=0, le=1)]] | None
@@ -172,19 +174,19 @@ class _LookData(_Strict):
     others: list[tuple[str, _Played]]
 
 
-class _AskData(_Strict):
+class _QuestionData(_Strict):
     question: str
     choices: list[str]
     answer: str | None
     boxes: list[Box]
 
-    def ask(self, limits: Limits) -> Ask:
+    def question_within(self, limits: Limits) -> Question:
         """The same as the page has it; DemoError for more than may be asked."""
         choices = tuple(self.choices)
         if limits.choices_of("\n".join(choices)) != choices:
             raise _UnreadableError("its choices are not one a line")
         _check_boxes(self.boxes)
-        return Ask(limits.question_of(self.question), choices, self.answer, tuple(self.boxes))
+        return Question(limits.question_of(self.question), choices, self.answer, tuple(self.boxes))
 
 
 class _PictureData(_Strict):
@@ -197,19 +199,24 @@ class _Saved(_Strict):
     format: Literal["mgpo-demo looks"]
     version: Literal[1]
     picture: _PictureData
-    ask: _AskData
-    looks: Annotated[list[_LookData], Field(min_length=1)]
+    ask: _QuestionData
+    looks: Annotated[list[_StepData], Field(min_length=1)]
     images: dict[str, str]
 
 
-def _look_data(look: Look, images: dict[str, Image.Image]) -> dict[str, Any]:
+def _question_data(question: Question) -> dict[str, Any]:
+    data = asdict(question)
+    return {"question": data.pop("text")} | data
+
+
+def _step_data(step: Step, images: dict[str, Image.Image]) -> dict[str, Any]:
     return {
-        "by": look.by,
-        "area": None if look.area is None else asdict(look.area),
-        "confidence": look.confidence,
-        "trajectory": _played_data(look.trajectory, images),
-        "direct": None if look.direct is None else _played_data(look.direct, images),
-        "others": [[name, _played_data(other, images)] for name, other in look.others],
+        "by": step.by,
+        "area": None if step.area is None else asdict(step.area),
+        "confidence": step.confidence,
+        "trajectory": _played_data(step.trajectory, images),
+        "direct": None if step.direct is None else _played_data(step.direct, images),
+        "others": [[name, _played_data(other, images)] for name, other in step.others],
     }
 
 
@@ -272,7 +279,7 @@ def _bytes(text: str) -> bytes:
         raise _UnreadableError(f"a picture is no base64: {error}") from error
 
 
-def _look(data: _LookData, picture: Picture, images: dict[str, Image.Image], folder: Path) -> Look:
+def _step(data: _StepData, picture: Picture, images: dict[str, Image.Image], folder: Path) -> Step:
     area, path, size = data.area, picture.path, picture.size
     if area is not None:
         _check_boxes([area], picture.size)
@@ -280,7 +287,7 @@ def _look(data: _LookData, picture: Picture, images: dict[str, Image.Image], fol
         if min(size) < 1 or area != Box(*map(int, area.as_tuple())):
             raise _UnreadableError("a part is not in whole pixels")
         path = picture.part(area, folder)
-    return Look(
+    return Step(
         by=data.by,
         area=area,
         trajectory=_trajectory(data.trajectory, path, size, images),

@@ -1,4 +1,4 @@
-"""What the server keeps of each visitor: a picture, what was asked, the looks so far; apart from all others."""
+"""What the server keeps of each visitor: a picture, what was asked, the steps so far; apart from all others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mgpo_demo.limits import DemoError, Limits
-from mgpo_demo.looks import Ask, Look
+from mgpo_demo.looks import Question, Step
 from mgpo_demo.picture import Picture
 from mgpo_demo.stream import StopSignal
 
@@ -24,11 +24,11 @@ class Visitor:
 
     limits: Limits
     picture: Picture | None = None
-    example: Ask | None = None
+    example: Question | None = None
     "What the example says of its picture, while that is the one shown."
-    ask: Ask | None = None
-    "What the looks answer."
-    looks: list[Look] = field(default_factory=list)
+    question: Question | None = None
+    "What the steps answer."
+    steps: list[Step] = field(default_factory=list)
     stop: StopSignal = field(init=False)
     _folder: tempfile.TemporaryDirectory[str] = field(
         default_factory=lambda: tempfile.TemporaryDirectory(prefix="mgpo-demo-")
@@ -43,11 +43,11 @@ class Visitor:
         return Path(self._folder.name)
 
     @property
-    def look(self) -> Look | None:
-        """The latest look; None before the first."""
-        return self.looks[-1] if self.looks else None
+    def step(self) -> Step | None:
+        """The latest step; None before the first."""
+        return self.steps[-1] if self.steps else None
 
-    def show(self, take: Callable[[Path], Picture], example: Ask | None = None) -> Picture:
+    def show(self, take: Callable[[Path], Picture], example: Question | None = None) -> Picture:
         """Have another picture, which `take` puts into the folder it is given; the old one's files go.
 
         What `take` raises leaves everything as it was.
@@ -60,15 +60,15 @@ class Visitor:
             raise
         self.stop.set()
         self._folder.cleanup()
-        self._folder, self.picture, self.example, self.ask, self.looks = fresh, picture, example, None, []
+        self._folder, self.picture, self.example, self.question, self.steps = fresh, picture, example, None, []
         return picture
 
-    def asked(self, question: str, choices: tuple[str, ...]) -> Ask:
+    def asked(self, question: str, choices: tuple[str, ...]) -> Question:
         """The question about the picture; an example's own one keeps its true answer and boxes."""
         example = self.example
-        if example is not None and (question, choices) == (example.question, example.choices):
+        if example is not None and (question, choices) == (example.text, example.choices):
             return example
-        return Ask(question, choices)
+        return Question(question, choices)
 
     def start(self) -> StopSignal:
         """Stop what runs; gives the signal of the run that begins."""
@@ -76,21 +76,21 @@ class Visitor:
         self.stop = StopSignal(self.limits.seconds)
         return self.stop
 
-    def add(self, look: Look, stop: StopSignal) -> None:
-        """Append a look of the run that `stop` ends; Stopped if that was stopped: it may be of another picture."""
+    def add(self, step: Step, stop: StopSignal) -> None:
+        """Append a step of the run that `stop` ends; Stopped if that was stopped: it may be of another picture."""
         stop.check_wish()
-        self.looks.append(look)
+        self.steps.append(step)
 
     def check_room(self) -> None:
         """Raise DemoError when the history is full."""
-        if len(self.looks) >= self.limits.looks:
-            raise DemoError(f"The history holds {len(self.looks)} steps, the most there may be; undo some.")
+        if len(self.steps) >= self.limits.looks:
+            raise DemoError(f"The history holds {len(self.steps)} steps, the most there may be; undo some.")
 
     def undo(self) -> None:
-        """Take the latest look away; DemoError when there is none to go back to."""
-        if len(self.looks) < 2:
+        """Take the latest step away; DemoError when there is none to go back to."""
+        if len(self.steps) < 2:
             raise DemoError("There is nothing to undo: this is the first step.")
-        self.looks.pop()
+        self.steps.pop()
 
     def close(self) -> None:
         """Stop what runs and delete the files."""

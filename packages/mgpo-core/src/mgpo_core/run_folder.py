@@ -20,7 +20,7 @@ from mgpo_core.errors import MGPOError
 from mgpo_core.evaluation_runs import ResultsError, evaluation_files, is_sample_log, output_folder, read_runs
 from mgpo_core.json_lines import DAMAGED, json_at, numbered_lines, reason
 from mgpo_core.output_folder import RUN_FILE
-from mgpo_core.report_card import Card, card_flags
+from mgpo_core.render.card import Card, card_flags
 from mgpo_core.sample_card import category_facts, has_card, sample_card
 from mgpo_core.sample_log import SampleResult, TaskResult
 from mgpo_core.trajectory_log import TRAJECTORIES_FILE
@@ -63,7 +63,7 @@ class Entry:
     part: str
     "The part of the training that it is from, or the task."
     flags: Mapping[str, bool]
-    "As `report_card.card_flags`: right, wrong, refused, missed."
+    "As `render.card.card_flags`: right, wrong, refused, missed."
     file: Path
     offset: int
     "Where in the file its line begins, in bytes."

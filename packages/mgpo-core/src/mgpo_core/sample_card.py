@@ -8,14 +8,11 @@ from pathlib import Path
 
 from mgpo_core.boxes import Box
 from mgpo_core.logged_scores import TRUE_BOXES
-from mgpo_core.report_card import Card
+from mgpo_core.render.card import Card, Fact
 from mgpo_core.sample_log import SampleResult, TaskResult, read_sample
 from mgpo_core.trajectory import Trajectory
 
-__all__ = ["Fact", "category_facts", "has_card", "sample_card"]
-
-Fact = tuple[str, str, str]
-"Name, value and kind, as on a card."
+__all__ = ["category_facts", "has_card", "sample_card"]
 
 
 def has_card(sample: SampleResult) -> bool:

@@ -18,8 +18,8 @@ from typing import Any
 from PIL import Image
 
 from mgpo_core.errors import ImageError
+from mgpo_core.images.encode import DISPLAY_SIDE, small_image
 from mgpo_core.output_folder import OutputFolderError, found_in
-from mgpo_core.report_card import DISPLAY_SIDE, small_picture
 from mgpo_core.trajectory import Trajectory
 from mgpo_core.whole_file import is_aside, whole_file
 
@@ -82,7 +82,7 @@ def _images(trajectory: Trajectory) -> Iterator[tuple[str, Image.Image]]:
 
 def _keep(image: Image.Image, folder: Path) -> str:
     """Store a small copy of the image unless it is there; its file relative to the folder."""
-    kind, data = small_picture(image, DISPLAY_SIDE)
+    kind, data = small_image(image, DISPLAY_SIDE)
     name = f"{PICTURES_FOLDER}/{_hash(data)}.{kind}"
     file = folder / name
     if not os.path.lexists(file):

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_help())
         return 0
     if given[0] == "report":
-        from mgpo_eval.report_command import main as report
+        from mgpo_eval.report.command import main as report
 
         return report(given[1:])
     if given[0] == "tasks":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mgpo_core.episode import Episode
 from mgpo_core.errors import EngineError
-from mgpo_core.report_card import small_picture
+from mgpo_core.images.encode import small_image
 
 __all__ = ["keep_pictures"]
 
@@ -25,7 +25,7 @@ def keep_pictures(episode: Episode, output: Path, folder: Path, name: str) -> di
     try:
         (output / folder).mkdir(parents=True, exist_ok=True)
         for image_name, image in episode.trajectory.named_images(episode.originals).items():
-            kind, data = small_picture(image, _SIDE)
+            kind, data = small_image(image, _SIDE)
             place = folder / f"{stem}-{Path(image_name).stem}.{kind}"
             (output / place).write_bytes(data)
             kept[image_name] = place.as_posix()

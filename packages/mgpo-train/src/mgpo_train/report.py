@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
-import html
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from mgpo_core.output_folder import OutputFolderError
 from mgpo_core.render import write_report
+from mgpo_core.render.environment import template
 from mgpo_core.trajectory import Trajectory
 from mgpo_core.trajectory_log import write_trajectories
 from mgpo_train.summary import table_rows
@@ -38,7 +38,13 @@ def write_run_report(
     if not shown:
         return None
     one_part = sum(bool(trajectories) for trajectories in parts.values()) == 1
-    header = _warnings(summary) + _table(summary) + _picture(curves) + _contents(parts, tiles=one_part)
+    header = template("mgpo_train/run_report.html.j2").render(
+        warnings=(summary or {}).get("warnings") or (),
+        rows=table_rows(summary) if summary is not None else (),
+        curves=_base64(curves),
+        counts=[f"{len(trajectories)} {part}" for part, trajectories in parts.items() if trajectories],
+        tiles=one_part,
+    )
     path = Path(path)
     with _told():
         write_report(path, shown, title, header, tiles=one_part)  # no average over before and after
@@ -61,29 +67,8 @@ def _labelled(trajectory: Trajectory, part: str) -> Trajectory:
     return dataclasses.replace(trajectory, sample_id=f"{part}: {trajectory.sample_id}")
 
 
-def _contents(parts: Mapping[str, Sequence[Trajectory]], *, tiles: bool) -> str:
-    counts = ", ".join(f"{len(trajectories)} {part}" for part, trajectories in parts.items() if trajectories)
-    note = " The tiles above count these only." if tiles else ""
-    return f"<p>Trajectories below: {html.escape(counts)}.{note}</p>"
-
-
-def _warnings(summary: Mapping[str, Any] | None) -> str:
-    """What went wrong in the training, above all else."""
-    items = "".join(f"<li>{html.escape(text)}</li>" for text in (summary or {}).get("warnings") or ())
-    return f'<ul class="warning">{items}</ul>' if items else ""
-
-
-def _table(summary: Mapping[str, Any] | None) -> str:
-    if summary is None:
+def _base64(image: str | Path | None) -> str:
+    """The file in base64; empty when there is none."""
+    if image is None or not Path(image).is_file():
         return ""
-    head, *body = table_rows(summary)
-    lines = ["".join(f"<th>{html.escape(cell)}</th>" for cell in head)]
-    lines += ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in body]
-    return '<table class="run">' + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>" if body else ""
-
-
-def _picture(path: str | Path | None) -> str:
-    if path is None or not Path(path).is_file():
-        return ""
-    data = base64.b64encode(Path(path).read_bytes()).decode("ascii")
-    return f'<p><img alt="curves of the run" style="max-width:100%" src="data:image/png;base64,{data}"></p>'
+    return base64.b64encode(Path(image).read_bytes()).decode("ascii")

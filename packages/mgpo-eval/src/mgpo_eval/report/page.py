@@ -6,15 +6,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from mgpo_core.evaluation_runs import ResultsError, Run, read_runs
-from mgpo_core.report_page import refuse_other_page, write_gallery
-from mgpo_core.token_view import escape
+from mgpo_core.render.environment import template
+from mgpo_core.render.page import refuse_other_page, write_gallery
 from mgpo_eval.baseline import describe_baseline
-from mgpo_eval.comparison import compare_runs
-from mgpo_eval.difference_tables import comparison_section
-from mgpo_eval.gallery import choose_exhibits, exhibits_of, gallery_items
-from mgpo_eval.report_tables import gallery_note, notes_section, settings_section
-from mgpo_eval.results import lettered, order_runs
-from mgpo_eval.score_tables import score_section
+from mgpo_eval.report.comparison import compare_runs
+from mgpo_eval.report.difference_tables import difference_tables
+from mgpo_eval.report.gallery import choose_samples, gallery_items, gallery_note, gallery_samples
+from mgpo_eval.report.score_tables import score_tables
+from mgpo_eval.report.selection import label_runs, order_runs
+from mgpo_eval.report.settings_tables import run_notes, setting_columns
 
 __all__ = ["write_results_report"]
 
@@ -39,23 +39,33 @@ def write_results_report(
     """
     refuse_other_page(page)
     chosen, reason = order_runs(read_runs(folders, tasks), runs, baseline)
-    by_letter = lettered(chosen)
+    by_letter = label_runs(chosen)
     if len(folders) > 1 or runs:
         _check_in_common(chosen)
-    exhibits = exhibits_of(by_letter)
-    shown = choose_exhibits(exhibits, samples)
+    found = gallery_samples(by_letter)
+    shown = choose_samples(found, samples)
     several = len(chosen) > 1
     stated = describe_baseline(by_letter, reason) if several else ""
-    header = (
-        f"{_overview(by_letter)}{notes_section(by_letter)}{comparison_section(by_letter, stated)}"
-        f"{score_section(by_letter)}{settings_section(by_letter)}"
-        f'<section class="part" id="gallery"><h2>Trajectories</h2>{gallery_note(shown, exhibits)}</section>'
-    )
+    header = _header(by_letter, stated, gallery_note(shown, found))
     names = {letter: run.name for letter, run in by_letter.items()} if several else None
     write_gallery(page, gallery_items(shown, several=several), _title(chosen), header, runs=names)
     if several:
         tell(stated)
     return page
+
+
+def _header(runs: Mapping[str, Run], baseline: str, note: str) -> str:
+    """What stands above the cards, as HTML: `baseline` says which run that is, `note` what the gallery holds."""
+    return template("mgpo_eval.report/report.html.j2").render(
+        runs=runs,
+        several=len(runs) > 1,
+        baseline=baseline,
+        notes=run_notes(runs),
+        pairs=difference_tables(runs),
+        scored=score_tables(runs),
+        setting_columns=setting_columns(runs),
+        gallery_note=note,
+    )
 
 
 def _check_in_common(runs: Sequence[Run]) -> None:
@@ -71,18 +81,3 @@ def _check_in_common(runs: Sequence[Run]) -> None:
 def _title(runs: Sequence[Run]) -> str:
     names = " and ".join(run.name for run in runs)
     return f"Evaluation of {names}" if len(runs) <= 2 else f"Evaluation of {len(runs)} runs"
-
-
-def _overview(runs: Mapping[str, Run]) -> str:
-    """Which runs these are, and links to the parts of the page."""
-    several = len(runs) > 1
-    lines = "".join(
-        f"<li>{f'<span class=run>{letter}</span> ' if several else ''}<b>{escape(run.name)}</b> "
-        f"<small>{run.samples} samples of {len(run.tasks)} task{'s' if len(run.tasks) > 1 else ''} "
-        f"({escape(', '.join(run.tasks))}), {escape(', '.join(run.dates))}</small></li>"
-        for letter, run in runs.items()
-    )
-    parts = ["comparison"] * several + ["scores", "settings", "gallery"]
-    words = {"gallery": "Trajectories"}
-    links = "".join(f'<a href="#{part}">{words.get(part, part.capitalize())}</a>' for part in parts)
-    return f'<ul class="runs-list">{lines}</ul><nav class="contents" aria-label="Parts of the page">{links}</nav>'

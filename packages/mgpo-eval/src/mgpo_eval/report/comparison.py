@@ -8,9 +8,9 @@ from typing import Any
 
 from mgpo_core.evaluation_runs import Run
 from mgpo_core.sample_log import SampleResult, TaskResult, clusters_of
-from mgpo_eval.significance import PairedDifference, compare_paired
+from mgpo_eval.report.significance import PairedDifference, compare_paired
 
-__all__ = ["Matching", "TaskComparison", "compare_runs", "fairness", "flat_provenance"]
+__all__ = ["Matching", "TaskComparison", "comparability", "compare_runs", "flat_provenance"]
 
 UNFAIR = ("budget", "decoding")
 "Settings that give a run an advantage which is not the method's: how many pixels it sees, how it samples."
@@ -76,7 +76,7 @@ def _difference(pairs: tuple[tuple[SampleResult, SampleResult], ...], name: str)
     return compare_paired([a.scores[name] for a, _ in both], [b.scores[name] for _, b in both], clusters)
 
 
-def fairness(a: Run, b: Run) -> list[str]:
+def comparability(a: Run, b: Run) -> list[str]:
     """What makes comparing two runs unfair, one sentence each; empty where nothing does."""
     unknown = [run.name for run in (a, b) if not run.provenance]
     if unknown:

@@ -1,4 +1,4 @@
-"""The runs that a report is about: chosen by the words on the command line, the baseline first, and lettered."""
+"""The runs of a report: chosen by the words on the command line, the baseline first, labelled by letters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from mgpo_core.evaluation_runs import ResultsError, Run
 from mgpo_eval.baseline import baseline_first
 
-__all__ = ["choose_runs", "lettered", "order_runs"]
+__all__ = ["choose_runs", "label_runs", "order_runs"]
 
 
 def order_runs(found: Sequence[Run], wanted: Sequence[str] = (), baseline: str | None = None) -> tuple[list[Run], str]:
@@ -34,13 +34,13 @@ def choose_runs(runs: Sequence[Run], wanted: Sequence[str]) -> list[Run]:
 
     ResultsError unless each word is of just one run.
     """
-    chosen = [_chosen(lettered(runs), word) for word in wanted]
+    chosen = [_chosen(label_runs(runs), word) for word in wanted]
     if len({id(run) for run in chosen}) < len(chosen):
         raise ResultsError(f"the runs {', '.join(wanted)} are not all different: name each run once")
     return chosen
 
 
-def lettered(runs: Sequence[Run]) -> dict[str, Run]:
+def label_runs(runs: Sequence[Run]) -> dict[str, Run]:
     """The runs by the letters that a report gives them, A being the first; ResultsError for more than 26."""
     if len(runs) > len(string.ascii_uppercase):
         raise ResultsError(f"{len(runs)} runs are too many for a page: report on some of the folders at a time")

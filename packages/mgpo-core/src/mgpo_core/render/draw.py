@@ -1,4 +1,4 @@
-"""Trajectories made visible: boxes drawn on images, an HTML fragment per trajectory, a report page for a run."""
+"""Boxes drawn on images."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from mgpo_core.boxes import Box
-from mgpo_core.report_card import trajectory_html
-from mgpo_core.report_page import report_style, write_report
 
-__all__ = ["COLORS", "draw_boxes", "report_style", "trajectory_html", "write_report"]
+__all__ = ["COLORS", "draw_boxes"]
 
 COLORS = ("#2563eb", "#ea580c", "#7c3aed", "#0d9488", "#db2777", "#65a30d")
 """The colours that boxes are given in turn when none are named."""

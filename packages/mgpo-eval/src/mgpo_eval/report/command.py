@@ -68,7 +68,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit status is 0, or 2 when something was refused (the reason goes to stderr)."""
     arguments = make_parser().parse_args(argv)
-    from mgpo_eval.report import write_results_report  # scipy takes a second, which --help should not
+    from mgpo_eval.report.page import write_results_report  # scipy takes a second, which --help should not
 
     page = arguments.output or arguments.folders[0] / "report.html"
     try:

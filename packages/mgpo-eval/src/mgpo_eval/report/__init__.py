@@ -1,0 +1,1 @@
+"""`report.html`: what evaluations came to, how runs differ, where the model looked."""
