@@ -11,7 +11,11 @@ HOSTILE = "</pre><script>alert('x')</script><img src=https://evil.example/a.png 
 
 
 def poisoned(value: Any, keep: Collection[str] = ()) -> Any:
-    """The value with hostile text in place of every string in it, but for keys and the values of those in `keep`."""
+    """The value with hostile text in place of every string in it, but for keys and the values of those in `keep`.
+
+    Fails for a string that is marked as safe: Python has no business with markup.
+    """
+    assert not hasattr(value, "__html__"), value
     if isinstance(value, str):
         return HOSTILE
     if isinstance(value, dict):

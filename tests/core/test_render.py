@@ -381,14 +381,6 @@ def test_a_question_that_was_put_in_two_ways_stands_on_each_card(tmp_path):
     assert [text for tag, text in page.texts if tag == "h2"] == ["Which side?", "Which side is it?"]
 
 
-def test_hostile_names_of_runs_and_samples_stay_text(tmp_path):
-    row = Row((card(True, HOSTILE),), HOSTILE, ((HOSTILE, True),), ((HOSTILE, HOSTILE, ""),))
-    page = Page(gallery(tmp_path, [row], runs={HOSTILE: HOSTILE}))
-    assert page.balanced
-    assert len(page.all("script")) == 1
-    assert not [name for _, attrs in page.elements for name in attrs if name.startswith("on")]
-
-
 def test_a_page_without_anything_to_browse_has_no_filters(tmp_path):
     text = gallery(tmp_path, [], header_html="<p>scores</p>")
     page = Page(text)
