@@ -733,8 +733,8 @@ def test_box_scale_and_format_are_declared(folder: Path, boxes: Any, options: di
         (3, {}, "is 3: give .*, or leave the column out with columns=FIELD="),
         ({"a": 1}, {}, "is {'a': 1}: give .*, or leave the column out with columns=FIELD="),
         ("somewhere", {}, r"give \[\[x1"),
-        ([], {"box_scale": "percent"}, "box_scale='percent': use pixels, 0-1 or 0-1000"),
-        ([], {"box_format": "cxcywh"}, "box_format='cxcywh': use xyxy or xywh"),
+        ([], {"box_scale": "percent"}, "box_scale='percent': known are 0-1, 0-1000, pixels"),
+        ([], {"box_format": "cxcywh"}, "box_format='cxcywh': known are xywh, xyxy"),
     ],
 )
 def test_boxes_of_another_scale_are_refused(folder: Path, boxes: Any, options: dict, words: str) -> None:

@@ -148,12 +148,17 @@ def literal_words(kind: type) -> Mapping[str, tuple[str, ...]]:
 def check_words(
     values: Mapping[str, Any], words: Mapping[str, Collection[str]], error: type[Exception], where: str = ""
 ) -> None:
-    """Raise `error` for the first of the values (or the first in a list of them) that is not one of its words."""
+    """Raise `error` for the first of the values (or the first in a list of them) that is not one of its words.
+
+    Only a word of about its length is suggested: `cxcywh` is not `xywh`.
+    """
     for name, known in words.items():
         given = values.get(name)
         for value in given if isinstance(given, list | tuple) else [given]:
             if value is not None and getattr(value, "value", value) not in known:
-                raise error(f"{where}{name}={show(value)}: {nearest(str(value), known)}")
+                alike = [word for word in known if abs(len(word) - len(str(value))) <= 1]
+                hint = nearest(str(value), alike, f"known are {', '.join(sorted(known))}")
+                raise error(f"{where}{name}={show(value)}: {hint}")
 
 
 def _plain(name: str) -> str:
