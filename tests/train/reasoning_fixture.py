@@ -13,8 +13,10 @@ from mgpo_core.annotations import AnnotatedObject, AnnotatedSet, Relation
 from mgpo_core.boxes import Box, CoordinateSpace
 from mgpo_core.budget import PixelBudget
 from mgpo_core.haystack.multi import make_sets
+from mgpo_train.reasoning_data.teacher.prompt import TeacherPrompt
 from mgpo_train.reasoning_data.trace import Claim, ObjectClaim, Trace
 from mgpo_train.reasoning_data.verifier import Reason, Verifier
+from mgpo_train.reasoning_data.verifier.replay import replay
 
 BUDGET = PixelBudget(min_pixels=4 * 28 * 28, max_pixels=168 * 168)
 """What the haystack's models are shown."""
@@ -60,6 +62,18 @@ def reply_of(annotated: AnnotatedSet, trace: Trace, verifier: Verifier = VERIFIE
 
 def reply_text(annotated: AnnotatedSet, trace: Trace, verifier: Verifier = VERIFIER, **changes: Any) -> str:
     return f"```json\n{json.dumps(reply_of(annotated, trace, verifier) | changes)}\n```"
+
+
+def prompt_of(annotated: AnnotatedSet) -> str:
+    """What a teacher is asked of a set."""
+    prompt = TeacherPrompt(annotated, VERIFIER.space)
+    episode = replay(annotated, budget=VERIFIER.budget, space=VERIFIER.space, template=prompt)
+    return episode.messages[-1]["content"][-1]["text"]
+
+
+def known_of(prompt: str) -> str:
+    """The annotations in a prompt."""
+    return next(line for line in prompt.splitlines() if line.startswith('{"images"'))
 
 
 @cache

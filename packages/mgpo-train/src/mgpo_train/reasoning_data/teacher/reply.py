@@ -38,14 +38,14 @@ def read_reply(annotated: AnnotatedSet, text: str, view: View) -> Trace:
     found = [value.value for value in find_values(text)[0] if isinstance(value.value, dict) and not value.rescued]
     if len(found) != 1:
         raise ReplyError(Reason.REPLY_NOT_JSON, f"{len(found)} complete JSON objects instead of one: {text!r:.120}")
-    entry = _Entry(found[0], "reply", view)
-    claims = tuple(_claim(item, f"claims[{place}]", view) for place, item in enumerate(entry.list("claims")))
-    reasoning, answer = entry.text("reasoning").strip(), _Entry(entry.get("answer"), "answer", view)
+    reply = _Entry(found[0], "reply", view)
+    claims = tuple(_claim(_Entry(item, f"claims[{n}]", view)) for n, item in enumerate(reply.get("claims", list)))
+    reasoning, answer = reply.get("reasoning", str).strip(), _Entry(reply.get("answer", dict), "answer", view)
     if REGION in reasoning:
         raise ReplyError(Reason.RESERVED_TEXT, f"the reasoning holds {REGION}")
     boxes = [claim.box for claim in claims if isinstance(claim, ObjectClaim) and claim.box is not None]
     reasoning, regions = _with_markers(reasoning, [*boxes, *annotated.regions], view)
-    return Trace(WorkedSolution(reasoning, answer.box(), answer.text("label"), regions), claims)
+    return Trace(WorkedSolution(reasoning, answer.box(), answer.get("label", str), regions), claims)
 
 
 def _with_markers(text: str, known: Sequence[Box], view: View) -> tuple[str, tuple[Box, ...]]:
@@ -63,29 +63,29 @@ def _with_markers(text: str, known: Sequence[Box], view: View) -> tuple[str, tup
     return BOX.sub(mark, text), tuple(regions)
 
 
-def _claim(value: Any, name: str, view: View) -> Claim:
-    entry = _Entry(value, name, view)
+def _claim(entry: _Entry) -> Claim:
     kind = next((kind for kind in _CLAIM_KEYS if kind in entry.values), None)
     if kind is None:
-        raise ReplyError(Reason.REPLY_MISSING_KEY, f"{name} has none of {', '.join(_CLAIM_KEYS)}: {value!r:.120}")
+        raise ReplyError(Reason.REPLY_MISSING_KEY, f"{entry.name} has none of {', '.join(_CLAIM_KEYS)}")
     for key in entry.values:
         if key not in _CLAIM_KEYS[kind]:
-            raise ReplyError(Reason.REPLY_INVALID_VALUE, f"{name} has {key!r} beside {kind!r}: {value!r:.120}")
+            raise ReplyError(Reason.REPLY_INVALID_VALUE, f"{entry.name} has {key!r} beside {kind!r}")
     if kind == "relation":
-        if entry.text("relation") not in RELATIONS:
-            raise entry.invalid("relation", f"one of {', '.join(RELATIONS)}")
-        images = tuple(entry.image_number("images", number) for number in entry.list("images"))
-        labels = entry.list("objects") if "objects" in entry.values else []
-        if not all(isinstance(label, str) for label in labels):
-            raise entry.invalid("objects", "a list of labels")
-        return RelationClaim(entry.text("relation"), images, tuple(labels))
+        images = tuple(entry.image(number) for number in entry.get("images", list))
+        labels = entry.get("objects", list, [])
+        if entry.get("relation", str) not in RELATIONS or not all(isinstance(label, str) for label in labels):
+            raise entry.invalid(f"a relation ({', '.join(RELATIONS)}) and labels")
+        return RelationClaim(entry.get("relation", str), images, tuple(labels))
+    attributes = entry.get("attributes", dict, {})
+    if not all(isinstance(text, str) for text in attributes.values()):
+        raise entry.invalid("attributes that are texts")
     return ObjectClaim(
         entry.image(),
-        entry.text(kind),
+        entry.get(kind, str),
         present=kind == "holds",
-        count=entry.count(),
+        count=entry.get("count", int) if "count" in entry.values else None,
         box=entry.box() if "bbox_2d" in entry.values else None,
-        attributes=entry.attributes(),
+        attributes=attributes,
     )
 
 
@@ -95,61 +95,38 @@ class _Entry:
     def __init__(self, value: Any, name: str, view: View) -> None:
         if not isinstance(value, dict):
             raise ReplyError(Reason.REPLY_INVALID_VALUE, f"{name} is {value!r:.120}, not an object")
-        self.values: Mapping[str, Any] = {key: part for key, part in value.items() if part is not None}
         self.name, self.view = name, view
+        self.values: Mapping[str, Any] = {key: part for key, part in value.items() if part is not None}
 
-    def get(self, key: str) -> Any:
-        if key not in self.values:
+    def get(self, key: str, kind: type, default: Any = None) -> Any:
+        """The value of a key, which has to be of this type."""
+        value = self.values.get(key, default)
+        if value is None:
             raise ReplyError(Reason.REPLY_MISSING_KEY, f"{self.name} has no {key!r}")
-        return self.values[key]
-
-    def invalid(self, key: str, wanted: str) -> ReplyError:
-        return ReplyError(Reason.REPLY_INVALID_VALUE, f"{self.name}.{key} is {self.values[key]!r:.120}, not {wanted}")
-
-    def text(self, key: str) -> str:
-        value = self.get(key)
-        if not isinstance(value, str):
-            raise self.invalid(key, "a text")
+        if type(value) is not kind:
+            raise self.invalid(f"{key!r} of type {kind.__name__}")
         return value
 
-    def list(self, key: str) -> list[Any]:
-        value = self.get(key)
-        if not isinstance(value, list):
-            raise self.invalid(key, "a list")
-        return value
+    def invalid(self, wanted: str) -> ReplyError:
+        return ReplyError(Reason.REPLY_INVALID_VALUE, f"{self.name} is {self.values!r:.120}: it needs {wanted}")
 
-    def count(self) -> int | None:
-        value = self.values.get("count")
-        if value is not None and type(value) is not int:
-            raise self.invalid("count", "a whole number")
-        return value
-
-    def attributes(self) -> dict[str, str]:
-        value = self.values.get("attributes", {})
-        if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
-            raise self.invalid("attributes", "an object of texts")
-        return value
-
-    def image(self) -> int:
-        """The image, from 0."""
-        return self.image_number("image", self.get("image"))
-
-    def image_number(self, key: str, number: Any) -> int:
-        """An image number of the reply, from 0."""
+    def image(self, number: Any = None) -> int:
+        """The entry's image, or the one of a list with this number, from 0."""
+        number = self.get("image", int) if number is None else number
         if type(number) is not int:
-            raise self.invalid(key, "the number of an image")
+            raise self.invalid("whole numbers as images")
         if not 1 <= number <= len(self.view.input_sizes):
-            raise ReplyError(Reason.NO_SUCH_IMAGE, f"{self.name}.{key}: image {number} of {len(self.view.input_sizes)}")
+            raise ReplyError(Reason.NO_SUCH_IMAGE, f"{self.name}: image {number} of {len(self.view.input_sizes)}")
         return number - 1
 
     def box(self) -> Box:
-        """The box of the object's image, in pixels of the original."""
-        image, value = self.image(), self.list("bbox_2d")
+        """The box, in pixels of the original of its image."""
+        image, value = self.image(), self.get("bbox_2d", list)
         if len(value) != 4 or not all(type(n) in (int, float) and math.isfinite(n) for n in value):
-            raise self.invalid("bbox_2d", "four numbers")
+            raise self.invalid("four numbers as 'bbox_2d'")
         size = self.view.input_sizes[image]
         width, height = size if self.view.space is CoordinateSpace.ABSOLUTE else (1000, 1000)
         x1, y1, x2, y2 = map(float, value)
         if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
-            raise ReplyError(Reason.INVALID_BOX, f"{self.name}.bbox_2d {value} is reversed or outside its image")
+            raise ReplyError(Reason.INVALID_BOX, f"{self.name}: {value} is reversed or reaches out of its image")
         return self.view.space.to_original(Box(x1, y1, x2, y2, image), size, self.view.original_sizes[image])
