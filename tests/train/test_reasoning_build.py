@@ -31,7 +31,7 @@ from mgpo_train.reasoning_data.verifier import Problem, Reason, Verifier
 from mgpo_train.reasoning_data.verifier.replay import replay
 from mgpo_train.reasoning_data.writers import write_trace
 
-SPEC = "haystack_multi:train?n=10&images=3&seed=4"
+SPEC = "haystack_multi:train?n=5&images=3&seed=4"
 
 
 def build(folder: Path, *more: str, input: str = SPEC) -> dict:
@@ -47,7 +47,7 @@ def rows(folder: Path, name: str = "sft_traces.jsonl") -> list[dict]:
 def test_the_rows_are_samples_with_solutions_for_training(tmp_path, wording) -> None:
     report = build(tmp_path, "--wording", wording, "--seed", "3")
     samples = load_samples(str(tmp_path / "sft_traces.jsonl"), answers_with_box=True)
-    for made, sample in zip(make_sets("train", 10, 4, 3), samples, strict=True):
+    for made, sample in zip(make_sets("train", 5, 4, 3), samples, strict=True):
         trace = write_trace(made, wording=wording, seed=3)
         assert (sample.id, sample.question, sample.regions) == (made.id, made.question, made.regions)
         assert (sample.boxes, sample.solution) == ((made.answer.box,), trace.solution)
@@ -60,9 +60,9 @@ def test_the_rows_are_samples_with_solutions_for_training(tmp_path, wording) -> 
         assert list(answer.box.as_tuple()) == episode.view.numbers(made.answer.box)
         for index, source in enumerate(made.images):
             assert ImageChops.difference(sample.load(index), source()).getbbox() is None
-    assert (report["kept"], report["dropped"], report["sets"]) == (10, 0, 10)
+    assert (report["kept"], report["dropped"], report["sets"]) == (5, 0, 5)
     assert report["kept_by_task"] == dict.fromkeys(
-        ["common_object", "diff", "group_grounding", "object_tracking", "region"], 2
+        ["common_object", "diff", "group_grounding", "object_tracking", "region"], 1
     )
     assert report["settings"]["wording"] == wording and report["versions"]["mgpo-train"]
     assert rows(tmp_path, "dropped.jsonl") == []
@@ -76,10 +76,10 @@ def test_the_same_command_gives_the_same_bytes(tmp_path) -> None:
     for name in ("a", "b", "a"):
         build(tmp_path / name, "--wording", "varied")
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
-    assert len(list((tmp_path / "a" / "images").iterdir())) == 4 * 6 + 6 - 2
+    assert len(list((tmp_path / "a" / "images").iterdir())) == 4 * 3 + 2
 
 
-def test_pictures_that_exist_are_named_by_their_path_from_the_folder(tmp_path, monkeypatch) -> None:
+def test_image_files_are_named_by_their_path_from_the_folder(tmp_path, monkeypatch) -> None:
     photos, out = tmp_path / "photos", tmp_path / "out" / "deep"
     photos.mkdir()
     for name in ("a", "b"):
@@ -104,7 +104,7 @@ def test_the_budget_and_the_space_are_those_of_the_verification(tmp_path, monkey
     monkeypatch.setattr(Verifier, "problems", lambda self, *rest: seen.append(self) or problems(self, *rest))
     more = ["--min-pixels", "3136", "--max-pixels", "12544", "--coordinate-space", "0-1000", "--min-iou", "0.95"]
     build(tmp_path, *more, "--wording", wording)
-    assert seen == [Verifier(PixelBudget(3136, 12544), CoordinateSpace.RELATIVE_1000, 0.95)] * 10
+    assert seen == [Verifier(PixelBudget(3136, 12544), CoordinateSpace.RELATIVE_1000, 0.95)] * 5
 
 
 def test_what_fails_is_dropped_and_told(tmp_path, monkeypatch, capsys) -> None:
@@ -114,20 +114,20 @@ def test_what_fails_is_dropped_and_told(tmp_path, monkeypatch, capsys) -> None:
 
     monkeypatch.setattr(Verifier, "problems", reject)
     report = build(tmp_path)
-    assert (report["kept"], report["dropped"], report["dropped_by_reason"]) == (6, 4, {"wrong_box": 4})
+    assert (report["kept"], report["dropped"], report["dropped_by_reason"]) == (3, 2, {"wrong_box": 2})
     dropped = rows(tmp_path, "dropped.jsonl")
-    assert [row["id"].rpartition("-")[2] for row in dropped] == ["0", "3", "6", "9"]
+    assert [row["id"].rpartition("-")[2] for row in dropped] == ["0", "3"]
     assert dropped[1]["problems"] == [{"reason": "wrong_box", "detail": "box 3"}] * 2
     assert dropped[1]["text"].startswith("<think>Image 1:") and '"bbox_2d"' in dropped[1]["text"]
     said = capsys.readouterr().out
-    assert "kept 6 of 10" in said and "dropped: wrong_box 4" in said
+    assert "kept 3 of 5" in said and "dropped: wrong_box 2" in said
 
 
 def test_an_empty_result_is_an_error_that_says_why(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(Verifier, "problems", lambda *_: [Problem(Reason.FALSE_BOX, "no")])
-    with pytest.raises(SampleError, match=r"none of the 10 traces.*false_box.*dropped\.jsonl"):
+    with pytest.raises(SampleError, match=r"none of the 5 traces.*false_box.*dropped\.jsonl"):
         main([SPEC, "--output", str(tmp_path)])
-    assert len(rows(tmp_path, "dropped.jsonl")) == 10
+    assert len(rows(tmp_path, "dropped.jsonl")) == 5
     assert json.loads((tmp_path / "report.json").read_text())["kept"] == 0
 
 
@@ -146,7 +146,7 @@ def test_a_build_with_other_settings_is_not_mixed_in(tmp_path) -> None:
     with pytest.raises(ConfigError, match=r"wording was 'terse' and is 'varied'.*--overwrite"):
         build(tmp_path, "--wording", "varied")
     (tmp_path / "teacher.jsonl").write_text("kept\n")
-    fewer = SPEC.replace("n=10", "n=2")
+    fewer = SPEC.replace("n=5", "n=2")
     build(tmp_path, "--overwrite", input=fewer)
     assert len(list((tmp_path / "images").iterdir())) == 6
     assert (tmp_path / "teacher.jsonl").read_text() == "kept\n"

@@ -86,7 +86,7 @@ def test_every_field_of_the_schema_is_read(folder) -> None:
     assert not found.left_out
 
 
-def test_images_may_lie_in_another_folder_and_are_turned_as_the_camera_says(folder, tmp_path_factory) -> None:
+def test_images_may_be_elsewhere_and_are_turned_by_their_exif(folder, tmp_path_factory) -> None:
     elsewhere = tmp_path_factory.mktemp("lists")
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -107,7 +107,7 @@ BAD: list[tuple[dict[str, Any] | str, str]] = [
     ),
     (changed(images__1="gone.png"), r"field 'images\[1\]' is '.*gone\.png': there is no such file.*--images"),
     (changed(images__1=7), r"field 'images\[1\]' is 7: give a text"),
-    (changed(images__1="broken.png"), r"field 'images\[1\]' .* not a readable picture"),
+    (changed(images__1="broken.png"), r"field 'images\[1\]' .* not a readable image"),
     (changed(objects=[]), r"field 'objects' is \[\]"),
     (changed(objects__0=5), r"field 'objects\[0\]' is 5: give an object with image, label, bbox, attributes"),
     (changed(objects__0__image=0), r"field 'objects\[0\]\.image' is 0: give a whole number from 1 to 2"),
@@ -257,7 +257,7 @@ def distinct_pictures(folder: Path, path: str) -> None:
 
 
 @pytest.mark.parametrize("set_images", [2, 3, 4])
-def test_coco_questions_have_one_answer_that_the_annotations_leave_no_doubt_of(folder, set_images) -> None:
+def test_coco_questions_have_one_certain_answer(folder, set_images) -> None:
     path = coco(folder, count=40)
     distinct_pictures(folder, path)
     truth = present(path)

@@ -125,6 +125,7 @@ WRONG = [
     (Reason.IMAGES_OUT_OF_ORDER, said("\n".join((SECOND, FIRST, THIRD, LAST)))),
     (Reason.IMAGES_OUT_OF_ORDER, said("\n".join((LAST, FIRST, SECOND, THIRD, LAST)))),
     (Reason.NO_CONCLUSION, without(lambda claim: claim.image == 2)),
+    (Reason.NO_CONCLUSION, replace(RIGHT, claims=(*RIGHT.claims[:2], ObjectClaim(2, "cup", present=False)))),
     (Reason.CONTRADICTS_ANSWER, said(f"{TEXT}\nSo it is in image 1.")),
     (Reason.CONTRADICTS_ANSWER, said("\n".join((FIRST, SECOND, THIRD, "The cup is in the first image.")))),
 ]

@@ -44,7 +44,7 @@ def test_the_varied_wording_is_a_function_of_seed_and_set() -> None:
     assert write_trace(renamed, wording="varied").solution.reasoning != texts[0]
 
 
-def test_every_kind_of_statement_has_at_least_four_wordings_and_each_is_used() -> None:
+def test_every_kind_of_statement_has_four_wordings_all_used() -> None:
     assert all(len(set(wordings)) >= 4 for wordings in WORDINGS.values())
     patterns = {
         wording: re.compile(re.sub(r"\\\{\w+\\\}", ".+?", re.escape(wording)), re.IGNORECASE)
@@ -59,7 +59,7 @@ def test_every_kind_of_statement_has_at_least_four_wordings_and_each_is_used() -
     assert set(patterns) == set(used)
 
 
-def test_the_varied_reasoning_weighs_every_image_and_marks_the_true_box() -> None:
+def test_the_varied_wording_weighs_all_images_and_marks_the_box() -> None:
     for annotated in haystack_sets(4):
         given = write_trace(annotated, wording="varied").solution
         images, *rest = given.reasoning.split("\n")
@@ -71,7 +71,7 @@ def test_the_varied_reasoning_weighs_every_image_and_marks_the_true_box() -> Non
             assert given.regions[0] == annotated.regions[0]
 
 
-def test_an_unknown_wording_is_refused_with_the_nearest() -> None:
+def test_an_unknown_wording_is_an_error_with_the_nearest() -> None:
     with pytest.raises(SampleError, match="did you mean 'varied'"):
         write_trace(haystack_sets(2)[0], wording="varid")
 

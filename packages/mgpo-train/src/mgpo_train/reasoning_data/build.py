@@ -95,7 +95,7 @@ def _outcomes(options: argparse.Namespace, read: Annotations, folder: Path) -> I
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Fill in what depends on the writer; raise ConfigError for invalid options."""
+    """Fill in the defaults that depend on the writer; raise ConfigError for invalid options."""
     options.min_iou = _MIN_IOU[options.writer] if options.min_iou is None else options.min_iou
     if not 0 < options.min_iou <= 1:
         raise ConfigError(f"--min-iou {options.min_iou}: give a number over 0 and up to 1")
@@ -146,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_reading(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--images", metavar="FOLDER", help="what image paths are relative to [the file's folder]")
-    group.add_argument("--n", type=int, metavar="N", help="at most so many sets [all]")
+    group.add_argument("--n", type=int, metavar="N", help="at most N sets [all]")
     group.add_argument("--set-images", type=int, default=3, metavar="K", help="COCO: images of a set [3]")
     group.add_argument("--tasks", metavar="NAMES", help="COCO: group_grounding,common_object [both]")
     group.add_argument(

@@ -38,7 +38,7 @@ _MESSAGES = 200
 
 
 class OutputFolder:
-    """Where one build writes; a build with other settings is not mixed into it."""
+    """The output of one build; a build with other settings is not mixed into it."""
 
     def __init__(self, path: Path, settings: Mapping[str, Any], *, overwrite: bool) -> None:
         self.path, self.settings = path, json.loads(json.dumps(dict(settings), default=str))
@@ -46,7 +46,7 @@ class OutputFolder:
         self._check()
 
     def start(self) -> None:
-        """Mark the folder as the build's, and empty it of an earlier one that is to be replaced."""
+        """Mark the folder as the build's, after removing an earlier build that is to be replaced."""
         record = self._check()
         if record is None:
             record = OutputRecord.create(self.path, OWNER, {"options": self.settings})
@@ -76,7 +76,7 @@ class OutputFolder:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Around all that is written into the folder: when the block ends, however it does, that is recorded."""
+        """Record what was written into the folder when the block ends, however it ends."""
         try:
             yield
         finally:
@@ -85,7 +85,7 @@ class OutputFolder:
                 record.done()
 
     def write(self, outcomes: Iterable[Outcome], read: Annotations) -> dict[str, Any]:
-        """Write rows, pictures, dropped texts and the report; the report is returned."""
+        """Write rows, images, dropped texts and the report, which is returned."""
         kept, dropped, reasons, tasks = [], [], Counter[str](), Counter[str]()
         total = failed = 0
         for outcome in outcomes:
@@ -138,7 +138,7 @@ class OutputFolder:
         }
 
     def _image(self, source: ImageSource, name: str) -> str:
-        """A path for the row, relative to the folder where that is possible; a made picture is written first."""
+        """A path for the row, relative to the folder where possible; a synthetic image is written first."""
         if isinstance(source, str | os.PathLike):
             path = Path(source).resolve()
             try:

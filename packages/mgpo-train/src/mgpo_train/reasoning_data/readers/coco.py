@@ -24,9 +24,9 @@ _PARTS = ("images", "annotations", "categories")
 
 
 def read_coco(path: Path, folder: Path, *, n: int | None, seed: int, set_images: int, tasks: str | None) -> Annotations:
-    """Sets of `set_images` images drawn by `seed`, with questions that the annotations answer without doubt.
+    """Sets of `set_images` images drawn by `seed`, with questions that the annotations answer with certainty.
 
-    A crowd, or a box without area, makes its category doubtful in its image: no question then asks for it there. Images
+    A crowd, or a box without area, makes its category uncertain in its image: no question asks for it there. Images
     that are missing, unreadable or of another size than stated are left out. All of it is counted.
     """
     data = _parsed(path)
@@ -52,7 +52,7 @@ def _parsed(path: Path) -> Mapping[str, Any]:
 
 @dataclass
 class _Reader:
-    """Images with their objects; what cannot be used is counted in `left_out` and told in `messages`."""
+    """Images with their objects; what cannot be used is counted in `left_out` and described in `messages`."""
 
     data: Mapping[str, Any]
     folder: Path
@@ -131,7 +131,7 @@ class _Reader:
         return None
 
     def _add(self, image: CocoImage, entry: Mapping[str, Any], label: str) -> None:
-        """An annotation as an object of its image, or its label as one of which the image holds an unclear number."""
+        """Add an annotation to its image: as a box, or its label as uncertain."""
         who = f"annotation {entry.get('id')} ({label}) of {image.path}"
         box = _box(entry.get("bbox"))
         if entry.get("iscrowd"):

@@ -15,12 +15,12 @@ from mgpo_core.suggest import nearest
 __all__ = ["TASKS", "CocoImage", "pose_sets"]
 
 _TRIES = 20
-"""So many draws of other images for one object, before the next object is taken."""
+"""Draws of other images for one object before giving up on it."""
 
 
 @dataclass
 class CocoImage:
-    """A picture, its boxes by label, and the labels of which it holds a number that is not clear."""
+    """An image, its boxes by label, and the labels whose number in it is uncertain."""
 
     path: str
     size: Size
@@ -29,21 +29,21 @@ class CocoImage:
 
     @property
     def labels(self) -> set[str]:
-        """All that may be in it."""
+        """Every label that may be in it."""
         return self.doubtful | set(self.boxes)
 
     @property
     def certain(self) -> dict[str, list[Box]]:
-        """The boxes of the labels of which it is clear how many there are."""
+        """The boxes of the labels whose number is certain."""
         return {label: boxes for label, boxes in self.boxes.items() if label not in self.doubtful}
 
 
 def pose_sets(
     images: Sequence[CocoImage], *, n: int | None, seed: int, set_images: int, tasks: str | None
 ) -> list[AnnotatedSet]:
-    """At most `n` sets of so many images, task after task in turn; no object is asked for twice by a task.
+    """At most `n` sets of `set_images` images, the tasks in turn; no object is asked for twice by a task.
 
-    A function of the arguments. Raises SampleError for an unknown task, and for a number of images that cannot be.
+    Deterministic. Raises SampleError for an unknown task or an impossible number of images.
     """
     if set_images < 2 or (images and set_images > len(images)):
         raise SampleError(f"set_images={set_images}: give a whole number from 2 to {len(images)}, the images there are")
@@ -117,11 +117,11 @@ class _Poser:
     def _set(self, id: str, place: int, others: list[int], label: str) -> AnnotatedSet:
         order = list(others)
         order.insert(self.rng.randrange(self.count), place)
-        pictures = [self.images[i] for i in order]
+        chosen = [self.images[i] for i in order]
         objects = [
             AnnotatedObject(name, replace(box, image=i))
-            for i, picture in enumerate(pictures)
-            for name, boxes in picture.certain.items()
+            for i, image in enumerate(chosen)
+            for name, boxes in image.certain.items()
             for box in boxes
         ]
         first = {item.box.image: j for j, item in reversed([*enumerate(objects)]) if item.label == label}
@@ -132,12 +132,12 @@ class _Poser:
         return AnnotatedSet(
             id=id,
             question=question,
-            images=tuple(picture.path for picture in pictures),
+            images=tuple(image.path for image in chosen),
             objects=tuple(objects),
             target=first[target],
             relations=(Relation("common", tuple(range(self.count)), members),) if common else (),
             task=self.task,
-            sizes=tuple(picture.size for picture in pictures),
+            sizes=tuple(image.size for image in chosen),
         )
 
 

@@ -28,7 +28,7 @@ _RESERVED = (*THINK, REGION, "\n")
 
 
 class BadRecordError(SampleError):
-    """A line that is no annotated set; `field` is what is wrong with it."""
+    """A line that is not an annotated set; `field` is what is wrong with it."""
 
     def __init__(self, name: str, field: str, message: str) -> None:
         super().__init__(f"{name}, field {field!r} {message}")
@@ -38,7 +38,7 @@ class BadRecordError(SampleError):
 def read_jsonl(path: Path, folder: Path, *, n: int | None, skip: bool) -> Annotations:
     """Every set of a file; image paths are relative to `folder`. Raises SampleError at the first bad line.
 
-    With `skip` bad lines are left out, counted by the field that is wrong, and told.
+    With `skip`, bad lines are left out and counted by the field that is wrong.
     """
     found = Annotations(str(path), [])
     for number, line in _lines(path):
@@ -62,7 +62,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 class _Record:
-    """One line on its way to an annotated set; `name` says in errors where it stands."""
+    """Reads one line as an annotated set; `name` is the line's name in errors."""
 
     def __init__(self, name: str, record: Mapping[str, Any], folder: Path) -> None:
         self.name, self.record, self.folder = name, record, folder
@@ -152,7 +152,7 @@ class _Record:
             remedy = "there is no such file; give its path relative to the file, or to --images"
             raise self._bad(field, path, remedy) from error
         except (ImageError, OSError, ValueError, SyntaxError) as error:
-            raise self._bad(field, path, f"it is not a readable picture ({error}); replace it") from error
+            raise self._bad(field, path, f"it is not a readable image ({error}); replace it") from error
 
     def _image(self, field: str, value: Any) -> int:
         return self._whole(field, value, 1, len(self.record["images"])) - 1

@@ -1,4 +1,4 @@
-"""One way to read annotated sets, whatever they are kept in."""
+"""Reads annotated sets from any of their sources."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class AnnotationSource:
     images: str | None = None
     """Folder that image paths are relative to; default: that of the file."""
     n: int | None = None
-    """At most so many sets."""
+    """Read at most this many sets."""
     seed: int = 0
     """COCO: which images make a set."""
     set_images: int = 3

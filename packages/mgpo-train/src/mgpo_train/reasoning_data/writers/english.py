@@ -49,7 +49,7 @@ def _plural_word(word: str) -> str:
 
 
 def counted(noun: str, count: int) -> str:
-    """So many of a noun: `a cup`, `two cups`; a plural such as `scissors` has no article."""
+    """A noun with its count: `a cup`, `two cups`; a plural such as `scissors` has no article."""
     if count > 1:
         return f"{_NUMBERS[count] if count < len(_NUMBERS) else count} {plural(noun)}"
     if noun.lower().rpartition(" ")[2] in _UNCHANGED:
