@@ -44,7 +44,8 @@ def test_a_prompt_holds_the_question_and_all_annotations() -> None:
     assert told == [
         (item.box.image + 1, item.label, view.numbers(item.box), dict(item.attributes)) for item in region.objects
     ]
-    assert known["relations"][0]["images"] == [1, 2] and "one and the same" in known["relations"][0]["meaning"]
+    assert (known["relations"][0]["relation"], known["relations"][0]["images"]) == ("same", [1, 2])
+    assert "one and the same" in known["relations"][0]["meaning"]
     assert "pixels" in prompt and [entry["width"] for entry in known["images"]] == [view.input_sizes[0][0]] * 2
     assert json.dumps(reply_of(region, write_trace(region))["answer"]) in prompt
     assert all(f'"{kind}"' in prompt for kind in RELATIONS)
@@ -93,6 +94,7 @@ UNREADABLE = [
     (NOT_JSON, "I cannot help with that."),
     (NOT_JSON, "<think>Image 1: cup.</think>"),
     (NOT_JSON, reply()[:-40]),
+    (NOT_JSON, '{"reasoning": "Image 1.", "claims": [{"image": 1, "lacks": "cup"}, '),
     (NOT_JSON, reply() + reply()),
     (NOT_JSON, '[{"reasoning": "Image 1"}]'),
     (NOT_JSON, "\x00\ud83d" * 50),
@@ -132,6 +134,7 @@ UNREADABLE = [
     (Reason.INVALID_BOX, reply(answer__bbox_2d=[30, 10, 10, 30])),
     (Reason.INVALID_BOX, reply(answer__bbox_2d=[10, 10, 4000, 4000])),
     (Reason.INVALID_BOX, reply(claims__0__bbox_2d=[-5, 10, 20, 20])),
+    (Reason.INVALID_BOX, reply(claims__0__bbox_2d=[10, 10, 20, 4000])),
     (Reason.INVALID_BOX, reply(claims__0__bbox_2d=[10, 10, 10, 20])),
     (Reason.RESERVED_TEXT, reply(reasoning="Image 1 is at <region>.")),
 ]

@@ -187,13 +187,16 @@ def test_a_journal_that_cannot_be_written_says_so(tmp_path) -> None:
 
 
 def test_a_failed_reply_is_asked_for_again_with_another_seed(tutor, tmp_path) -> None:
-    false = json.dumps({"claims": [{"image": 1, "holds": "unicorn"}]})[1:-1]
-    tutor.script = lambda n, before: TEXTS[n] if before == n % 4 else "no" if before else f"{{{false}}}"
+    def fails(n: int, before: int) -> str:
+        false = TEXTS[n].replace('"claims": [', '"claims": [{"image": 1, "holds": "unicorn"}, ')
+        return TEXTS[n] if before == n % 4 else "no" if before else false
+
+    tutor.script = fails
     outcomes = teacher_outcomes(SETS, TOLERANT, teacher_at(tutor, tmp_path), attempts=3)
     for n, outcome in enumerate(outcomes):
         assert (outcome.solution is not None) == (n % 4 < 3)
         reasons = [problem.reason for attempt in outcome.failed for problem in attempt.problems]
-        assert reasons == [Reason.REPLY_MISSING_KEY, *[Reason.REPLY_NOT_JSON] * 2][: n % 4]
+        assert reasons == [Reason.FALSE_PRESENCE, *[Reason.REPLY_NOT_JSON] * 2][: n % 4]
     assert Counter(tutor.asked) == {0: 1, 1: 2, 2: 3, 3: 3, 4: 1, 5: 2}
     asked = [body["seed"] for body, n in zip(tutor.chat.bodies, tutor.asked, strict=True) if n == 3]
     assert len(set(asked)) == 3
