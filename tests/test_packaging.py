@@ -36,6 +36,8 @@ from mgpo_core import haystack
 haystack.make("train", 1, 0)[0].load()
 for name in ("base", "mgpo"):
     assert (haystack.checkpoint(name) / "config.json").is_file()
+from mgpo_core.render import trajectory_html
+assert "<article" in trajectory_html(mgpo_core.Trajectory())
 """,
     "mgpo-train": "from mgpo_train import MGPOConfig, MGPOTrainer; import mgpo_train.cli",
     "mgpo-eval": """

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hostile_text import HOSTILE, assert_shown_as_text
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -216,3 +217,15 @@ def test_a_report_of_several_parts_has_no_averages_over_them(tmp_path: Path) -> 
     assert one is not None and two is not None
     assert "<dt>Accuracy</dt>" in one.read_text() and "tiles above" in one.read_text()
     assert "<dt>Accuracy</dt>" not in two.read_text() and "tiles above" not in two.read_text()
+
+
+def test_hostile_text_above_the_cards_of_a_run_stays_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mgpo_train import report
+
+    monkeypatch.setattr(report, "table_rows", lambda summary: [[HOSTILE], [HOSTILE]])
+    summary = {"warnings": [HOSTILE]}
+    page = report.write_run_report(tmp_path / "run.html", {HOSTILE: [Trajectory()]}, title="a run", summary=summary)
+    assert page is not None
+    text = page.read_text()
+    assert text.count("onerror") == 5  # the warning, the table's head and body, the part, the sample
+    assert_shown_as_text(text, scripts=1)

@@ -55,9 +55,9 @@ def sample_card(
     return Card(trajectory, right, sample.hit, run, tuple(found))
 
 
-def _scored_facts(sample: SampleResult, told: Mapping[str, float]) -> Iterator[Fact]:
-    """What the scorer says of the box that the card, by the trajectory's own metrics, does not."""
-    scores = {} if sample.skipped is not None else {n: v for n, v in sample.scores.items() if n not in told}
+def _scored_facts(sample: SampleResult, metrics: Mapping[str, float]) -> Iterator[Fact]:
+    """What the scorer says of the box beyond the trajectory's own `metrics`, which the card shows anyway."""
+    scores = {} if sample.skipped is not None else {n: v for n, v in sample.scores.items() if n not in metrics}
     if "image_accuracy" in scores:
         right = scores["image_accuracy"] == 1.0
         yield "image", "right" if right else "wrong", "good" if right else "bad"

@@ -46,15 +46,15 @@ def write_run_report(
         tiles=one_part,
     )
     path = Path(path)
-    with _told():
+    with _skip_foreign_files():
         write_report(path, shown, title, header, tiles=one_part)  # no average over before and after
-    with _told():
+    with _skip_foreign_files():
         write_trajectories(path.parent, parts)
     return path
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
+def _skip_foreign_files() -> Iterator[None]:
     """Leave out what would go in the place of somebody's file: a run must not be lost for its report."""
     try:
         yield
