@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from patience import HANG
+import warm_start
 
 from mgpo_core.boxes import Box
 from mgpo_core.envelope import Envelope, open_envelope
@@ -24,11 +23,11 @@ def command(name: str, *arguments: str) -> list[str]:
     return [str(SCRIPTS / name), *arguments]
 
 
-def run(arguments: list[str], folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in a folder to its end."""
-    return subprocess.run(
-        arguments, cwd=folder, env=os.environ | variables, capture_output=True, text=True, check=False, timeout=HANG
-    )
+def run(
+    arguments: list[str], folder: Path, *, processes: int = 1, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a script, or `-m` and a module, in a folder to its end."""
+    return warm_start.run(arguments, folder=folder, processes=processes, **variables)
 
 
 def scores(output: Path, task: str = "haystack") -> dict[str, Any]:

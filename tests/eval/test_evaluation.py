@@ -66,7 +66,7 @@ def test_results_say_what_they_depend_on(reference: Path) -> None:
 def test_killed_and_begun_again_it_plays_no_sample_twice_and_scores_the_same(reference: Path, tmp_path: Path) -> None:
     arguments = [*MODEL, *TASK, "--batch_size", "4", "--output_path", "out"]
     output = tmp_path / "out"
-    killed = run([sys.executable, str(Path(__file__).with_name("dying_evaluation.py")), "10", *arguments], tmp_path)
+    killed = run([str(Path(__file__).with_name("dying_evaluation.py")), "10", *arguments], tmp_path)
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
     before = journal_keys(output)
     assert len(before) == 10 and not list(output.glob("*/*_results.json"))
@@ -83,14 +83,11 @@ def test_two_processes_give_the_same_and_report_their_throughput_together(refere
     import json
 
     done = run(
-        [
-            sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", "-m", "lmms_eval",
-            *MODEL, "--tasks", "haystack", "--limit", str(N), "--batch_size", "16", "--log_samples",
-            "--output_path", "out",
-        ],
+        ["-m", "lmms_eval", *MODEL, *TASK, "--batch_size", "16", "--log_samples", "--output_path", "out"],
         tmp_path,
+        processes=2,
         ACCELERATE_USE_CPU="true",
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert_same(tmp_path / "out", reference)
     [written] = (tmp_path / "out").glob("*/*_results.json")
@@ -105,14 +102,12 @@ def test_a_process_that_fails_ends_the_others_and_the_run_fails(tmp_path: Path) 
     hub_fixture.write_vstar(tmp_path)
     hub_fixture.spoil_picture(tmp_path, 1)  # the second process's
     done = run(
-        [
-            sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", "-m", "lmms_eval",
-            *MODEL, "--tasks", "mgpo_vstar", "--batch_size", "1", "--output_path", "out",
-        ],
+        ["-m", "lmms_eval", *MODEL, "--tasks", "mgpo_vstar", "--batch_size", "1", "--output_path", "out"],
         tmp_path,
+        processes=2,
         ACCELERATE_USE_CPU="true",
         LMMS_EVAL_DATASETS_CACHE=str(tmp_path / "cache"),
-    )  # fmt: skip
+    )
     assert done.returncode != 0
     assert "Process 1 failed" in done.stdout and "picture 1 of mgpo_vstar/1" in done.stdout
     assert not list(tmp_path.glob("out/*/*_results.json"))

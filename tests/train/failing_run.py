@@ -8,6 +8,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import warm_imports  # noqa: F401  (spares DeepSpeed's build)
 
 from mgpo_train.cli import main
 from mgpo_train.trainer import MGPOTrainer

@@ -1,9 +1,8 @@
-"""Starting scripts in several processes on a CPU, and vLLM servers."""
+"""Runs on several ranks of a CPU, and vLLM servers."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import os
 import signal
@@ -18,6 +17,7 @@ from pathlib import Path
 from mgpo_train.hardware import LAYOUTS
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+import warm_start
 from patience import HANG
 
 
@@ -28,44 +28,27 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def launched(layout: str, processes: int, *command: str) -> list[str]:
-    """The command line that runs a script, or `-m` and a module, under ddp, zero2 or zero3; plain: as it is."""
-    if layout == "plain":
-        return [sys.executable, *command]
-    if layout == "ddp":
-        return [
-            sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes),
-            "--master_port", str(free_port()), *command,
-        ]  # fmt: skip
-    if layout.startswith("zero"):
-        build_deepspeed_operators()
-    return [
-        sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(LAYOUTS / f"cpu-2-{layout}.yaml"),
-        "--num_processes", str(processes), "--main_process_port", str(free_port()), *command,
-    ]  # fmt: skip
+def launch(layout: str, processes: int, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run a script, or `-m` and a module, under ddp, zero2 or zero3 as `accelerate launch` would; plain: as it is."""
+    return warm_start.run(command, processes=processes, **layout_variables(layout, processes), **more)
 
 
 @functools.cache
-def build_deepspeed_operators() -> None:
-    """Build what DeepSpeed would build in a run, once for an environment: it takes minutes.
+def layout_variables(layout: str, processes: int) -> dict[str, str]:
+    """What `accelerate launch` puts into the environment for a layout of ours on a CPU, by its own code."""
+    if layout == "plain":
+        return {}
+    if layout == "ddp":
+        return {"ACCELERATE_USE_CPU": "true"}
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+    from accelerate.utils.launch import prepare_deepspeed_cmd_env
 
-    A run that a test kills in the middle of it would leave PyTorch's lock behind, and all others would wait for ever.
-    """
-    root = Path(os.environ["TORCH_EXTENSIONS_DIR"])
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / "being-built").open("w") as ours:
-        fcntl.flock(ours, fcntl.LOCK_EX)  # released when its process dies, unlike PyTorch's
-        if any(root.rglob("*.so")):
-            return
-        for left in root.rglob("lock"):
-            left.unlink()
-        build = "from deepspeed.comm.torch import build_shm_op; build_shm_op()"
-        subprocess.run([sys.executable, "-c", build], check=True, timeout=HANG, stdout=subprocess.DEVNULL)
-
-
-def environment(layout: str) -> dict[str, str]:
-    """The environment of such a command."""
-    return os.environ | ({"ACCELERATE_USE_CPU": "true"} if layout == "ddp" else {})
+    words = ["--config_file", str(LAYOUTS / f"cpu-2-{layout}.yaml"), "--num_processes", str(processes), "script.py"]
+    arguments, file, has_precision = _validate_launch_command(launch_command_parser().parse_args(words))
+    fields = [*file.deepspeed_config, *(["mixed_precision"] if has_precision else [])]
+    arguments.deepspeed_fields_from_accelerate_config = ",".join(fields)
+    _, environment = prepare_deepspeed_cmd_env(arguments)
+    return {name: value for name, value in environment.items() if os.environ.get(name) != value}
 
 
 @contextlib.contextmanager

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from patience import HANG
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
 sys.path.insert(0, str(Path(__file__).parent))
-from launching import environment, launched
+from launching import launch
 
 pytest.importorskip("deepspeed")
 HERE = Path(__file__).parent
@@ -35,7 +33,8 @@ def work(layout: str, processes: int, folder: Path, *checkpoint: str) -> Path:
         *checkpoint,
     ]
     folder.mkdir(exist_ok=True)
-    subprocess.run(launched(layout, processes, *worker), check=True, timeout=HANG, env=environment(layout))
+    done = launch(layout, processes, *worker)
+    assert done.returncode == 0, done.stderr[-4000:]
     return folder
 
 

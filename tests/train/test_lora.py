@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from patience import HANG
+import warm_start
 
 from mgpo_core import haystack
 from mgpo_core.engines.loading import load_model, load_processor, load_settings
@@ -179,7 +177,7 @@ def run(folder: Path, *more: str) -> None:
         "--num_generations", "4", "--warmup_steps", "0", "--progress", "false", "--eval_ood_data", "none",
         "--eval_greedy", "false", "--output_dir", str(folder),
     ]  # fmt: skip
-    subprocess.run([sys.executable, "-m", "mgpo_train", "haystack-mgpo", *words, *more], check=True, timeout=HANG)
+    warm_start.check(["-m", "mgpo_train", "haystack-mgpo", *words, *more])
 
 
 @pytest.mark.slow

@@ -5,14 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm_start
 from datasets import Dataset, Features, Image, Sequence, Value
-from patience import HANG
 
 from mgpo_core import SampleError, haystack
 from mgpo_train.config import MGPOConfig
@@ -147,9 +144,7 @@ def test_the_paper_s_recipe_trains_on_copies_of_its_data(copies: Path, tmp_path:
     ]  # fmt: skip
     if recipe != "qwen2.5-vl-7b-sft":
         words += ["--steps_per_generation", "1"]
-    subprocess.run(
-        [sys.executable, "-m", "mgpo_train", recipe, *words], check=True, timeout=HANG, cwd=copies, env={**os.environ}
-    )
+    warm_start.check(["-m", "mgpo_train", recipe, *words], folder=copies)
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["steps"] == 2
     assert summary["train_samples"].startswith(f"4 samples from {TRAIN}")

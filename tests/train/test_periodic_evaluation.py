@@ -6,7 +6,6 @@ import json
 import random
 import re
 import shutil
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import GradientState
-from patience import HANG
 
 from mgpo_core import CoordinateSpace, EngineError, Episode, PixelBudget, haystack
 from mgpo_core.engines.loading import load_model, load_processor
@@ -34,7 +32,7 @@ from mgpo_train.run import run
 from mgpo_train.undisturbed import undisturbed
 
 sys.path.insert(0, str(Path(__file__).parent))
-from launching import environment, launched
+from launching import launch
 
 HELD_OUT = 12
 STEPS = 4
@@ -227,8 +225,8 @@ def test_several_processes_share_the_samples_and_keep_one_best(tmp_path):
     words = [f"--{name}={' '.join(value) if isinstance(value, list) else value}" for name, value in options.items()
              if value is not None]  # fmt: skip
     (tmp_path / "mine.yaml").write_text("description: two processes\n")
-    command = launched("zero3", 2, "-m", "mgpo_train", str(tmp_path / "mine.yaml"), *words, f"--output_dir={out}")
-    subprocess.run(command, check=True, timeout=HANG, env=environment("zero3"))
+    done = launch("zero3", 2, "-m", "mgpo_train", str(tmp_path / "mine.yaml"), *words, f"--output_dir={out}")
+    assert done.returncode == 0, done.stderr[-4000:]
     logged = rows(out, evaluations=True)
     assert [row["step"] for row in logged] == [0, 2]
     assert all(row["eval/accuracy"] == row["eval_haystack/accuracy"] for row in logged)

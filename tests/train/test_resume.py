@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from patience import HANG
+import warm_start
 
 from mgpo_core import EngineError
 from mgpo_core.engines.loading import load_model
@@ -41,7 +38,7 @@ RECIPES = {
 
 def command(recipe: str, folder: Path, *more: str, script: tuple[str, ...] = ("-m", "mgpo_train")) -> list[str]:
     options = [*OPTIONS, *RECIPES[recipe]]
-    return [sys.executable, *script, recipe, *options, "--output_dir", str(folder), *more]
+    return [*script, recipe, *options, "--output_dir", str(folder), *more]
 
 
 def rows(folder: Path) -> list[dict]:
@@ -109,18 +106,18 @@ def test_a_folder_that_recorded_less_is_not_refused_for_it(tmp_path, monkeypatch
 @pytest.mark.parametrize("recipe", list(RECIPES))
 def test_a_killed_and_resumed_run_logs_the_same_steps(recipe, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run(command(recipe, whole), check=True, timeout=HANG)
+    warm_start.check(command(recipe, whole))
     expected = rows(whole)
     assert [row["step"] for row in expected] == list(range(1, STEPS + 1))
     assert len({row["reward"] for row in expected}) > 1, "nothing varies: equality would show nothing"
 
     # killed by its own hand, so that it is the same step on every machine: step 3 is past the checkpoint of step 2
     failing = command(recipe, killed, script=(str(Path(__file__).with_name("failing_run.py")), "kill"))
-    ended = subprocess.run(failing, env=os.environ | {"FAIL_AFTER": "3"}, check=False, timeout=HANG)
+    ended = warm_start.run(failing, FAIL_AFTER="3")
     assert ended.returncode == -signal.SIGKILL
     assert len(rows(killed)) == 3 and (killed / "checkpoint-2").is_dir()
 
-    subprocess.run(command(recipe, killed, "--resume"), check=True, timeout=HANG)
+    warm_start.check(command(recipe, killed, "--resume"))
     assert rows(killed) == expected
     if recipe == "haystack-mirg-rl":
         return  # what follows is the same code for every recipe
@@ -128,7 +125,7 @@ def test_a_killed_and_resumed_run_logs_the_same_steps(recipe, tmp_path):
     # killed once more, now between the last step and the summary: not a step more, and the same weights
     (killed / "summary.json").unlink()
     (killed / "model" / "model.safetensors").unlink()
-    subprocess.run(command(recipe, killed, "--resume"), check=True, timeout=HANG)
+    warm_start.check(command(recipe, killed, "--resume"))
     assert rows(killed) == expected
     assert json.loads((killed / "summary.json").read_text(encoding="utf-8"))["steps"] == STEPS
     weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (whole, killed)]

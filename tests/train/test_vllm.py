@@ -19,7 +19,7 @@ from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_train.metrics import METRICS_FILE, read_metrics
 
 sys.path.insert(0, str(Path(__file__).parent))
-from launching import launched, serving
+from launching import launch, serving
 
 pytestmark = pytest.mark.slow
 
@@ -164,10 +164,7 @@ def test_two_processes_share_one_vllm_by_tensor_parallelism(tmp_path):
     # the same pictures at every step, under a vision tower that learns: features of the old weights would not fit
     options += ["--train_data", "haystack:train?n=4&seed=1", "--freeze", "merger", "--learning_rate", "1e-3"]
     options += ["--per_device_train_batch_size", "16", "--output_dir", str(tmp_path / "run")]
-    finished = subprocess.run(
-        launched("zero2", 2, "-m", "mgpo_train", "haystack-mgpo", *options),
-        capture_output=True, text=True, timeout=HANG, check=False,
-    )  # fmt: skip
+    finished = launch("zero2", 2, "-m", "mgpo_train", "haystack-mgpo", *options)
     assert finished.returncode == 0, finished.stderr[-6000:]
     rows = metrics(tmp_path / "run")
     assert [row["step"] for row in rows] == [1, 2]

@@ -1,0 +1,127 @@
+"""Commands run in processes that begin with the heavy imports done.
+
+Importing torch, transformers, TRL and DeepSpeed takes longer than what most tests train. The fork server of
+`multiprocessing` imports them once for a pytest process, and every command here is a fork of it: the same code as in a
+new interpreter (`python -m MODULE`, a script, a console script), with its own arguments, environment and folder.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from patience import HANG
+
+IMPORTED = ["warm_imports"]
+"""What the fork server imports: `warm_imports.py` beside this file."""
+
+
+@functools.cache
+def _context() -> multiprocessing.context.ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED)
+    return context
+
+
+def _run(command: Sequence[str], environment: dict[str, str], folder: str, output: str, errors: str) -> None:
+    """In the fork: what `python COMMAND` does."""
+    for path, stream in ((output, 1), (errors, 2)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), stream)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        if command[0] == "-m":
+            sys.argv = list(command[1:])
+            runpy.run_module(command[1], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = list(command)
+            sys.path.insert(0, str(Path(command[0]).resolve().parent))
+            runpy.run_path(command[0], run_name="__main__")
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def run(
+    command: Sequence[str], *, folder: Path | None = None, processes: int = 1, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `python COMMAND` to its end, as so many ranks on this machine as `torchrun` would start.
+
+    The status is 0, or that of the first rank that failed (negative: the signal that killed it); the others then get
+    SIGTERM, as from `torchrun`. Output and errors of all ranks are in one text each. Raises TimeoutExpired after HANG
+    seconds.
+    """
+    with tempfile.TemporaryDirectory() as written:
+        output, errors = Path(written, "output"), Path(written, "errors")
+        output.touch(), errors.touch()
+        environment = {**os.environ, **variables}
+        started = [
+            _context().Process(
+                target=_run,
+                args=(list(command), environment | ranked, str(folder or Path.cwd()), str(output), str(errors)),
+            )
+            for ranked in _ranks(processes, environment)
+        ]
+        for process in started:
+            process.start()
+        try:
+            status = _first_failure(started)
+        finally:
+            for process in started:
+                process.kill()
+                process.join()
+        texts = [path.read_text(encoding="utf-8", errors="replace") for path in (output, errors)]
+    if status is None:
+        raise subprocess.TimeoutExpired(list(command), HANG, *texts)
+    return subprocess.CompletedProcess(list(command), status, *texts)
+
+
+def _ranks(processes: int, environment: dict[str, str]) -> list[dict[str, str]]:
+    """The variables by which torch.distributed knows its ranks; none for one process that nothing launches."""
+    if processes == 1 and "ACCELERATE_USE_DEEPSPEED" not in environment:
+        return [{}]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = str(listener.getsockname()[1])
+    size = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+    return [
+        {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": str(rank), "LOCAL_RANK": str(rank), **size}
+        for rank in range(processes)
+    ]
+
+
+def _first_failure(started: Sequence[BaseProcess]) -> int | None:
+    """The status of the processes: 0 when all end well, None when they do not end within HANG seconds."""
+    running, status, deadline = {process.sentinel: process for process in started}, 0, time.monotonic() + HANG
+    while running:
+        ended = wait(list(running), timeout=max(0.0, deadline - time.monotonic()))
+        if not ended:
+            return None
+        for sentinel in ended:
+            process = running.pop(sentinel)  # type: ignore[call-overload]
+            process.join()
+            if status == 0 and process.exitcode:
+                status = process.exitcode
+                for other in running.values():
+                    other.terminate()
+    return status
+
+
+def check(command: Sequence[str], *, folder: Path | None = None, processes: int = 1, **variables: str) -> None:
+    """Run a command that must end well."""
+    done = run(command, folder=folder, processes=processes, **variables)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
