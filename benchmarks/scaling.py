@@ -42,10 +42,10 @@ def random_model(size: str, folder: Path) -> str:
     """A folder with random weights in the shapes of Qwen2.5-VL-3B or 7B, and haystack's tokenizer."""
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-    from mgpo_train import model_shapes
+    from mgpo_train import model_description
 
     processor = load_processor("haystack:base")
-    shapes = model_shapes.FOLDER / f"Qwen2.5-VL-{size.upper()}-Instruct.json"
+    shapes = model_description.FOLDER / f"Qwen2.5-VL-{size.upper()}-Instruct.json"
     settings = json.loads(shapes.read_text("utf-8"))
     tiny = json.loads((haystack.checkpoint("base") / "config.json").read_text("utf-8"))
     ids = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")

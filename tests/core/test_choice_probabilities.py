@@ -19,7 +19,7 @@ from tiny_models import budget_of, build_model, build_processor, question
 
 from mgpo_core import CoordinateSpace, Episode, SingleTurn, Trajectory, haystack
 from mgpo_core.engines.transformers import TransformersEngine
-from mgpo_core.templates import message_images
+from mgpo_core.template_base import message_images
 from mgpo_core.trajectory import Tokens
 
 LETTERS = ["A}", "B}", "C}", "D}"]

@@ -14,14 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mgpo_core import Sample, Trajectory
-from mgpo_core.averages import (
-    aggregate,
-    design_effect,
-    interval,
-    mean_interval,
-    standard_error,
-    wilson_interval,
-)
+from mgpo_core.averages import aggregate
+from mgpo_core.intervals import design_effect, interval, mean_interval, standard_error, wilson_interval
 from mgpo_core.logged_scores import score_interval
 from mgpo_core.repeated_questions import cluster_samples, question_key
 from mgpo_core.trajectory import Turn

@@ -21,7 +21,7 @@ from mgpo_core.engines.transformers import TransformersEngine
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.errors import EngineError
 from mgpo_core.multi_image import MultiImageTwoTurn
-from mgpo_core.templates import message_images
+from mgpo_core.template_base import message_images
 
 BUDGET = PixelBudget(min_pixels=28 * 28 * 4, max_pixels=168 * 168)
 

@@ -15,7 +15,8 @@ from mgpo_core.cropping import CropRules
 from mgpo_core.episode import Episode
 from mgpo_core.errors import EngineError, ImageError
 from mgpo_core.sample import Sample
-from mgpo_core.templates import SingleTurn, message_images, message_text
+from mgpo_core.template_base import message_images, message_text
+from mgpo_core.templates import SingleTurn
 
 BUDGET = PixelBudget(min_pixels=28 * 28 * 4, max_pixels=168 * 168)
 SUB_IMAGE = "Based on the provided coordinates, return the sub-image:\n"

@@ -23,7 +23,7 @@ from mgpo_core.engines.transformers import TransformersEngine
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.engines.vision import batched_vision_attention, patch_embed_as_matmul
 from mgpo_core.errors import EngineError, TokenAlignmentError
-from mgpo_core.templates import message_images
+from mgpo_core.template_base import message_images
 
 LIMIT = 30  # tokens of a response
 SLOW = pytest.mark.slow  # a model of each family is taught; Qwen2.5-VL has test_transformers_engine.py besides

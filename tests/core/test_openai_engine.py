@@ -35,7 +35,7 @@ from mgpo_core import Episode, Sample, SingleTurn, haystack
 from mgpo_core.engines import Engine, data_urls, load_engine
 from mgpo_core.engines import openai as engine_module
 from mgpo_core.errors import EngineError, TokenAlignmentError
-from mgpo_core.templates import message_images
+from mgpo_core.template_base import message_images
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ from mgpo_core import Episode, PixelBudget, Rejection, Sample, SampleError, extr
 from mgpo_core.answers import choice_letter, grade_answer, normalise, resolve_choice
 from mgpo_core.multi_image import MultiImage
 from mgpo_core.questions import split_question, strip_instructions, without_letters
-from mgpo_core.templates import SingleTurn, Template, TwoTurn
+from mgpo_core.template_base import Template
+from mgpo_core.templates import SingleTurn, TwoTurn
 
 SEED = 20_261_128
 BUDGET = PixelBudget(min_pixels=56 * 56, max_pixels=112 * 112)

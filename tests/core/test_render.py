@@ -23,7 +23,8 @@ from mgpo_core.render import page as page_module
 from mgpo_core.render.card import Card, card_view
 from mgpo_core.render.page import Row, frame_html, write_gallery
 from mgpo_core.sample import Sample
-from mgpo_core.templates import SingleTurn, message_images
+from mgpo_core.template_base import message_images
+from mgpo_core.templates import SingleTurn
 from mgpo_core.trajectory import Tokens, Trajectory, Turn
 
 BUDGET = PixelBudget(min_pixels=28 * 28 * 4, max_pixels=168 * 168)

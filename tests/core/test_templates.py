@@ -7,7 +7,9 @@ from PIL import Image
 
 from mgpo_core.cropping import CropOutcome
 from mgpo_core.sample import Sample
-from mgpo_core.templates import SingleTurn, Template, TwoTurn, load_template, message_images, message_text
+from mgpo_core.template_base import Template, message_images, message_text
+from mgpo_core.template_registry import load_template
+from mgpo_core.templates import SingleTurn, TwoTurn
 
 IMAGE = Image.new("RGB", (56, 56))
 CROP = Image.new("RGB", (28, 84))

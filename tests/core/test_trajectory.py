@@ -10,19 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from mgpo_core.averages import aggregate
 from mgpo_core.boxes import Box, CoordinateSpace
 from mgpo_core.budget import PixelBudget
 from mgpo_core.errors import SampleError, TokenAlignmentError
+from mgpo_core.intervals import mean_interval, wilson_interval
 from mgpo_core.output_folder import OutputFolderError
-from mgpo_core.trajectory import (
-    METRICS,
-    Tokens,
-    Trajectory,
-    Turn,
-    aggregate,
-    mean_interval,
-    wilson_interval,
-)
+from mgpo_core.trajectory import METRICS, Tokens, Trajectory, Turn
 
 TRUE = Box(40, 40, 60, 60)
 

@@ -20,7 +20,8 @@ from mgpo_core.engines.vision import batched_vision_attention, patch_embed_as_ma
 from mgpo_core.episode import Episode
 from mgpo_core.errors import EngineError, TokenAlignmentError
 from mgpo_core.sample import Sample
-from mgpo_core.templates import SingleTurn, TwoTurn, message_images
+from mgpo_core.template_base import message_images
+from mgpo_core.templates import SingleTurn, TwoTurn
 
 BUDGET = PixelBudget(min_pixels=28 * 28 * 4, max_pixels=168 * 168)
 LIMIT = 40  # tokens of a response: a box turn takes about 35

@@ -18,7 +18,8 @@ from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.episode import Episode
 from mgpo_core.errors import EngineError, TokenAlignmentError
 from mgpo_core.sample import Sample
-from mgpo_core.templates import SingleTurn, TwoTurn, message_images
+from mgpo_core.template_base import message_images
+from mgpo_core.templates import SingleTurn, TwoTurn
 
 BUDGET = PixelBudget(min_pixels=28 * 28 * 4, max_pixels=168 * 168)
 BOX = '[{"bbox_2d": [1, 2, 63, 64]}]'

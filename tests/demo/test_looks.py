@@ -14,7 +14,7 @@ from PIL import Image
 from mgpo_core import Box, Episode, crop, parse_boxes
 from mgpo_core.boxes import CoordinateSpace
 from mgpo_core.regions import View
-from mgpo_core.templates import message_images, message_text
+from mgpo_core.template_base import message_images, message_text
 from mgpo_core.trajectory import Tokens
 from mgpo_demo import views
 from mgpo_demo.limits import DemoError

@@ -15,7 +15,7 @@ from PIL import Image
 
 from mgpo_core import CoordinateSpace, Episode, PixelBudget, Sample
 from mgpo_core.multi_image import MultiImage
-from mgpo_core.templates import Template
+from mgpo_core.template_base import Template
 from mgpo_core.trajectory import Trajectory
 from mgpo_eval.mig_bench import Record
 

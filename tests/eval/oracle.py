@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 from mgpo_core import Box
 from mgpo_core.episode import Episode
-from mgpo_core.templates import message_text
+from mgpo_core.template_base import message_text
 from mgpo_core.trajectory import Trajectory
 
 CONFIG = SimpleNamespace(model_type="qwen2_5_vl", vision_config=SimpleNamespace(patch_size=14, spatial_merge_size=2))

@@ -11,8 +11,8 @@ import datasets
 from lmms_eval.api.instance import Instance
 from PIL import Image
 
+from mgpo_eval.fingerprint import fingerprint
 from mgpo_eval.haystack_rows import haystack_rows
-from mgpo_eval.journal import fingerprint
 
 TAGS = '[["<think>", "</think>"]]'
 

@@ -14,7 +14,7 @@ import pytest
 from mgpo_core import Episode, haystack
 from mgpo_core.engines import load_engine
 from mgpo_core.errors import EngineError, TokenAlignmentError
-from mgpo_core.templates import message_images
+from mgpo_core.template_base import message_images
 from mgpo_core.trajectory import Trajectory
 
 sys.path.insert(0, str(Path(__file__).parent))

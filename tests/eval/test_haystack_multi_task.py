@@ -19,10 +19,10 @@ from oracle import CONFIG, THOUSANDTHS, Pointer, pointing
 from requests_fixture import play, table
 
 from mgpo_core import Box, haystack
-from mgpo_core.averages import interval
 from mgpo_core.envelope import Envelope, open_envelope, seal
 from mgpo_core.episode import Episode
 from mgpo_core.episode_settings import EpisodeSettings
+from mgpo_core.intervals import interval
 from mgpo_core.trajectory import Trajectory
 from mgpo_eval import haystack_multi_scoring
 from mgpo_eval.haystack_rows import haystack_multi_rows

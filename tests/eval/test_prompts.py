@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from requests_fixture import StandInTask, table
 
 from mgpo_core import CoordinateSpace, Episode, PixelBudget, Trajectory
-from mgpo_core.templates import message_text
+from mgpo_core.template_base import message_text
 from mgpo_eval.options import ModelOptions
 from mgpo_eval.player import answer_of
 from mgpo_eval.requests import make_jobs

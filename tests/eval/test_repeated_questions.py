@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from report_fixture import CHOICES, Logged, hrbench, rotated, vstar
 from report_reader import FIRST, SECOND, one_task, report
 
-from mgpo_core.averages import design_effect, interval, mean_interval, wilson_interval
 from mgpo_core.evaluation_runs import read_runs
+from mgpo_core.intervals import design_effect, interval, mean_interval, wilson_interval
 from mgpo_core.sample_log import clusters_of
 from mgpo_eval import scoring
 from mgpo_eval.report.significance import (

@@ -18,7 +18,8 @@ from mgpo_core import Box, Episode, haystack
 from mgpo_core.envelope import Envelope, seal
 from mgpo_core.evaluation_runs import read_runs
 from mgpo_core.multi_image import MultiImageTwoTurn
-from mgpo_core.templates import PlainTurn, Template
+from mgpo_core.template_base import Template
+from mgpo_core.templates import PlainTurn
 from mgpo_core.trajectory import Trajectory
 from mgpo_eval import haystack_multi_scoring, mig_scoring
 from mgpo_eval.haystack_rows import haystack_multi_rows

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mgpo_core import Trajectory
-from mgpo_core.averages import wilson_interval
+from mgpo_core.intervals import wilson_interval
 from mgpo_core.trajectory import Turn
 from mgpo_train.learning_warnings import learning_warnings
 from mgpo_train.metrics import MetricsLog

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mgpo_core import Box, Trajectory
+from mgpo_core.averages import aggregate
 from mgpo_core.boxes import Rejection
-from mgpo_core.trajectory import Turn, aggregate
+from mgpo_core.trajectory import Turn
 from mgpo_train.curves import plot_curves, smooth
 from mgpo_train.metrics import Measured, MetricsLog, step_metrics
 from mgpo_train.summary import table_rows, timing

@@ -14,7 +14,8 @@ from PIL import Image
 
 from mgpo_core import Episode, Sample, haystack
 from mgpo_core.engines.loading import load_model, load_processor
-from mgpo_core.templates import load_template, message_text
+from mgpo_core.template_base import message_text
+from mgpo_core.template_registry import load_template
 from mgpo_train.config import MGPOConfig
 from mgpo_train.lora import name_base
 from mgpo_train.model_card import CARD_FILES, MARK, RunFacts, card_text, find_card, write_card

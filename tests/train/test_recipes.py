@@ -13,7 +13,7 @@ from mgpo_train.config import MGPOConfig
 from mgpo_train.dry_run import assumed_samples, print_dry_run
 from mgpo_train.hardware import Machine, find_gpu, read_machine
 from mgpo_train.options import ConfigError
-from mgpo_train.run import load_data
+from mgpo_train.run_data import load_data
 from mgpo_train.sizing import Sizing, size_run
 
 NAMES = recipe_files.names()

@@ -15,8 +15,8 @@ from patience import HANG
 from safetensors.torch import load_file
 
 from mgpo_train.checkpoint_layout import is_whole
-from mgpo_train.hardware import LAYOUTS
 from mgpo_train.metrics import METRICS_FILE, read_metrics
+from mgpo_train.sharding import LAYOUTS
 
 sys.path.insert(0, str(Path(__file__).parent))
 from launching import launch

@@ -13,13 +13,14 @@ from mgpo_core.episode import Episode
 from mgpo_train.config import MGPOConfig
 from mgpo_train.data import load_samples
 from mgpo_train.dry_run import print_dry_run
-from mgpo_train.hardware import GIB, Layout, Machine, find_gpu, find_layout, launched_layout, read_machine
+from mgpo_train.hardware import GIB, Machine, find_gpu, read_machine
 from mgpo_train.haystack.architecture import build_model, build_processor, build_tokenizer
 from mgpo_train.haystack.base import protocol
 from mgpo_train.memory_estimate import estimate_memory
 from mgpo_train.model import freeze_parts, load_policy, part_of
 from mgpo_train.model_shapes import ModelShapes, read_shapes
 from mgpo_train.options import ConfigError
+from mgpo_train.sharding import Layout, find_layout, launched_layout
 from mgpo_train.sizing import Sizing, planned_steps, size_run
 from mgpo_train.step_time import estimate_time
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mgpo_core import Episode, PixelBudget
 from mgpo_core.cropping import CropOutcome
-from mgpo_core.templates import message_text
+from mgpo_core.template_base import message_text
 from mgpo_train import MGPOConfig
 from mgpo_train.data import load_samples
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from mgpo_core import Box, Episode
 from mgpo_core.answers import choice_letter, resolve_choice
-from mgpo_core.templates import message_images
+from mgpo_core.template_base import message_images
 from mgpo_core.trajectory import Trajectory
 from mgpo_demo import looks
 from mgpo_demo.actions import Actions, user_message

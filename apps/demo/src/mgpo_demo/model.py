@@ -13,7 +13,7 @@ from mgpo_core.boxes import CoordinateSpace
 from mgpo_core.budget import PixelBudget
 from mgpo_core.engines import Engine, Watch, load_engine
 from mgpo_core.episode_settings import EpisodeSettings
-from mgpo_core.templates import Template
+from mgpo_core.template_base import Template
 from mgpo_core.trajectory import Trajectory
 from mgpo_demo.limits import DemoError
 

@@ -15,9 +15,9 @@ from PIL import Image
 
 from mgpo_core import Box, load_image
 from mgpo_core.budget import PixelBudget
+from mgpo_core.image_loading import ImageSource
 from mgpo_core.images.encode import small_image
 from mgpo_core.pillow_limit import pillow_limit_lifted
-from mgpo_core.sample import ImageSource
 from mgpo_demo.limits import DemoError, Limits
 
 __all__ = ["DISPLAY_SIDE", "FORMATS", "Picture", "decode", "keep_image", "keep_upload"]

@@ -21,9 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mgpo_core import Box
 from mgpo_core.budget import PixelBudget
 from mgpo_core.errors import MGPOError
+from mgpo_core.image_loading import ImageSource
 from mgpo_core.render import write_report
-from mgpo_core.sample import ImageSource
-from mgpo_core.templates import message_images
+from mgpo_core.template_base import message_images
 from mgpo_core.trajectory import Tokens, Trajectory, Turn
 from mgpo_demo.limits import DemoError, Limits
 from mgpo_demo.looks import Question, Step

@@ -14,7 +14,7 @@ from mgpo_core.images.encode import data_uri
 from mgpo_core.render.card import response_view
 from mgpo_core.render.environment import template
 from mgpo_core.render.tokens import token_view
-from mgpo_core.templates import message_images
+from mgpo_core.template_base import message_images
 from mgpo_core.trajectory import Trajectory, Turn
 from mgpo_demo.looks import Step
 

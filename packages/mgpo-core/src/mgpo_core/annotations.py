@@ -13,8 +13,9 @@ from typing import Any
 
 from mgpo_core.boxes import Box
 from mgpo_core.errors import SampleError
+from mgpo_core.image_loading import ImageSource
 from mgpo_core.regions import check_regions
-from mgpo_core.sample import ImageSource, Sample
+from mgpo_core.sample import Sample
 
 __all__ = ["RELATIONS", "AnnotatedObject", "AnnotatedSet", "Relation"]
 

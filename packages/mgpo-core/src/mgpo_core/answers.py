@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 from mgpo_core.answer_text import normalise as normalise
 from mgpo_core.answer_text import same
+from mgpo_core.boxed_answer import extract_boxed
 
-# every alternative begins with a fixed character, which makes the search fast
-_BRACES = re.compile(r"\\boxed\s*+\{|\\\\(?!boxed)|\\\{|\\\}|\{|\}")
 _PREFIX = re.compile(
     r"(?:"
     r"(?:so|thus|therefore|hence|clearly|finally|overall|in\sconclusion)\b(?:[,:]\s?|\s)"
@@ -51,22 +50,6 @@ _DENIED = re.compile(
 _BREAK = re.compile(r"(?<![A-Za-z\\])([A-Za-z][)}\].]*+)[ \t]*+(?:\n\s*+|\\(?:[ ;:\\]|q?quad(?![A-Za-z]))\s*+)++(?=\S)")
 """A letter, and behind it a new line or a space of LaTeX's own."""
 _MOST_PREFIXES = 6
-
-
-def extract_boxed(text: str) -> str | None:
-    r"""The content of the last complete \boxed{...} of `text` (braces may nest), None without one."""
-    open_braces: list[tuple[int, int] | None] = []  # (where \boxed starts, where its content starts)
-    best: tuple[int, int, int] | None = None
-    for mark in _BRACES.finditer(text):
-        if mark.group().startswith("\\b"):
-            open_braces.append((mark.start(), mark.end()))
-        elif mark.group() == "{":
-            open_braces.append(None)
-        elif mark.group() == "}" and open_braces:
-            box = open_braces.pop()
-            if box is not None and (best is None or box[0] > best[0]):
-                best = (*box, mark.start())
-    return None if best is None else text[best[1] : best[2]].strip()
 
 
 def choice_letter(index: int) -> str:

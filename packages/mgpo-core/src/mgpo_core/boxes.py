@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from mgpo_core.answers import extract_boxed
 from mgpo_core.box import Box, CoordinateSpace, Size, iou
 from mgpo_core.box_layouts import Layout, box_key, corners, holds_several, is_no_box, named_layout
 from mgpo_core.box_text import MarkedBoxes, bare_box, marked_boxes, without_latex, without_reasoning
+from mgpo_core.boxed_answer import extract_boxed
 from mgpo_core.loose_json import FENCE, Value, find_values
 
 __all__ = ["Box", "CoordinateSpace", "ParseResult", "Rejection", "Size", "iou", "parse_boxes", "rejection_words"]

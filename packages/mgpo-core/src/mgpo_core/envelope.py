@@ -18,9 +18,9 @@ from PIL import Image
 
 from mgpo_core.box_text import THINK
 from mgpo_core.errors import SampleError
+from mgpo_core.image_loading import ImageSource
 from mgpo_core.json_lines import DAMAGED
 from mgpo_core.paths_below import path_below
-from mgpo_core.sample import ImageSource
 from mgpo_core.trajectory import Trajectory
 
 __all__ = ["Envelope", "image_names", "kept_picture", "open_envelope", "seal"]

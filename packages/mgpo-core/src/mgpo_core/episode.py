@@ -20,7 +20,8 @@ from mgpo_core.errors import EngineError
 from mgpo_core.multi_image import after_reasoning
 from mgpo_core.regions import View
 from mgpo_core.sample import Sample
-from mgpo_core.templates import Message, Template, TwoTurn, assistant_message, message_images
+from mgpo_core.template_base import Message, Template, assistant_message, message_images
+from mgpo_core.templates import TwoTurn
 from mgpo_core.trajectory import FINISH_REASONS, Trajectory, Turn, load_originals
 
 

@@ -9,8 +9,8 @@ from PIL import Image, UnidentifiedImageError
 
 from mgpo_core.budget import check_shape
 from mgpo_core.errors import ImageError
+from mgpo_core.image_loading import MAX_PIXELS, load_image
 from mgpo_core.pillow_limit import pillow_limit_lifted
-from mgpo_core.sample import MAX_PIXELS, load_image
 from mgpo_core.shown import one_line
 
 __all__ = ["check_image"]

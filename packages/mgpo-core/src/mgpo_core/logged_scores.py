@@ -27,9 +27,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from mgpo_core.averages import METRICS, Clusters, interval, mean_interval
+from mgpo_core.intervals import Clusters, interval, mean_interval
 from mgpo_core.questions import split_question
 from mgpo_core.repeated_questions import question_key
+from mgpo_core.trajectory import METRICS
 
 __all__ = [
     "CLUSTER",

@@ -14,7 +14,8 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from PIL import Image
 
-from mgpo_core.sample import ImageSource, Sample
+from mgpo_core.image_loading import ImageSource
+from mgpo_core.sample import Sample
 
 __all__ = ["cluster_samples", "question_key"]
 

@@ -11,14 +11,14 @@ from typing import Any
 
 from PIL import Image
 
-from mgpo_core.answers import extract_boxed, grade_answer
-from mgpo_core.averages import METRICS, aggregate, mean_interval, wilson_interval
+from mgpo_core.answers import grade_answer
+from mgpo_core.boxed_answer import extract_boxed
 from mgpo_core.boxes import Box, CoordinateSpace, Rejection, iou
 from mgpo_core.budget import PixelBudget
 from mgpo_core.errors import SampleError, TokenAlignmentError
+from mgpo_core.image_loading import ImageSource, load_image
 from mgpo_core.output_folder import OutputFolderError, found_in
-from mgpo_core.sample import ImageSource, load_image
-from mgpo_core.templates import Message, message_images
+from mgpo_core.template_base import Message, message_images
 from mgpo_core.whole_file import whole_file
 
 __all__ = [
@@ -27,9 +27,6 @@ __all__ = [
     "Tokens",
     "Trajectory",
     "Turn",
-    "aggregate",
-    "mean_interval",
-    "wilson_interval",
 ]
 
 FINISH_REASONS = ("stop", "length", "cut")
@@ -49,6 +46,21 @@ def load_originals(sources: Sequence[ImageSource], sample_id: str = "") -> list[
 
 def _load_original(sources: Sequence[ImageSource], index: int, sample_id: str) -> Image.Image:
     return load_image(sources[index], name=f"image {index} of sample {sample_id!r}" if sample_id else None)
+
+
+METRICS = (
+    "accuracy",
+    "image_accuracy",
+    "valid_box_rate",
+    "hit_rate",
+    "mean_iou",
+    "crop_area_fraction",
+    "answered_rate",
+)
+"""The metric names of a trajectory, the same in training, evaluation and reports.
+
+Where the answer is a box in one of several images: `accuracy` is the share with an IoU of at least 0.5, and
+`image_accuracy` the share that names the right image."""
 
 
 @dataclass

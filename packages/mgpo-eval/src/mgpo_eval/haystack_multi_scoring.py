@@ -14,10 +14,10 @@ from PIL import Image
 from mgpo_core import CoordinateSpace, Episode, Sample
 from mgpo_core.boxes import Size
 from mgpo_core.envelope import Envelope, open_envelope
+from mgpo_core.image_loading import load_image
 from mgpo_core.logged_scores import TRUE_BOXES
 from mgpo_core.multi_image import MultiImage
 from mgpo_core.regions import View
-from mgpo_core.sample import load_image
 from mgpo_core.trajectory import Trajectory
 from mgpo_eval import mig_bench
 from mgpo_eval.haystack_rows import answer_of_set, boxes_in, pictures_of_set

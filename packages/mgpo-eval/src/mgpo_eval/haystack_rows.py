@@ -9,7 +9,7 @@ from typing import Any
 from mgpo_core import Box, Sample, haystack
 from mgpo_core.annotations import AnnotatedSet
 from mgpo_core.haystack.multi import make_sets
-from mgpo_core.sample import ImageSource
+from mgpo_core.image_loading import ImageSource
 
 __all__ = [
     "answer_of_set",

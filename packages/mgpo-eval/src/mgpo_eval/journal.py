@@ -20,7 +20,7 @@ from mgpo_core.json_lines import append_record, read_records
 from mgpo_core.whole_file import whole_file
 from mgpo_eval.output_path import check_run_folder
 
-__all__ = ["Finished", "Journal", "fingerprint", "weights_identity"]
+__all__ = ["Finished", "Journal", "weights_identity"]
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,6 @@ def _not_writable(path: Path, error: OSError) -> str:
         f"Finished samples cannot be written to {path} ({error}); free space or choose another folder (--output_path, "
         "or journal= in --model_args), and run the same command again: what was written is kept."
     )
-
-
-def fingerprint(settings: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits of what decides a result."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def weights_identity(folder: Path) -> str:

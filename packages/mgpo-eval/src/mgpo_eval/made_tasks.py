@@ -17,8 +17,8 @@ from loguru import logger
 from mgpo_core.errors import SampleError
 from mgpo_eval import mig_bench
 from mgpo_eval.failures import data_set_failure
+from mgpo_eval.fingerprint import fingerprint
 from mgpo_eval.haystack_rows import haystack_multi_rows, haystack_rows
-from mgpo_eval.journal import fingerprint
 
 __all__ = ["HaystackMultiTask", "HaystackTask", "MIGBenchTask"]
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from PIL import Image
 
-from mgpo_core.averages import standard_error
 from mgpo_core.envelope import open_envelope
+from mgpo_core.image_loading import load_image
+from mgpo_core.intervals import standard_error
 from mgpo_core.logged_scores import TRUE_BOXES
-from mgpo_core.sample import load_image
 from mgpo_core.trajectory import Trajectory
 from mgpo_eval import mig_bench
 from mgpo_eval.scoring import with_stderr

@@ -14,8 +14,9 @@ from mgpo_core.engines.packing import packed
 from mgpo_core.envelope import Envelope, seal
 from mgpo_core.episode import Episode
 from mgpo_core.evaluation_runs import FOLDER
-from mgpo_core.sample import load_image
-from mgpo_core.templates import PlainTurn, SingleTurn, message_text
+from mgpo_core.image_loading import load_image
+from mgpo_core.template_base import message_text
+from mgpo_core.templates import PlainTurn, SingleTurn
 from mgpo_core.trajectory import Trajectory
 from mgpo_eval.journal import Finished, Journal
 from mgpo_eval.options import ModelOptions, PlaySettings

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from mgpo_eval.journal import fingerprint
+from mgpo_eval.fingerprint import fingerprint
 from mgpo_eval.options import ModelOptions, PlaySettings
 
 __all__ = ["Provenance", "describe"]

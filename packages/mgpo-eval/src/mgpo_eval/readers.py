@@ -15,10 +15,10 @@ from typing import Any
 from mgpo_core import Box
 from mgpo_core.choice_columns import lettered_choices
 from mgpo_core.errors import ImageError, SampleError
+from mgpo_core.image_loading import ImageSource
 from mgpo_core.image_source import decode_base64, from_uri, is_uri
 from mgpo_core.questions import split_question, without_letters
 from mgpo_core.repeated_questions import question_key
-from mgpo_core.sample import ImageSource
 from mgpo_eval.haystack_rows import answer_of_set, boxes_in, pictures_of_set, pictures_of_words
 
 __all__ = ["READERS", "Reader", "find_reader"]

@@ -18,11 +18,11 @@ from PIL import Image
 
 from mgpo_core import Sample
 from mgpo_core.errors import ImageError, SampleError
+from mgpo_core.image_loading import ImageSource, load_image
 from mgpo_core.image_marks import count_marks, resolve_marks
 from mgpo_core.pillow_limit import truncated_refused
 from mgpo_core.questions import split_question
-from mgpo_core.sample import ImageSource, load_image
-from mgpo_core.templates import Template
+from mgpo_core.template_base import Template
 from mgpo_eval import mig_bench
 from mgpo_eval.options import ModelOptions, OptionError
 from mgpo_eval.readers import find_reader

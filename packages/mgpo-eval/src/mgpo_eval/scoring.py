@@ -15,12 +15,13 @@ from typing import Any
 
 from PIL import Image
 
-from mgpo_core.answers import choice_letter, extract_boxed, resolve_choice
-from mgpo_core.averages import Clusters, interval, standard_error
+from mgpo_core.answers import choice_letter, resolve_choice
+from mgpo_core.boxed_answer import extract_boxed
 from mgpo_core.envelope import Envelope, open_envelope
 from mgpo_core.errors import SampleError
+from mgpo_core.image_loading import load_image
+from mgpo_core.intervals import Clusters, interval, standard_error
 from mgpo_core.logged_scores import CLUSTER, TRUE_BOXES
-from mgpo_core.sample import load_image
 from mgpo_eval.readers import Reader, find_reader
 
 __all__ = ["high", "low", "mean", "pictures", "prompt", "score", "stderr", "target", "total", "with_stderr"]

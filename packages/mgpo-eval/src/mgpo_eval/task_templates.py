@@ -16,7 +16,9 @@ from typing import Literal
 
 from mgpo_core import CoordinateSpace
 from mgpo_core.multi_image import MultiImage, MultiImageTwoTurn
-from mgpo_core.templates import PlainTurn, SingleTurn, Template, TwoTurn, load_template
+from mgpo_core.template_base import Template
+from mgpo_core.template_registry import load_template
+from mgpo_core.templates import PlainTurn, SingleTurn, TwoTurn
 
 __all__ = ["MigFormat", "Mode", "Templates", "choose_mode", "choose_templates"]
 

@@ -9,8 +9,8 @@ import json
 import re
 from pathlib import Path
 
-from mgpo_train.hardware import Layout
 from mgpo_train.options import ConfigError
+from mgpo_train.sharding import Layout
 
 _OPTIMIZER = ("optimizer.pt", "optimizer.bin", "optimizer_[0-9]*", "global_step*")
 """What the optimiser's state is written under; the last is DeepSpeed's folder."""

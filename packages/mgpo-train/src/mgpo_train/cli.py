@@ -11,8 +11,9 @@ from typing import Any
 
 from mgpo_core.errors import MGPOError
 from mgpo_train import recipe_files as recipes
-from mgpo_train.hardware import GPUS, LAYOUTS, read_machine
+from mgpo_train.hardware import GPUS, read_machine
 from mgpo_train.options import ConfigError, grouped_fields
+from mgpo_train.sharding import LAYOUTS
 from mgpo_train.user_errors import disk_failure
 
 FLAGS = ("--resume", "--dry-run", "--dry_run", "--list", "--help", "-h", "--help-all", "--help_all")

@@ -16,7 +16,7 @@ from mgpo_core.errors import SampleError
 from mgpo_core.install import from_clone
 from mgpo_train.data_spec import parse_columns
 from mgpo_train.episode_options import EpisodeOptions
-from mgpo_train.lora import check_lora
+from mgpo_train.lora_checks import check_lora
 from mgpo_train.option_values import check_values
 from mgpo_train.options import (
     DEFAULT_REWARDS,

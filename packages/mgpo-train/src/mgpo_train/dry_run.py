@@ -16,7 +16,7 @@ from mgpo_train.data_spec import DataSpec
 from mgpo_train.hardware import Machine
 from mgpo_train.options import grouped_fields
 from mgpo_train.output_folder import earlier_run
-from mgpo_train.run import load_data
+from mgpo_train.run_data import load_data
 from mgpo_train.sizing import size_run
 
 PUBLISHED_ROWS = {

@@ -16,11 +16,12 @@ from mgpo_core.engines.families import find_family, visual_factor
 from mgpo_core.engines.loading import load_settings, resolve_model
 from mgpo_core.episode_settings import EpisodeSettings
 from mgpo_core.errors import EngineError, MGPOError
+from mgpo_train.model_description import model_config
 from mgpo_train.options import METHODS, ConfigError, RunOptions
 
 if TYPE_CHECKING:
     from mgpo_core import Episode, Sample
-    from mgpo_core.templates import Template
+    from mgpo_core.template_base import Template
 
 OF_THE_MODEL = (
     "min_pixels",
@@ -95,9 +96,7 @@ class EpisodeOptions(RunOptions):
     @cached_property
     def _described(self) -> Any:
         """transformers' configuration of the model, read when it is first needed; EngineError when it cannot be."""
-        from mgpo_train.model_shapes import model_config  # which imports config, which imports this module
-
-        return model_config(self)[0]  # type: ignore[arg-type]
+        return model_config(self.model, trust_remote_code=self.trust_remote_code)[0]  # type: ignore[attr-defined]
 
     @property
     def episode_settings(self) -> EpisodeSettings:
@@ -194,7 +193,7 @@ class EpisodeOptions(RunOptions):
 
     def make_template(self) -> Template:
         """The conversation's template; raises ConfigError for an unknown name."""
-        from mgpo_core.templates import load_template
+        from mgpo_core.template_registry import load_template
 
         try:
             return load_template(self.template or METHODS[self.method])

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mgpo_core import Sample
+from mgpo_core.averages import aggregate
 from mgpo_core.episode import Episode
 from mgpo_core.repeated_questions import cluster_samples
-from mgpo_core.trajectory import Trajectory, aggregate
+from mgpo_core.trajectory import Trajectory
 from mgpo_train.metrics import Measured
 
 if TYPE_CHECKING:

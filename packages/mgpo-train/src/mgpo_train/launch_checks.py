@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from accelerate import DistributedType
 
-from mgpo_train.hardware import Layout, launched_layout
 from mgpo_train.options import ConfigError
+from mgpo_train.sharding import Layout, launched_layout
 
 if TYPE_CHECKING:
     from mgpo_train.config import MGPOConfig

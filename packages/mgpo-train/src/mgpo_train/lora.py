@@ -8,31 +8,15 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import fields
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mgpo_core.install import from_clone
-from mgpo_train.options import ConfigError, RunOptions
+from mgpo_train.lora_checks import OPTIONS
 from mgpo_train.summary import write_json
 
 if TYPE_CHECKING:
     from mgpo_train.config import MGPOConfig
 
-OPTIONS = (
-    "lora_r",
-    "lora_alpha",
-    "lora_dropout",
-    "lora_target_modules",
-    "lora_modules_to_save",
-    "use_rslora",
-    "load_in_4bit",
-    "load_in_8bit",
-    "bnb_4bit_quant_type",
-    "use_bnb_nested_quant",
-)
-"""Options that mean something with `use_peft` alone."""
 
 LANGUAGE_LAYERS = r".*language_model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj"
 """The linear layers of the language model's blocks, as PEFT matches names."""
@@ -43,37 +27,6 @@ FROZEN: dict[str, str] = {
     "language": r"(.*\.)?(language_model\..*|lm_head)",
 }
 """The modules of the parts that `freeze` names, as PEFT matches names."""
-
-
-def check_lora(config: MGPOConfig) -> None:
-    """Raise ConfigError for LoRA options that clash or need a package that is not installed."""
-    if not config.use_peft:
-        defaults = {field.name: field.default for field in fields(RunOptions)}
-        for name in OPTIONS:
-            if getattr(config, name) != defaults[name]:
-                raise ConfigError(f"{name}={getattr(config, name)!r} means nothing without use_peft: add use_peft=true")
-        return
-    if find_spec("peft") is None:
-        raise ConfigError(f"use_peft=true needs the package peft: {from_clone('mgpo-train', 'peft')}")
-    if "language" in config.freeze and not config.lora_target_modules:
-        raise ConfigError(
-            "freeze names language, where LoRA's layers are by default: leave it out (LoRA trains adapters alone), "
-            "or name lora_target_modules elsewhere"
-        )
-    if config.load_in_4bit and config.load_in_8bit:
-        raise ConfigError("load_in_4bit and load_in_8bit: choose one")
-    if config.load_in_4bit or config.load_in_8bit:
-        _check_quantised(config)
-
-
-def _check_quantised(config: MGPOConfig) -> None:
-    name = "load_in_4bit" if config.load_in_4bit else "load_in_8bit"
-    if find_spec("bitsandbytes") is None:
-        raise ConfigError(f"{name}=true needs the package bitsandbytes and a CUDA GPU: pip install bitsandbytes")
-    if config.use_vllm:
-        raise ConfigError(
-            f"{name}=true with use_vllm=true: vLLM cannot take quantised weights over from the trainer; leave one out"
-        )
 
 
 def lora_config(config: MGPOConfig) -> Any:

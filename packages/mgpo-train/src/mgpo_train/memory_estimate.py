@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mgpo_train.config import MGPOConfig
-from mgpo_train.hardware import GIB, Layout, Machine
+from mgpo_train.hardware import GIB, Machine
 from mgpo_train.model_shapes import ModelShapes
+from mgpo_train.sharding import Layout
 
 GATHERED = 2 * 10**9
 """Bytes of whole layers that ZeRO-3 and FSDP hold at a time (DeepSpeed's `stage3_max_live_parameters`, in bfloat16)."""

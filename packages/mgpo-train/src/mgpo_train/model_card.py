@@ -17,11 +17,11 @@ from PIL import Image
 
 from mgpo_core import Box, Sample, haystack
 from mgpo_core.cropping import CropOutcome
-from mgpo_core.templates import Message, Template
+from mgpo_core.template_base import Message, Template
 from mgpo_core.whole_file import whole_file
-from mgpo_train.data_spec import DataSpec, is_made
+from mgpo_train.data_spec import DataSpec, is_hub_id, is_made
 from mgpo_train.options import grouped_fields
-from mgpo_train.public_names import is_hub_id, public_source, public_text
+from mgpo_train.public_names import public_source, public_text
 from mgpo_train.summary import table_rows
 
 if TYPE_CHECKING:

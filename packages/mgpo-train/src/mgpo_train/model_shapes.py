@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from mgpo_core.engines.loading import base_model
-from mgpo_core.errors import EngineError
 from mgpo_train.config import MGPOConfig
 from mgpo_train.model import freeze_parts, part_of
-
-FOLDER = Path(str(resources.files("mgpo_train"))) / "shapes"
-"""Configurations of the recipes' models, cut down to what decides shapes."""
+from mgpo_train.model_description import model_config
 
 
 @dataclass(frozen=True)
@@ -60,7 +53,7 @@ def read_shapes(config: MGPOConfig) -> ModelShapes:
 
     from mgpo_train.lora import lora_config
 
-    described, note = model_config(config)
+    described, note = model_config(config.model, trust_remote_code=config.trust_remote_code)
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(described)
         freeze_parts(model, config.freeze)
@@ -95,23 +88,3 @@ def _by_part(named: Any) -> dict[str, int]:
         part = part_of(name) or "other"
         sizes[part] = sizes.get(part, 0) + parameter.numel()
     return sizes
-
-
-def model_config(config: MGPOConfig) -> tuple[Any, str | None]:
-    """(the transformers configuration of the run's model, a note when it is the shipped one); raises EngineError."""
-    from transformers import AutoConfig
-
-    place = base_model(config.model)
-    try:
-        return AutoConfig.from_pretrained(place, trust_remote_code=config.trust_remote_code), None
-    except (OSError, ValueError) as error:
-        shipped = FOLDER / f"{place.split('/')[-1]}.json"
-        if Path(place).is_dir() or not place.startswith("Qwen/") or not shipped.is_file():
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            known = ", ".join(f"Qwen/{path.stem}" for path in sorted(FOLDER.glob("*.json")))
-            raise EngineError(
-                f"could not read the configuration of model={config.model!r} ({reason}): check the name and the "
-                f"network; without a network, the shapes of {known} are known"
-            ) from error
-    described = AutoConfig.for_model(**json.loads(shipped.read_text("utf-8")))
-    return described, f"the hub was not reached: shapes of {place} as shipped with mgpo-train"

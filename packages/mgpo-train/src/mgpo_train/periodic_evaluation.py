@@ -18,7 +18,7 @@ from transformers import Trainer, TrainerCallback
 from trl.models.utils import unwrap_model_for_generation
 
 from mgpo_core import Sample
-from mgpo_core.averages import METRICS
+from mgpo_core.trajectory import METRICS
 from mgpo_train.best_checkpoint import Best, BestFolder, best_of
 from mgpo_train.checkpoint import write_model
 from mgpo_train.config import MGPOConfig

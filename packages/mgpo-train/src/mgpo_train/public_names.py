@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from mgpo_train.data_spec import DataSpec, is_made
-
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+from mgpo_train.data_spec import DataSpec, is_hub_id, is_made
 
 
 def public_text(text: str) -> str:
@@ -17,11 +14,6 @@ def public_text(text: str) -> str:
     if is_made(text) or is_hub_id(text) or not ("/" in text or "\\" in text or text.startswith("~")):
         return text
     return re.split(r"[/\\]", text.rstrip("/\\"))[-1]
-
-
-def is_hub_id(name: str) -> bool:
-    """Whether a model or data set is one of the hub's, as far as its name tells: no path that is there."""
-    return bool(_HUB_ID.fullmatch(name)) and not name.startswith(".") and not Path(name).expanduser().exists()
 
 
 def public_source(spec: str | Mapping[str, Any]) -> str:

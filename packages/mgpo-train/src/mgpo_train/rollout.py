@@ -14,7 +14,7 @@ from PIL import Image
 from mgpo_core import Episode, Sample, Trajectory
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.errors import TokenAlignmentError
-from mgpo_core.templates import message_images
+from mgpo_core.template_base import message_images
 from mgpo_train.config import MGPOConfig
 
 

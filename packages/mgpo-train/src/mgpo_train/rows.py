@@ -26,10 +26,10 @@ from mgpo_core.choice_columns import (
 from mgpo_core.errors import ImageError, SampleError
 from mgpo_core.file_identity import digest_bytes
 from mgpo_core.image_check import check_image
+from mgpo_core.image_loading import load_image
 from mgpo_core.image_marks import resolve_marks
 from mgpo_core.image_source import as_source
 from mgpo_core.questions import lettered_otherwise, split_question, without_letters
-from mgpo_core.sample import load_image
 from mgpo_core.shown import one_line, show
 from mgpo_train.formats import Fields, Row
 from mgpo_train.formats.box_answer import boxes_of

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from transformers import set_seed
 from trl.models.utils import unwrap_model_for_generation
 
 from mgpo_core import haystack
-from mgpo_core.engines.loading import resolve_model
 from mgpo_core.trajectory import Trajectory
 from mgpo_core.trajectory_log import TRAJECTORIES_FILE
 from mgpo_train.best_checkpoint import BEST_FOLDER, read_best
@@ -22,9 +20,8 @@ from mgpo_train.callbacks import attach, title_of
 from mgpo_train.checkpoint import write_model
 from mgpo_train.config import MGPOConfig
 from mgpo_train.curves import plot_curves
-from mgpo_train.data import SampleSet, UnreachableDataError, load_samples
+from mgpo_train.data import SampleSet
 from mgpo_train.data_fingerprint import fingerprint
-from mgpo_train.data_spec import DataSpec
 from mgpo_train.evaluate import evaluate_policy
 from mgpo_train.gathered import gathered
 from mgpo_train.launch_checks import check_launch, check_trainer
@@ -34,7 +31,6 @@ from mgpo_train.lora import lora_config
 from mgpo_train.metrics import MetricsLog
 from mgpo_train.model import load_policy
 from mgpo_train.model_card import RunFacts, card_place, write_card
-from mgpo_train.options import ConfigError
 from mgpo_train.output_folder import (
     ADAPTER_FOLDER,
     BEFORE_FILE,
@@ -55,55 +51,11 @@ from mgpo_train.output_folder import (
 from mgpo_train.periodic_evaluation import PeriodicEvaluation
 from mgpo_train.publishing import Destination, check_login, publish_run
 from mgpo_train.report import write_run_report
+from mgpo_train.run_data import Data, load_data
 from mgpo_train.sizing import planned_steps
 from mgpo_train.summary import print_table, print_warnings, timing, versions
 from mgpo_train.universal_checkpoint import fit_shards
 from mgpo_train.user_errors import worded
-
-
-@dataclass(frozen=True)
-class Data:
-    """The samples of a run."""
-
-    train: SampleSet
-    held_out: SampleSet | None
-    ood: SampleSet | None
-
-
-def load_data(config: MGPOConfig, unreachable: Callable[[DataSpec], SampleSet | None] | None = None) -> Data:
-    """Read and check all samples of a run, and that the model is there, before anything expensive starts.
-
-    `unreachable` may give stand-ins for a data set of the hub that cannot be loaded. Raises SampleError and
-    EngineError.
-    """
-    resolve_model(config.model)
-    _ = config.space, config.budget  # a model whose boxes cannot be read is refused here
-
-    def load(spec: Any, first: int | None = None) -> SampleSet | None:
-        if not spec or spec == "none" or first == 0:
-            return None
-        try:
-            found = load_samples(
-                spec,
-                columns=config.columns if isinstance(config.columns, Mapping) else None,  # texts are mappings by now
-                on_bad_sample=config.on_bad_sample,
-                max_bad_fraction=config.max_bad_fraction,
-                check_images=config.check_images,
-                answers_with_box=config.make_template().answers_with_box,
-                box_scale=config.box_scale,
-                box_format=config.box_format,
-            )
-        except UnreachableDataError as error:
-            assumed = None if unreachable is None else unreachable(error.spec)
-            if assumed is None:
-                raise
-            found = assumed
-        return SampleSet(found[:first], found.source, found.skipped, found.layout)
-
-    train = load(config.train_data)
-    if train is None:
-        raise ConfigError("train_data is none: name a file, a hub id or haystack:train?n=960&seed=1")
-    return Data(train, load(config.eval_data, config.eval_samples), load(config.eval_ood_data, config.eval_samples))
 
 
 @releases_folder

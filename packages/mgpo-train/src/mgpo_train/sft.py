@@ -19,7 +19,7 @@ from mgpo_core import Episode, Sample
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.errors import SampleError
 from mgpo_core.multi_image import solution_text
-from mgpo_core.templates import message_images
+from mgpo_core.template_base import message_images
 from mgpo_train.checkpoint import ResumesWeights
 from mgpo_train.config import MGPOConfig
 from mgpo_train.dummy_image import DummyImage

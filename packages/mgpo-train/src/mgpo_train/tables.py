@@ -12,9 +12,8 @@ from typing import Any
 
 from mgpo_core.errors import SampleError
 from mgpo_core.shown import one_line, show
-from mgpo_train.data_spec import DataSpec, is_made
+from mgpo_train.data_spec import DataSpec, is_hub_id, is_made
 from mgpo_train.json_rows import NamedRow, read_json_rows
-from mgpo_train.public_names import is_hub_id
 
 __all__ = ["Table", "UnreachableDataError", "open_table", "refuse_missing"]
 

@@ -13,7 +13,7 @@ from mgpo_core.cropping import CropOutcome
 from mgpo_core.engines.loading import load_processor
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.errors import EngineError
-from mgpo_core.templates import Template, message_images, message_text
+from mgpo_core.template_base import Template, message_images, message_text
 from mgpo_train.config import MGPOConfig
 from mgpo_train.rows import check_image
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from mgpo_core.answers import choice_letter, normalise
 from mgpo_core.engines.families import inner_model
 from mgpo_core.engines.turn_tokens import TurnTokenizer
-from mgpo_core.templates import message_images
+from mgpo_core.template_base import message_images
 from mgpo_core.trajectory import Tokens, Trajectory
 
 __all__ = ["choice_probabilities"]

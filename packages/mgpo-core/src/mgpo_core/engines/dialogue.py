@@ -11,7 +11,7 @@ from mgpo_core.engines.turn_tokens import FenceScanner, TurnTokenizer
 from mgpo_core.engines.watching import GrowingText, Watcher
 from mgpo_core.episode import Episode
 from mgpo_core.errors import TokenAlignmentError
-from mgpo_core.templates import message_images
+from mgpo_core.template_base import message_images
 from mgpo_core.trajectory import Tokens
 
 __all__ = ["LEAST_ANSWER", "Dialogue", "Response"]

@@ -28,7 +28,7 @@ from mgpo_core.engines.watching import GrowingText, Watch, Watcher, run_watched
 from mgpo_core.episode import Episode
 from mgpo_core.errors import EngineError, TokenAlignmentError
 from mgpo_core.suggest import nearest
-from mgpo_core.templates import Message, message_images, message_text
+from mgpo_core.template_base import Message, message_images, message_text
 from mgpo_core.trajectory import Trajectory
 
 __all__ = ["OpenAIEngine"]

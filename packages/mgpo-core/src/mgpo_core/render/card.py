@@ -13,7 +13,7 @@ from mgpo_core.errors import ImageError
 from mgpo_core.images.encode import DISPLAY_SIDE, data_uri
 from mgpo_core.render.environment import template
 from mgpo_core.render.tokens import token_view
-from mgpo_core.templates import Message
+from mgpo_core.template_base import Message
 from mgpo_core.trajectory import Trajectory, Turn
 
 __all__ = ["Card", "Fact", "View", "card_flags", "card_view", "question_view", "response_view", "trajectory_html"]

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mgpo_core.answers import extract_boxed, normalise
+from mgpo_core.answers import normalise
 from mgpo_core.box_text import REASONING_TAG, marked_boxes
+from mgpo_core.boxed_answer import extract_boxed
 from mgpo_core.errors import SampleError
 from mgpo_core.image_marks import count_marks
 from mgpo_core.shown import show

@@ -29,7 +29,7 @@ from mgpo_core.episode_settings import EpisodeSettings
 from mgpo_core.haystack import BUDGET, checkpoint, make_multi
 from mgpo_core.haystack.world import COLOURS, SHAPES, Scene, make_scene
 from mgpo_core.multi_image import MultiImage
-from mgpo_core.templates import message_text
+from mgpo_core.template_base import message_text
 from mgpo_train.haystack.architecture import build_model, build_processor, build_tokenizer, protocol_sentences
 from mgpo_train.haystack.language_stage import (
     POINTER_LAYER,

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from mgpo_core.boxes import Box
+from mgpo_core.image_loading import ImageSource, load_image
 from mgpo_core.output_folder import HERE, OutputRecord, Owner, open_output
 from mgpo_core.regions import WorkedSolution
-from mgpo_core.sample import ImageSource, load_image
 from mgpo_core.whole_file import whole_file
 from mgpo_train.options import ConfigError
 from mgpo_train.reasoning_data.outcomes import Outcome

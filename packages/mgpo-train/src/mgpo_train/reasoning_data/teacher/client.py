@@ -16,8 +16,8 @@ from mgpo_core.budget import PixelBudget
 from mgpo_core.engines import load_engine
 from mgpo_core.engines.sampling_options import SamplingOptions
 from mgpo_core.episode import Episode
-from mgpo_core.sample import ImageSource, load_image
-from mgpo_core.templates import message_text
+from mgpo_core.image_loading import ImageSource, load_image
+from mgpo_core.template_base import message_text
 from mgpo_train.reasoning_data.teacher.journal import Reply, ReplyJournal
 from mgpo_train.reasoning_data.teacher.prompt import TeacherPrompt
 from mgpo_train.reasoning_data.verifier.replay import replay

@@ -17,7 +17,7 @@ from mgpo_core.boxes import CoordinateSpace
 from mgpo_core.cropping import CropOutcome
 from mgpo_core.regions import View
 from mgpo_core.sample import Sample
-from mgpo_core.templates import PLAIN_SYSTEM, Message, chat_message, sentence
+from mgpo_core.template_base import PLAIN_SYSTEM, Message, chat_message, sentence
 
 __all__ = ["TeacherPrompt"]
 

@@ -11,7 +11,7 @@ from mgpo_core.annotations import AnnotatedSet
 from mgpo_core.boxes import CoordinateSpace, Size
 from mgpo_core.budget import PixelBudget
 from mgpo_core.episode import Episode
-from mgpo_core.templates import Template
+from mgpo_core.template_base import Template
 
 __all__ = ["replay"]
 

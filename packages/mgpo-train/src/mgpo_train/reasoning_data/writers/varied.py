@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from mgpo_core.annotations import AnnotatedSet, Relation
 from mgpo_core.boxes import Box, Size, iou
+from mgpo_core.image_loading import load_image
 from mgpo_core.regions import REGION, WorkedSolution
-from mgpo_core.sample import load_image
 from mgpo_train.reasoning_data.trace import Claim, ObjectClaim, RelationClaim, Trace
 from mgpo_train.reasoning_data.writers.english import ORDINALS, counted, joined, plural, position_words
 from mgpo_train.reasoning_data.writers.wordings import WORDINGS
