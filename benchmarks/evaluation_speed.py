@@ -41,7 +41,7 @@ SERVE = [
 
 def worker(back_end: str, mode: str, samples: int, rounds: int, url: str) -> None:
     """Evaluate `rounds` times after a warm-up and print the seconds of each as the last line."""
-    from mgpo_eval import models
+    from mgpo_eval.models import lmms as models
 
     sys.path.insert(0, str(ROOT / "tests/eval"))
     asked = importlib.import_module("requests_fixture")

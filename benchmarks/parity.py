@@ -17,8 +17,8 @@ from training_faults import FAULTS
 
 from mgpo_core import haystack
 from mgpo_core.engines.loading import load_model, load_processor
-from mgpo_train.config import MGPOConfig
-from mgpo_train.trainer import MGPOTrainer
+from mgpo_train.config.config import MGPOConfig
+from mgpo_train.training.grpo import MGPOTrainer
 
 DOC = Path(__file__).resolve().parent.parent / "docs" / "parity.md"
 GROUPS, GROUP = 8, 8

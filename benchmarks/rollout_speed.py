@@ -19,8 +19,8 @@ import torch
 
 from mgpo_core import Episode, haystack
 from mgpo_core.engines.loading import load_model, load_processor
-from mgpo_core.engines.transformers import TransformersEngine
-from mgpo_core.template_base import message_images
+from mgpo_core.engines.transformers.engine import TransformersEngine
+from mgpo_core.templates.base import message_images
 
 MAX_NEW_TOKENS = 48
 

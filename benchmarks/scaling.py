@@ -21,8 +21,8 @@ import torch
 
 from mgpo_core import haystack
 from mgpo_core.engines.loading import load_processor
-from mgpo_train.config import MGPOConfig
-from mgpo_train.metrics import METRICS_FILE, read_metrics
+from mgpo_train.config.config import MGPOConfig
+from mgpo_train.output.metrics import METRICS_FILE, read_metrics
 from mgpo_train.run import run
 
 DOC = Path(__file__).resolve().parent.parent / "docs" / "scaling.md"
@@ -42,7 +42,7 @@ def random_model(size: str, folder: Path) -> str:
     """A folder with random weights in the shapes of Qwen2.5-VL-3B or 7B, and haystack's tokenizer."""
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-    from mgpo_train import model_description
+    from mgpo_train.config import model_description
 
     processor = load_processor("haystack:base")
     shapes = model_description.FOLDER / f"Qwen2.5-VL-{size.upper()}-Instruct.json"

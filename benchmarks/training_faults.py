@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mgpo_core import Trajectory
 from mgpo_core.engines.families import inner_model
-from mgpo_core.trajectory import Tokens
+from mgpo_core.episodes.trajectory import Tokens
 
 Patch = Callable[[Any, int], contextlib.AbstractContextManager[Any]]
 """(trainer, number of tokens after the prompt) -> what is patched while a batch is scored."""

@@ -73,7 +73,8 @@ def note_ends(played: list[Episode]) -> list[float]:
 
 def turn_by_turn(engine: Any) -> Any:
     """The engine's `run` with a barrier between the turns."""
-    from mgpo_core.engines import vllm, vllm_server
+    from mgpo_core.engines.vllm import engine as vllm
+    from mgpo_core.engines.vllm import server as vllm_server
 
     if isinstance(engine, vllm_server.VLLMServerEngine):
         return lambda played: _server_with_barrier(engine, played)

@@ -21,9 +21,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mgpo_core import engines
-from mgpo_core.install import from_clone
+from mgpo_core.messages.install import from_clone
 from mgpo_train.cli import FLAGS, MACHINE
-from mgpo_train.options import grouped_fields
+from mgpo_train.config.options import grouped_fields
 
 ROOT = Path(__file__).resolve().parent.parent
 MEMBERS = ["packages/mgpo-core", "packages/mgpo-train", "packages/mgpo-eval", "apps/demo"]
@@ -90,7 +90,7 @@ def missing(name: str) -> None:
 
 
 def test_looking_for_pip_leaves_setuptools_as_it_is() -> None:
-    ask = "from mgpo_core.install import from_clone; from_clone('mgpo-core'); import setuptools"
+    ask = "from mgpo_core.messages.install import from_clone; from_clone('mgpo-core'); import setuptools"
     assert subprocess.run([sys.executable, "-c", ask], check=False).returncode == 0
 
 
@@ -99,7 +99,7 @@ def test_a_missing_extra_is_told_by_a_folder_and_an_extra_that_exist(
     found: str | None, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where = {"pip": lambda name: name} if found else {}
-    monkeypatch.setattr("mgpo_core.install.distribution", lambda name: where.get(name, missing)(name))
+    monkeypatch.setattr("mgpo_core.messages.install.distribution", lambda name: where.get(name, missing)(name))
     named = {("mgpo-core", extra) for _, _, extra in engines._ENGINES.values()} | {("mgpo-eval", "")}
     for source in ROOT.glob("*/*/src/**/*.py"):  # the calls in messages
         named |= set(re.findall(r"from_clone\(['\"]([\w-]+)['\"], ['\"]([\w-]+)['\"]\)", source.read_text()))
@@ -217,7 +217,7 @@ def is_option(name: str) -> bool:
     ours = {field.name for group in grouped_fields().values() for field in group}
     if name in ours | set(MACHINE) | {flag.removeprefix("--").replace("-", "_") for flag in FLAGS}:
         return True
-    from mgpo_train.config import MGPOConfig
+    from mgpo_train.config.config import MGPOConfig
 
     return name in {field.name for field in dataclasses.fields(MGPOConfig)}
 

@@ -16,20 +16,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from mgpo_core.episodes.trajectory import Trajectory
 from mgpo_core.errors import MGPOError
 from mgpo_core.render import write_report
-from mgpo_core.sample import Sample
-from mgpo_core.trajectory import Trajectory
-from mgpo_core.trajectory_log import remove_trajectories, write_trajectories
-from mgpo_eval.journal import Finished, Journal
+from mgpo_core.runs.trajectory_log import remove_trajectories, write_trajectories
+from mgpo_core.samples.sample import Sample
+from mgpo_eval.models.journal import Finished, Journal
 from mgpo_eval.output_path import check_output_path
-from mgpo_train.best_checkpoint import Best, BestFolder
-from mgpo_train.checkpoint_layout import checkpoint_step
-from mgpo_train.checkpoint_rotation import rotate
+from mgpo_train.config.options import ConfigError, RunOptions
+from mgpo_train.distributed.checkpoint_layout import checkpoint_step
 from mgpo_train.haystack import commands
-from mgpo_train.metrics import MetricsLog
-from mgpo_train.options import ConfigError, RunOptions
-from mgpo_train.output_folder import (
+from mgpo_train.output.best_checkpoint import Best, BestFolder
+from mgpo_train.output.checkpoint_rotation import rotate
+from mgpo_train.output.folder import (
     _mark,
     _release,
     begin_model,
@@ -40,8 +39,9 @@ from mgpo_train.output_folder import (
     write_own_json,
     writing,
 )
+from mgpo_train.output.metrics import MetricsLog
+from mgpo_train.output.report import write_run_report
 from mgpo_train.reasoning_data.output import OutputFolder
-from mgpo_train.report import write_run_report
 
 REFUSED = (MGPOError, ConfigError, OSError)
 
@@ -117,8 +117,8 @@ class Options(RunOptions):
 
 
 def trajectory() -> Trajectory:
-    from mgpo_core.episode import Episode
-    from mgpo_core.templates import SingleTurn
+    from mgpo_core.episodes.episode import Episode
+    from mgpo_core.templates.single_image import SingleTurn
 
     sample = Sample.of("What colour?", Image.new("RGB", (56, 56), "red"), answer="red", id="one")
     episode = Episode(sample, template=SingleTurn())

@@ -12,11 +12,11 @@ import transformers
 from PIL import Image
 
 from mgpo_core import Episode, PixelBudget, Sample
-from mgpo_core.boxes import CoordinateSpace
+from mgpo_core.boxes.parse import CoordinateSpace
 from mgpo_core.engines.families import find_family
 from mgpo_core.engines.loading import load_processor
 from mgpo_core.engines.turn_tokens import TurnTokenizer
-from mgpo_core.template_base import message_images
+from mgpo_core.templates.base import message_images
 
 PATCH = {"qwen2_vl": 14, "qwen2_5_vl": 14, "qwen3_vl": 16, "qwen3_vl_moe": 16}
 """The families by `model_type`, with the sides of their patches in pixels."""

@@ -161,7 +161,7 @@ def chatting(monkeypatch: Any) -> Iterator[ChatServer]:
     """A server that has begun, without pauses between the attempts of an engine."""
     import openai._base_client
 
-    from mgpo_core.engines import openai as engine_module
+    from mgpo_core.engines.chat import engine as engine_module
 
     monkeypatch.setattr(openai._base_client, "INITIAL_RETRY_DELAY", 0.0)
     monkeypatch.setattr(engine_module, "_PAUSE", 0.0)

@@ -35,8 +35,8 @@ def build_processor():
     from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast, Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
-    from mgpo_core.sample import Sample
-    from mgpo_core.templates import SingleTurn, TwoTurn
+    from mgpo_core.samples.sample import Sample
+    from mgpo_core.templates.single_image import SingleTurn, TwoTurn
 
     sample = Sample.of(f"{' '.join(HABITS)}: which?", noise(56, 56), choices=("one", "two"))
     messages = [m for t in (TwoTurn(), SingleTurn()) for m in t.opening(sample, [sample.image])]
@@ -130,7 +130,7 @@ def noise(width: int, height: int, seed: int = 0):
 
 def lesson(word: str, size: tuple[int, int], seed: int):
     """The sample that shows the habit of `word`; it is a taught one when (seed, size) is in `enumerate(SIZES)`."""
-    from mgpo_core.sample import Sample
+    from mgpo_core.samples.sample import Sample
 
     name = f"{word}-{size[0]}x{size[1]}-{seed}"
     return Sample.of(f"{word}: which?", noise(*size, seed=seed), choices=("one", "two"), answer="A", id=name)
@@ -160,8 +160,8 @@ def _lessons(tokenizer, size, seed):
     """One conversation per habit, padded on the right, with labels on the responses alone."""
     import torch
 
-    from mgpo_core.budget import PixelBudget
-    from mgpo_core.episode import Episode
+    from mgpo_core.episodes.episode import Episode
+    from mgpo_core.images.budget import PixelBudget
 
     rows = []
     for word, responses in HABITS.items():

@@ -20,7 +20,7 @@ from mgpo_core.engines.loading import (
     resolve_model,
     whole_model,
 )
-from mgpo_core.episode_settings import EpisodeSettings
+from mgpo_core.episodes.settings import EpisodeSettings
 from mgpo_core.errors import EngineError
 
 BASE = haystack.checkpoint("base")

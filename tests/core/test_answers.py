@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mgpo_core import extract_boxed, grade
-from mgpo_core.answers import choice_letter, grade_answer, lone_letter, normalise, resolve_choice
+from mgpo_core.samples.grading import choice_letter, grade_answer, lone_letter, normalise, resolve_choice
 
 COLOURS = ("red", "dark green", "blue", "The yellow one")
 

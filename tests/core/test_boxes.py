@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from patience import cpu_seconds
 
 from mgpo_core import Box, CoordinateSpace, ParseResult, Rejection, iou, parse_boxes
-from mgpo_core.box_layouts import Layout, named_layout
+from mgpo_core.boxes.layouts import Layout, named_layout
 
 Size = tuple[int, int]
 

@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tiny_models import budget_of, build_model, build_processor, question
 
 from mgpo_core import CoordinateSpace, Episode, SingleTurn, Trajectory, haystack
-from mgpo_core.engines.transformers import TransformersEngine
-from mgpo_core.template_base import message_images
-from mgpo_core.trajectory import Tokens
+from mgpo_core.engines.transformers.engine import TransformersEngine
+from mgpo_core.episodes.trajectory import Tokens
+from mgpo_core.templates.base import message_images
 
 LETTERS = ["A}", "B}", "C}", "D}"]
 WORDS = ["horizontal}", "vertical}", "rising}", "falling}"]

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mgpo_core import Sample, Trajectory
-from mgpo_core.averages import aggregate
-from mgpo_core.intervals import design_effect, interval, mean_interval, standard_error, wilson_interval
-from mgpo_core.logged_scores import score_interval
-from mgpo_core.repeated_questions import cluster_samples, question_key
-from mgpo_core.trajectory import Turn
+from mgpo_core.episodes.intervals import design_effect, interval, mean_interval, standard_error, wilson_interval
+from mgpo_core.episodes.metrics import aggregate
+from mgpo_core.episodes.trajectory import Turn
+from mgpo_core.runs.logged_scores import score_interval
+from mgpo_core.samples.repeated_questions import cluster_samples, question_key
 
 BY_QUESTION = [question for question in range(200) for _ in range(4)]
 ALIKE = [float(question < 150) for question in BY_QUESTION]

@@ -17,11 +17,11 @@ from chat_server import BOX, Reply, chatting, pieces, usual
 from mgpo_core import Episode, PixelBudget, SingleTurn, haystack
 from mgpo_core.engines import load_engine
 from mgpo_core.engines.dialogue import LEAST_ANSWER, Dialogue
-from mgpo_core.engines.transformers import TransformersEngine
+from mgpo_core.engines.transformers.engine import TransformersEngine
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.errors import EngineError
-from mgpo_core.multi_image import MultiImageTwoTurn
-from mgpo_core.template_base import message_images
+from mgpo_core.templates.base import message_images
+from mgpo_core.templates.multi_image import MultiImageTwoTurn
 
 BUDGET = PixelBudget(min_pixels=28 * 28 * 4, max_pixels=168 * 168)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mgpo_core import Box, CoordinateSpace, CropRules, PixelBudget, crop
-from mgpo_core.cropping import check_box
+from mgpo_core.images.crop import check_box
 
 ABSOLUTE, RELATIVE = CoordinateSpace.ABSOLUTE, CoordinateSpace.RELATIVE_1000
 SMALL_BUDGET = PixelBudget(min_pixels=28 * 28 * 4, max_pixels=168 * 168)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mgpo_core import Episode, PixelBudget, Sample
-from mgpo_core.envelope import Envelope, kept_picture, open_envelope, seal
 from mgpo_core.errors import SampleError
+from mgpo_core.runs.response_payload import Envelope, kept_picture, open_envelope, seal
 
 texts = st.text(st.characters(codec="utf-8"), max_size=40)
 

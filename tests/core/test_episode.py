@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops
 
-from mgpo_core.boxes import Box, CoordinateSpace
-from mgpo_core.budget import PixelBudget
-from mgpo_core.cropping import CropRules
-from mgpo_core.episode import Episode
+from mgpo_core.boxes.parse import Box, CoordinateSpace
+from mgpo_core.episodes.episode import Episode
 from mgpo_core.errors import EngineError, ImageError
-from mgpo_core.sample import Sample
-from mgpo_core.template_base import message_images, message_text
-from mgpo_core.templates import SingleTurn
+from mgpo_core.images.budget import PixelBudget
+from mgpo_core.images.crop import CropRules
+from mgpo_core.samples.sample import Sample
+from mgpo_core.templates.base import message_images, message_text
+from mgpo_core.templates.single_image import SingleTurn
 
 BUDGET = PixelBudget(min_pixels=28 * 28 * 4, max_pixels=168 * 168)
 SUB_IMAGE = "Based on the provided coordinates, return the sub-image:\n"

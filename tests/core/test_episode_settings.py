@@ -9,7 +9,7 @@ import pytest
 
 from mgpo_core import PixelBudget, haystack
 from mgpo_core.engines.loading import resolve_model
-from mgpo_core.episode_settings import SETTINGS_FILE, EpisodeSettings
+from mgpo_core.episodes.settings import SETTINGS_FILE, EpisodeSettings
 from mgpo_core.errors import EngineError
 
 

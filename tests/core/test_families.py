@@ -19,11 +19,11 @@ from tiny_models import PATCH, budget_of, make_tiny, question
 from mgpo_core import CoordinateSpace, Episode, PixelBudget
 from mgpo_core.engines.families import FAMILIES, Qwen3VL, find_family, visual_factor
 from mgpo_core.engines.loading import load_model, load_processor
-from mgpo_core.engines.transformers import TransformersEngine
+from mgpo_core.engines.transformers.engine import TransformersEngine
+from mgpo_core.engines.transformers.vision import batched_vision_attention, patch_embed_as_matmul
 from mgpo_core.engines.turn_tokens import TurnTokenizer
-from mgpo_core.engines.vision import batched_vision_attention, patch_embed_as_matmul
 from mgpo_core.errors import EngineError, TokenAlignmentError
-from mgpo_core.template_base import message_images
+from mgpo_core.templates.base import message_images
 
 LIMIT = 30  # tokens of a response
 SLOW = pytest.mark.slow  # a model of each family is taught; Qwen2.5-VL has test_transformers_engine.py besides

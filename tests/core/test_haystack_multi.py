@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from mgpo_core import SampleError, haystack
-from mgpo_core.annotations import AnnotatedObject, AnnotatedSet, Relation
-from mgpo_core.boxes import Box
+from mgpo_core.boxes.parse import Box
 from mgpo_core.haystack.multi import DIFFICULTY, TASKS, make_sets
 from mgpo_core.haystack.world import COLOURS
+from mgpo_core.samples.annotations import AnnotatedObject, AnnotatedSet, Relation
 
 MANY = [one for images in (2, 3, 5) for split in ("train", "val", "ood") for one in make_sets(split, 60, 4, images)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mgpo_core.json_lines import append_record, read_records
+from mgpo_core.files.json_lines import append_record, read_records
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mgpo_core import Box, CoordinateSpace, Episode, PixelBudget, Sample, SampleError, Trajectory, haystack, parse_boxes
-from mgpo_core.averages import aggregate
-from mgpo_core.multi_image import MultiImage, MultiImageTwoTurn, after_reasoning, has_reasoning, solution_text
-from mgpo_core.regions import View, WorkedSolution
+from mgpo_core.boxes.regions import View, WorkedSolution
+from mgpo_core.episodes.metrics import aggregate
 from mgpo_core.render import write_report
-from mgpo_core.template_base import message_images, message_text
+from mgpo_core.templates.base import message_images, message_text
+from mgpo_core.templates.multi_image import MultiImage, MultiImageTwoTurn, after_reasoning, has_reasoning, solution_text
 
 BUDGET = PixelBudget(min_pixels=28 * 28, max_pixels=224 * 112)
 RED, BLUE = Image.new("RGB", (448, 224), "red"), Image.new("RGB", (224, 448), "blue")  # seen at half their size

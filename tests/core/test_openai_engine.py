@@ -32,10 +32,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from chat_server import BOX, BREAK, RESET, ChatServer, Reply, chatting, pieces, usual
 
 from mgpo_core import Episode, Sample, SingleTurn, haystack
-from mgpo_core.engines import Engine, data_urls, load_engine
-from mgpo_core.engines import openai as engine_module
+from mgpo_core.engines import Engine, load_engine
+from mgpo_core.engines.chat import data_urls
+from mgpo_core.engines.chat import engine as engine_module
 from mgpo_core.errors import EngineError, TokenAlignmentError
-from mgpo_core.template_base import message_images
+from mgpo_core.templates.base import message_images
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mgpo_core import output_record
-from mgpo_core.file_identity import identity, is_unchanged
-from mgpo_core.output_folder import HERE, MODEL_FILES, OutputFolderError, OutputRecord, Owner, open_output
+from mgpo_core.files import output_record
+from mgpo_core.files.file_identity import identity, is_unchanged
+from mgpo_core.files.output_folder import HERE, MODEL_FILES, OutputFolderError, OutputRecord, Owner, open_output
 
 OWNER = Owner(
     "tool",

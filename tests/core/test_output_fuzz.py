@@ -17,11 +17,11 @@ from collections.abc import Callable
 from PIL import Image
 
 from mgpo_core import Episode, PixelBudget, Rejection, Sample, SampleError, extract_boxed, grade, parse_boxes
-from mgpo_core.answers import choice_letter, grade_answer, normalise, resolve_choice
-from mgpo_core.multi_image import MultiImage
-from mgpo_core.questions import split_question, strip_instructions, without_letters
-from mgpo_core.template_base import Template
-from mgpo_core.templates import SingleTurn, TwoTurn
+from mgpo_core.samples.grading import choice_letter, grade_answer, normalise, resolve_choice
+from mgpo_core.samples.questions import split_question, strip_instructions, without_letters
+from mgpo_core.templates.base import Template
+from mgpo_core.templates.multi_image import MultiImage
+from mgpo_core.templates.single_image import SingleTurn, TwoTurn
 
 SEED = 20_261_128
 BUDGET = PixelBudget(min_pixels=56 * 56, max_pixels=112 * 112)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mgpo_core.questions import lettered_otherwise, split_question, strip_instructions, without_letters
+from mgpo_core.samples.questions import lettered_otherwise, split_question, strip_instructions, without_letters
 
 LETTER = "Answer with the option's letter from the given choices directly."
 INSTRUCTIONS = [

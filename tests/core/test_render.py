@@ -14,18 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops
 
-from mgpo_core.boxes import Box
-from mgpo_core.budget import PixelBudget
-from mgpo_core.episode import Episode
+from mgpo_core.boxes.parse import Box
+from mgpo_core.episodes.episode import Episode
+from mgpo_core.episodes.trajectory import Tokens, Trajectory, Turn
+from mgpo_core.images.budget import PixelBudget
 from mgpo_core.images.encode import small_image
 from mgpo_core.render import draw_boxes, report_style, trajectory_html, write_report
 from mgpo_core.render import page as page_module
 from mgpo_core.render.card import Card, card_view
 from mgpo_core.render.page import Row, frame_html, write_gallery
-from mgpo_core.sample import Sample
-from mgpo_core.template_base import message_images
-from mgpo_core.templates import SingleTurn
-from mgpo_core.trajectory import Tokens, Trajectory, Turn
+from mgpo_core.samples.sample import Sample
+from mgpo_core.templates.base import message_images
+from mgpo_core.templates.single_image import SingleTurn
 
 BUDGET = PixelBudget(min_pixels=28 * 28 * 4, max_pixels=168 * 168)
 VOID = {"meta", "img", "input", "rect", "circle", "br", "link"}

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mgpo_core.output_folder import OutputFolderError
-from mgpo_core.run_folder import RunFolderError, open_run
-from mgpo_core.trajectory_log import PICTURES_FOLDER, TRAJECTORIES_FILE, remove_trajectories, write_trajectories
+from mgpo_core.files.output_folder import OutputFolderError
+from mgpo_core.runs.run_folder import RunFolderError, open_run
+from mgpo_core.runs.trajectory_log import PICTURES_FOLDER, TRAJECTORIES_FILE, remove_trajectories, write_trajectories
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "eval"))
 from report_fixture import BAD_BOX, Evaluation, ours, played, skipped

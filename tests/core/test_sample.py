@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from mgpo_core import Box, ImageError, Sample, SampleError, load_image
-from mgpo_core.image_loading import MAX_PIXELS, ImageSource
+from mgpo_core.images.load import MAX_PIXELS, ImageSource
 
 RED = (255, 0, 0)
 

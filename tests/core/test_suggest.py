@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mgpo_core.suggest import SYNONYMS, check_words, literal_words, nearest
+from mgpo_core.messages.suggest import SYNONYMS, check_words, literal_words, nearest
 
 OPTIONS = [
     "adam_beta1",
@@ -216,10 +216,10 @@ def test_every_name_of_the_table_is_an_option_somewhere_and_stands_for_one_thing
     pytest.importorskip("mgpo_eval")
     import dataclasses
 
-    from mgpo_eval.options import ModelOptions
+    from mgpo_eval.models.options import ModelOptions
     from mgpo_train.cli import FLAGS, MACHINE
-    from mgpo_train.config import MGPOConfig
-    from mgpo_train.data_spec import DataSpec
+    from mgpo_train.config.config import MGPOConfig
+    from mgpo_train.config.data_spec import DataSpec
 
     train = {field.name for field in dataclasses.fields(MGPOConfig)} | {flag.lstrip("-") for flag in FLAGS}
     evaluation = {field.name for field in dataclasses.fields(ModelOptions)}

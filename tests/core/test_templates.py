@@ -5,11 +5,11 @@ import string
 import pytest
 from PIL import Image
 
-from mgpo_core.cropping import CropOutcome
-from mgpo_core.sample import Sample
-from mgpo_core.template_base import Template, message_images, message_text
-from mgpo_core.template_registry import load_template
-from mgpo_core.templates import SingleTurn, TwoTurn
+from mgpo_core.images.crop import CropOutcome
+from mgpo_core.samples.sample import Sample
+from mgpo_core.templates.base import Template, message_images, message_text
+from mgpo_core.templates.registry import load_template
+from mgpo_core.templates.single_image import SingleTurn, TwoTurn
 
 IMAGE = Image.new("RGB", (56, 56))
 CROP = Image.new("RGB", (28, 84))

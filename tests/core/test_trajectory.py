@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mgpo_core.averages import aggregate
-from mgpo_core.boxes import Box, CoordinateSpace
-from mgpo_core.budget import PixelBudget
+from mgpo_core.boxes.parse import Box, CoordinateSpace
+from mgpo_core.episodes.intervals import mean_interval, wilson_interval
+from mgpo_core.episodes.metrics import aggregate
+from mgpo_core.episodes.trajectory import METRICS, Tokens, Trajectory, Turn
 from mgpo_core.errors import SampleError, TokenAlignmentError
-from mgpo_core.intervals import mean_interval, wilson_interval
-from mgpo_core.output_folder import OutputFolderError
-from mgpo_core.trajectory import METRICS, Tokens, Trajectory, Turn
+from mgpo_core.files.output_folder import OutputFolderError
+from mgpo_core.images.budget import PixelBudget
 
 TRUE = Box(40, 40, 60, 60)
 

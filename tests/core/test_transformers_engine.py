@@ -8,20 +8,20 @@ import logging
 import pytest
 import torch
 
-from mgpo_core.budget import PixelBudget
 from mgpo_core.engines import Engine, load_engine
-from mgpo_core.engines.kv_cache import BatchCache, RowCache
-from mgpo_core.engines.rows import Row, TurnPositions
-from mgpo_core.engines.sampling import Sampler
 from mgpo_core.engines.sampling_options import SamplingOptions
-from mgpo_core.engines.transformers import TransformersEngine, _Play
+from mgpo_core.engines.transformers.cached_sequence import Row, TurnPositions
+from mgpo_core.engines.transformers.engine import TransformersEngine, _Play
+from mgpo_core.engines.transformers.kv_cache import BatchCache, RowCache
+from mgpo_core.engines.transformers.sampling import Sampler
+from mgpo_core.engines.transformers.vision import batched_vision_attention, patch_embed_as_matmul
 from mgpo_core.engines.turn_tokens import TurnTokenizer
-from mgpo_core.engines.vision import batched_vision_attention, patch_embed_as_matmul
-from mgpo_core.episode import Episode
+from mgpo_core.episodes.episode import Episode
 from mgpo_core.errors import EngineError, TokenAlignmentError
-from mgpo_core.sample import Sample
-from mgpo_core.template_base import message_images
-from mgpo_core.templates import SingleTurn, TwoTurn
+from mgpo_core.images.budget import PixelBudget
+from mgpo_core.samples.sample import Sample
+from mgpo_core.templates.base import message_images
+from mgpo_core.templates.single_image import SingleTurn, TwoTurn
 
 BUDGET = PixelBudget(min_pixels=28 * 28 * 4, max_pixels=168 * 168)
 LIMIT = 40  # tokens of a response: a box turn takes about 35

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from patience import cpu_seconds
 from PIL import Image
 
-from mgpo_core.boxes import parse_boxes
-from mgpo_core.budget import PixelBudget
+from mgpo_core.boxes.parse import parse_boxes
 from mgpo_core.engines.turn_tokens import TurnTokenizer
-from mgpo_core.episode import Episode
+from mgpo_core.episodes.episode import Episode
 from mgpo_core.errors import EngineError, TokenAlignmentError
-from mgpo_core.sample import Sample
-from mgpo_core.template_base import message_images
-from mgpo_core.templates import SingleTurn, TwoTurn
+from mgpo_core.images.budget import PixelBudget
+from mgpo_core.samples.sample import Sample
+from mgpo_core.templates.base import message_images
+from mgpo_core.templates.single_image import SingleTurn, TwoTurn
 
 BUDGET = PixelBudget(min_pixels=28 * 28 * 4, max_pixels=168 * 168)
 BOX = '[{"bbox_2d": [1, 2, 63, 64]}]'

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mgpo_core.budget import PixelBudget
 from mgpo_core.engines import load_engine
 from mgpo_core.engines.dialogue import Dialogue
 from mgpo_core.engines.sampling_options import FORBIDDEN_BIAS, SamplingOptions
 from mgpo_core.engines.turn_tokens import TurnTokenizer
-from mgpo_core.engines.vllm_requests import RolloutCounts, check_prompt, collapse_images
-from mgpo_core.episode import Episode
+from mgpo_core.engines.vllm.requests import RolloutCounts, check_prompt, collapse_images
+from mgpo_core.episodes.episode import Episode
 from mgpo_core.errors import EngineError, TokenAlignmentError
+from mgpo_core.images.budget import PixelBudget
 
 BUDGET = PixelBudget(min_pixels=28 * 28 * 4, max_pixels=168 * 168)
 

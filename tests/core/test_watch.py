@@ -28,9 +28,9 @@ from chat_server import BOX, BREAK, ChatServer, Reply, chatting, listening, piec
 
 from mgpo_core import Episode, MGPOError, PixelBudget, Sample, SingleTurn, Stopped, haystack
 from mgpo_core.engines import load_engine
-from mgpo_core.engines.transformers import TransformersEngine
+from mgpo_core.engines.streaming import GrowingText, Watcher
+from mgpo_core.engines.transformers.engine import TransformersEngine
 from mgpo_core.engines.turn_tokens import TurnTokenizer
-from mgpo_core.engines.watching import GrowingText, Watcher
 
 BUDGET = PixelBudget(min_pixels=28 * 28 * 4, max_pixels=168 * 168)
 LIMIT = 40

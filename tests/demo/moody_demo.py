@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import mgpo_demo.model
+import mgpo_demo.session.model
 from mgpo_core import Episode
-from mgpo_core.trajectory import Trajectory
+from mgpo_core.episodes.trajectory import Trajectory
 from mgpo_demo.cli import main
 
 SECONDS_A_TOKEN = 0.25
@@ -51,6 +51,6 @@ def load_moody(name: str, **options: Any) -> Any:
 
 
 if __name__ == "__main__":
-    load_local = mgpo_demo.model.load_local
-    mgpo_demo.model.load_local = load_moody
+    load_local = mgpo_demo.session.model.load_local
+    mgpo_demo.session.model.load_local = load_moody
     sys.exit(main())

@@ -12,13 +12,13 @@ import numpy as np
 from PIL import Image
 
 from mgpo_core import Episode
-from mgpo_core.boxes import CoordinateSpace
-from mgpo_core.budget import PixelBudget
-from mgpo_core.episode_settings import EpisodeSettings
-from mgpo_core.trajectory import Trajectory
-from mgpo_demo.limits import Limits
-from mgpo_demo.model import DemoModel
-from mgpo_demo.picture import Picture, keep_upload
+from mgpo_core.boxes.parse import CoordinateSpace
+from mgpo_core.episodes.settings import EpisodeSettings
+from mgpo_core.episodes.trajectory import Trajectory
+from mgpo_core.images.budget import PixelBudget
+from mgpo_demo.session.image import Picture, keep_upload
+from mgpo_demo.session.limits import Limits
+from mgpo_demo.session.model import DemoModel
 
 BOX = '```json\n[{"bbox_2d": [56, 28, 140, 112], "label": "key image area"}]\n```'
 BUDGET = PixelBudget(min_pixels=4 * 28 * 28, max_pixels=224 * 224)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mgpo_core.run_folder import RunFolderError
-from mgpo_core.trajectory_log import TRAJECTORIES_FILE, write_trajectories
-from mgpo_demo.browse import FILTERS, OpenRuns, counts, find_runs, open_below, page
+from mgpo_core.runs.run_folder import RunFolderError
+from mgpo_core.runs.trajectory_log import TRAJECTORIES_FILE, write_trajectories
+from mgpo_demo.session.browse import FILTERS, OpenRuns, counts, find_runs, open_below, page
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "eval"))
 from report_fixture import BAD_BOX, Evaluation, ours, played

@@ -27,12 +27,12 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError, AuthenticationError
 
 from mgpo_core import Box, crop, haystack
-from mgpo_core.boxes import CoordinateSpace
+from mgpo_core.boxes.parse import CoordinateSpace
 from mgpo_core.errors import EngineError
 from mgpo_demo.cli import parser
-from mgpo_demo.limits import Limits
-from mgpo_demo.model import DemoModel
-from mgpo_demo.server import free_port, opened
+from mgpo_demo.serving.server import free_port, opened
+from mgpo_demo.session.limits import Limits
+from mgpo_demo.session.model import DemoModel
 
 sys.path.insert(0, str(Path(__file__).parent))
 from scripted_model import BUDGET, noise, scripted, usual
@@ -248,8 +248,8 @@ def test_the_annotators_files_are_all_that_its_address_serves(url: str, path: st
 
 
 def test_the_folder_of_a_visitor_is_served_to_nobody(url: str, picture: Path) -> None:
-    from mgpo_demo.picture import keep_upload
-    from mgpo_demo.visitors import Visitors
+    from mgpo_demo.session.image import keep_upload
+    from mgpo_demo.session.visitors import Visitors
 
     visitors = Visitors(LIMITS)
     anna = visitors.of("anna")

@@ -17,31 +17,31 @@ from patience import HANG
 
 from mgpo_demo import cli
 from mgpo_demo.cli import main, parser
-from mgpo_demo.limits import DemoError
-from mgpo_demo.server import free_port
+from mgpo_demo.serving.server import free_port
+from mgpo_demo.session.limits import DemoError
 
 sys.path.insert(0, str(Path(__file__).parent))
 from demo_process import demo
 
-HEAVY = "torch", "transformers", "gradio", "mgpo_demo.page"
+HEAVY = "torch", "transformers", "gradio", "mgpo_demo.page.layout"
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command that should have been refused fails here instead of serving for ever."""
-    import mgpo_demo.server
+    import mgpo_demo.serving.server
 
     def serve(*_: object) -> None:
         raise AssertionError("it would have been served")
 
-    monkeypatch.setattr(mgpo_demo.server, "serve", serve)
+    monkeypatch.setattr(mgpo_demo.serving.server, "serve", serve)
     monkeypatch.delenv("MGPO_DEMO_AUTH", raising=False)
     monkeypatch.setattr("sys.stdin", open(os.devnull))  # noqa: SIM115 (no terminal, and pytest closes it)
 
 
 @pytest.mark.parametrize(
     "program",
-    ["import mgpo_demo.cli, mgpo_demo.server",
+    ["import mgpo_demo.cli, mgpo_demo.serving.server",
      "import mgpo_demo.cli as cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass",
      "import mgpo_demo.cli as cli; assert cli.main(['--model', 'no such']) == 2",
      "import mgpo_demo.cli as cli; assert cli.main(['--root', 'no such']) == 2"],

@@ -16,8 +16,8 @@ import gradio as gr
 
 from mgpo_core.errors import EngineError
 from mgpo_demo.cli import parser
-from mgpo_demo.limits import Limits
-from mgpo_demo.server import free_port, opened
+from mgpo_demo.serving.server import free_port, opened
+from mgpo_demo.session.limits import Limits
 
 sys.path.insert(0, str(Path(__file__).parent))
 from page_visitor import PageVisitor

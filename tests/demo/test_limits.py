@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from mgpo_demo.limits import DemoError, Limits
+from mgpo_demo.session.limits import DemoError, Limits
 
 LIMITS = Limits(upload_mb=2, megapixels=3, question=20)
 

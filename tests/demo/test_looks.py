@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mgpo_core import Box, Episode, crop, parse_boxes
-from mgpo_core.boxes import CoordinateSpace
-from mgpo_core.regions import View
-from mgpo_core.template_base import message_images, message_text
-from mgpo_core.trajectory import Tokens
-from mgpo_demo import views
-from mgpo_demo.limits import DemoError
-from mgpo_demo.looks import Question, Step, answer_from_box, box_text, closer_look, first_look, whole
-from mgpo_demo.stream import StopSignal, stream
+from mgpo_core.boxes.parse import CoordinateSpace
+from mgpo_core.boxes.regions import View
+from mgpo_core.episodes.trajectory import Tokens
+from mgpo_core.templates.base import message_images, message_text
+from mgpo_demo.page import views
+from mgpo_demo.session.limits import DemoError
+from mgpo_demo.session.steps import Question, Step, answer_from_box, box_text, closer_look, first_look, whole
+from mgpo_demo.session.stream import StopSignal, stream
 
 sys.path.insert(0, str(Path(__file__).parent))
 from scripted_model import BUDGET, noise, picture_of, scripted

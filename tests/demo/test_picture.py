@@ -13,8 +13,8 @@ from PIL import Image
 
 from mgpo_core import Box
 from mgpo_core.errors import ImageError, MGPOError
-from mgpo_demo.limits import DemoError, Limits
-from mgpo_demo.picture import DISPLAY_SIDE, FORMATS, Picture, decode, keep_image, keep_upload
+from mgpo_demo.session.image import DISPLAY_SIDE, FORMATS, Picture, decode, keep_image, keep_upload
+from mgpo_demo.session.limits import DemoError, Limits
 
 SIDES = st.integers(1, 30_000)
 

@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 
 from mgpo_core import Box
-from mgpo_demo.actions import Actions
-from mgpo_demo.limits import DemoError, Limits
-from mgpo_demo.looks import Question
-from mgpo_demo.saved import open_saved, write_html, write_json
-from mgpo_demo.visitors import Visitor
+from mgpo_demo.page.actions import Actions
+from mgpo_demo.session.limits import DemoError, Limits
+from mgpo_demo.session.saved import open_saved, write_html, write_json
+from mgpo_demo.session.steps import Question
+from mgpo_demo.session.visitors import Visitor
 
 sys.path.insert(0, str(Path(__file__).parent))
 from scripted_model import noise, picture_of, scripted, usual

@@ -12,10 +12,10 @@ from patience import HANG
 
 from mgpo_core import Episode
 from mgpo_core.errors import EngineError, Stopped
-from mgpo_demo import stream as module
-from mgpo_demo.looks import Question, first_look
-from mgpo_demo.model import DemoModel
-from mgpo_demo.stream import StopSignal, stream
+from mgpo_demo.session import stream as module
+from mgpo_demo.session.model import DemoModel
+from mgpo_demo.session.steps import Question, first_look
+from mgpo_demo.session.stream import StopSignal, stream
 
 sys.path.insert(0, str(Path(__file__).parent))
 from scripted_model import BOX, noise, picture_of, scripted, usual

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from mgpo_core import Box, haystack
+from mgpo_core.episodes.trajectory import Trajectory
 from mgpo_core.errors import Stopped
-from mgpo_core.trajectory import Trajectory
-from mgpo_demo.limits import DemoError, Limits
-from mgpo_demo.looks import Question, Step
-from mgpo_demo.picture import Picture, keep_image
-from mgpo_demo.visitors import Visitor, Visitors
+from mgpo_demo.session.image import Picture, keep_image
+from mgpo_demo.session.limits import DemoError, Limits
+from mgpo_demo.session.steps import Question, Step
+from mgpo_demo.session.visitors import Visitor, Visitors
 
 STEP = Step("model", Trajectory())
 

@@ -10,8 +10,8 @@ import signal
 import sys
 from pathlib import Path
 
-from mgpo_eval import journal
 from mgpo_eval.cli import main
+from mgpo_eval.models import journal
 
 append = journal.append_record
 samples, arguments = int(sys.argv[1]), sys.argv[2:]

@@ -14,9 +14,9 @@ from typing import Any
 from PIL import Image
 
 from mgpo_core import CoordinateSpace, Episode, PixelBudget, Sample
-from mgpo_core.multi_image import MultiImage
-from mgpo_core.template_base import Template
-from mgpo_core.trajectory import Trajectory
+from mgpo_core.episodes.trajectory import Trajectory
+from mgpo_core.templates.base import Template
+from mgpo_core.templates.multi_image import MultiImage
 from mgpo_eval.mig_bench import Record
 
 INVERTED, CLIPPED = 3, 3

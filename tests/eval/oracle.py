@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 
 from mgpo_core import Box
-from mgpo_core.episode import Episode
-from mgpo_core.template_base import message_text
-from mgpo_core.trajectory import Trajectory
+from mgpo_core.episodes.episode import Episode
+from mgpo_core.episodes.trajectory import Trajectory
+from mgpo_core.templates.base import message_text
 
 CONFIG = SimpleNamespace(model_type="qwen2_5_vl", vision_config=SimpleNamespace(patch_size=14, spatial_merge_size=2))
 """What a model's configuration has to tell."""

@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mgpo_core import Episode, PixelBudget, Sample, SingleTurn, Trajectory, TwoTurn
-from mgpo_core.envelope import Envelope, seal
 from mgpo_core.images.encode import small_image
+from mgpo_core.runs.response_payload import Envelope, seal
 
 BUDGET = PixelBudget(min_pixels=4 * 28 * 28, max_pixels=168 * 168)
 CHOICES = ("red", "green", "blue", "yellow")
@@ -222,7 +222,7 @@ def ours(
     pictures: bool = True,
     **play: Any,
 ) -> Logged:
-    """A sample of a task of ours, as mgpo_eval/scoring.py returns it; `hit` None leaves out what needs true boxes."""
+    """A sample of a task of ours, as tasks/scoring.py returns it; `hit` None leaves out what needs true boxes."""
     trajectory = played(doc_id, "A" if right else "B", box=box, **play)
     kept = picture_names(run_id, doc_id, trajectory) if pictures else {}
     metrics = {name: value for name, value in trajectory.metrics().items() if name != "accuracy"}

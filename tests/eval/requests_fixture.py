@@ -12,7 +12,7 @@ from lmms_eval.api.instance import Instance
 from PIL import Image
 
 from mgpo_eval.fingerprint import fingerprint
-from mgpo_eval.haystack_rows import haystack_rows
+from mgpo_eval.tasks.haystack_rows import haystack_rows
 
 TAGS = '[["<think>", "</think>"]]'
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import warm_start
 
-from mgpo_core.boxes import Box
-from mgpo_core.envelope import Envelope, open_envelope
-from mgpo_core.trajectory import Trajectory
+from mgpo_core.boxes.parse import Box
+from mgpo_core.episodes.trajectory import Trajectory
+from mgpo_core.runs.response_payload import Envelope, open_envelope
 
 SCRIPTS = Path(sys.executable).parent
 

@@ -13,9 +13,9 @@ import pytest
 
 from mgpo_core import Episode, haystack
 from mgpo_core.engines import load_engine
+from mgpo_core.episodes.trajectory import Trajectory
 from mgpo_core.errors import EngineError, TokenAlignmentError
-from mgpo_core.template_base import message_images
-from mgpo_core.trajectory import Trajectory
+from mgpo_core.templates.base import message_images
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
@@ -117,7 +117,7 @@ def test_greedy_boxes_and_answers_on_64_samples_are_those_of_the_transformers_en
 
 
 def test_lmms_evals_models_on_a_chat_server_and_on_vllm_give_the_same(server, reference, tmp_path):
-    from mgpo_core.envelope import open_envelope
+    from mgpo_core.runs.response_payload import open_envelope
     from mgpo_eval.models import MGPOOpenAI
 
     model = MGPOOpenAI(pretrained="haystack:mgpo", url=server[0])

@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from report_fixture import Logged, run_json, vstar
 from report_reader import FIRST, SECOND, Page, one_task, report
 
-from mgpo_core.evaluation_runs import ResultsError, Run
-from mgpo_eval.baseline import baseline_first, describe_baseline
+from mgpo_core.runs.evaluation_runs import ResultsError, Run
+from mgpo_eval.report.baseline import baseline_first, describe_baseline
 from mgpo_eval.report.command import main
 from mgpo_eval.report.selection import order_runs
 

@@ -40,9 +40,9 @@ def assert_same(output: Path, reference: Path) -> None:
 
 def test_the_task_scores_what_the_trajectories_say(reference: Path) -> None:
     from mgpo_core import haystack
-    from mgpo_core.averages import aggregate
     from mgpo_core.engines import load_engine
-    from mgpo_core.episode import Episode
+    from mgpo_core.episodes.episode import Episode
+    from mgpo_core.episodes.metrics import aggregate
 
     samples = haystack.make("val", N, 7)
     engine = load_engine("transformers", model="haystack:mgpo", max_new_tokens=64)

@@ -10,7 +10,7 @@ import pytest
 
 from mgpo_core.errors import EngineError, SampleError
 from mgpo_eval.failures import data_set_failure, data_sets_told, in_one_line
-from mgpo_eval.options import OptionError
+from mgpo_eval.models.options import OptionError
 
 VSTAR = "lmms-lab-encoder/vstar-bench"
 

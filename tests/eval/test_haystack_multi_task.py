@@ -19,16 +19,16 @@ from oracle import CONFIG, THOUSANDTHS, Pointer, pointing
 from requests_fixture import play, table
 
 from mgpo_core import Box, haystack
-from mgpo_core.envelope import Envelope, open_envelope, seal
-from mgpo_core.episode import Episode
-from mgpo_core.episode_settings import EpisodeSettings
-from mgpo_core.intervals import interval
-from mgpo_core.trajectory import Trajectory
-from mgpo_eval import haystack_multi_scoring
-from mgpo_eval.haystack_rows import haystack_multi_rows
+from mgpo_core.episodes.episode import Episode
+from mgpo_core.episodes.intervals import interval
+from mgpo_core.episodes.settings import EpisodeSettings
+from mgpo_core.episodes.trajectory import Trajectory
+from mgpo_core.runs.response_payload import Envelope, open_envelope, seal
 from mgpo_eval.models import MGPO, MGPOVLLM, MGPOOpenAI
-from mgpo_eval.options import OptionError
-from mgpo_eval.provenance import describe
+from mgpo_eval.models.options import OptionError
+from mgpo_eval.models.provenance import describe
+from mgpo_eval.tasks import haystack_multi_scoring
+from mgpo_eval.tasks.haystack_rows import haystack_multi_rows
 
 pytestmark = pytest.mark.slow
 
@@ -277,8 +277,8 @@ def test_other_models_are_asked_and_read_in_thousandths() -> None:
 
 def test_training_with_the_template_evaluates_the_task_with_it() -> None:
     from mgpo_core.engines.loading import load_model, load_processor
-    from mgpo_train.config import MGPOConfig
-    from mgpo_train.lmms_tasks import LMMSTasks
+    from mgpo_train.config.config import MGPOConfig
+    from mgpo_train.evaluation.lmms_tasks import LMMSTasks
 
     data = {"train_data": "haystack_multi:train?n=64&seed=1", "eval_data": "none"}
     for template, mode in (("multi_image", "direct"), ("multi_image_two_turn", "two_turn")):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).parent))
 from mig_fixture import CASES, CLIPPED, INVERTED, RECORDS, play
 
-from mgpo_core.intervals import interval
+from mgpo_core.episodes.intervals import interval
 from mgpo_eval import mig_bench
 from mgpo_eval.mig_bench import Record, Score, TruthCounts, score, score_played
 

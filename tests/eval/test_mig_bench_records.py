@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from mig_fixture import CASES, RECORDS, image_bytes, image_size, write_mig_bench
 
 from mgpo_core.errors import ImageError, SampleError
-from mgpo_core.image_loading import load_image
+from mgpo_core.images.load import load_image
 from mgpo_eval import mig_bench
 from mgpo_eval.mig_bench import Record, image_source
 

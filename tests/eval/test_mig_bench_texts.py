@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from mig_fixture import EMBEDDED, RECORDS, play, wide
 
 from mgpo_core import Box
-from mgpo_core.regions import REGION
+from mgpo_core.boxes.regions import REGION
 from mgpo_eval.mig_bench import Record, mark_boxes, published_prompt, read_answer, score
 from mgpo_eval.mig_bench.mentions import find_mentions
 

@@ -17,8 +17,8 @@ from oracle import CONFIG, THOUSANDTHS, Pointer, pointing
 from requests_fixture import play, table
 
 from mgpo_core import Box
-from mgpo_core.episode import Episode
-from mgpo_core.episode_settings import EpisodeSettings
+from mgpo_core.episodes.episode import Episode
+from mgpo_core.episodes.settings import EpisodeSettings
 from mgpo_eval import mig_bench
 
 pytestmark = pytest.mark.slow
@@ -146,8 +146,8 @@ def test_scores_are_those_of_an_independent_computation(
 def test_the_format_is_asked_for_once_and_boxes_in_questions_are_in_the_models_numbers(
     way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mgpo_eval.made_tasks import MIGBenchTask
     from mgpo_eval.models import MGPO
+    from mgpo_eval.tasks.classes import MIGBenchTask
 
     given, template = WAYS[way]
     place = mig_fixture.write_mig_bench(tmp_path / "copy")
@@ -173,7 +173,7 @@ def test_without_a_copy_and_without_a_hub_the_error_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mgpo_core.errors import SampleError
-    from mgpo_eval.made_tasks import _mig_bench_copy
+    from mgpo_eval.tasks.classes import _mig_bench_copy
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MIG_BENCH", raising=False)

@@ -16,12 +16,12 @@ from oracle import CONFIG, Oracle
 from requests_fixture import TAGS, haystack_table, play, table
 
 from mgpo_core import haystack
-from mgpo_core.envelope import open_envelope
+from mgpo_core.episodes.trajectory import Trajectory
 from mgpo_core.errors import EngineError, ImageError, SampleError
-from mgpo_core.trajectory import Trajectory
-from mgpo_eval import scoring
+from mgpo_core.runs.response_payload import open_envelope
 from mgpo_eval.models import MGPO, MGPOOpenAI
-from mgpo_eval.options import OptionError
+from mgpo_eval.models.options import OptionError
+from mgpo_eval.tasks import scoring
 
 pytestmark = pytest.mark.slow
 

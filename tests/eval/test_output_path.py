@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from mgpo_core.errors import EngineError
-from mgpo_core.output_folder import OutputFolderError
+from mgpo_core.files.output_folder import OutputFolderError
 from mgpo_core.render import write_report
 from mgpo_eval import cli
-from mgpo_eval.journal import Finished, Journal
+from mgpo_eval.models.journal import Finished, Journal
 from mgpo_eval.output_path import check_output_path
 from mgpo_eval.report.command import main as report
 

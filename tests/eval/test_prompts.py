@@ -14,11 +14,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from requests_fixture import StandInTask, table
 
 from mgpo_core import CoordinateSpace, Episode, PixelBudget, Trajectory
-from mgpo_core.template_base import message_text
-from mgpo_eval.options import ModelOptions
-from mgpo_eval.player import answer_of
-from mgpo_eval.requests import make_jobs
-from mgpo_eval.task_templates import choose_templates
+from mgpo_core.templates.base import message_text
+from mgpo_eval.models.episode_runner import answer_of
+from mgpo_eval.models.options import ModelOptions
+from mgpo_eval.models.requests import make_jobs
+from mgpo_eval.models.templates import choose_templates
 
 BOX = '```json\n[{"bbox_2d": [0, 0, 56, 56], "label": "key image area"}]\n```'
 PICTURE = Image.new("RGB", (112, 112))

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from mgpo_core import Box, haystack
-from mgpo_core.envelope import Envelope, seal
 from mgpo_core.errors import SampleError
-from mgpo_eval import scoring
-from mgpo_eval.haystack_rows import haystack_rows
-from mgpo_eval.readers import READERS, find_reader
+from mgpo_core.runs.response_payload import Envelope, seal
+from mgpo_eval.tasks import scoring
+from mgpo_eval.tasks.haystack_rows import haystack_rows
+from mgpo_eval.tasks.readers import READERS, find_reader
 
 MME = {
     "index": "7",
@@ -147,7 +147,7 @@ def test_means_and_intervals_of_scores() -> None:
 def test_a_hit_needs_the_right_picture() -> None:
     from dataclasses import replace
 
-    from mgpo_core.trajectory import Trajectory, Turn
+    from mgpo_core.episodes.trajectory import Trajectory, Turn
 
     row = haystack_rows("val", 1, 7, 3)[0]
     [true] = haystack.make("val", 1, 7, images=3)[0].boxes

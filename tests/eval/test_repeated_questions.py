@@ -17,10 +17,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from report_fixture import CHOICES, Logged, hrbench, rotated, vstar
 from report_reader import FIRST, SECOND, one_task, report
 
-from mgpo_core.evaluation_runs import read_runs
-from mgpo_core.intervals import design_effect, interval, mean_interval, wilson_interval
-from mgpo_core.sample_log import clusters_of
-from mgpo_eval import scoring
+from mgpo_core.episodes.intervals import design_effect, interval, mean_interval, wilson_interval
+from mgpo_core.runs.evaluation_runs import read_runs
+from mgpo_core.runs.sample_log import clusters_of
 from mgpo_eval.report.significance import (
     MCNEMAR,
     compare_paired,
@@ -28,6 +27,7 @@ from mgpo_eval.report.significance import (
     paired_permutation,
     paired_proportion_interval,
 )
+from mgpo_eval.tasks import scoring
 
 
 def row(question: int, rotation: int, /, **changed: Any) -> dict[str, Any]:

@@ -27,8 +27,8 @@ from report_fixture import (
 )
 from report_reader import FIRST, SECOND, mixed, one_task, report
 
-from mgpo_core.evaluation_runs import read_runs
-from mgpo_core.intervals import mean_interval, wilson_interval
+from mgpo_core.episodes.intervals import mean_interval, wilson_interval
+from mgpo_core.runs.evaluation_runs import read_runs
 from mgpo_eval.report import page as page_module
 
 

@@ -15,15 +15,15 @@ from report_fixture import Evaluation, Logged, envelope_text, picture_names, run
 from report_reader import FIRST, report
 
 from mgpo_core import Box, Episode, haystack
-from mgpo_core.envelope import Envelope, seal
-from mgpo_core.evaluation_runs import read_runs
-from mgpo_core.multi_image import MultiImageTwoTurn
-from mgpo_core.template_base import Template
-from mgpo_core.templates import PlainTurn
-from mgpo_core.trajectory import Trajectory
-from mgpo_eval import haystack_multi_scoring, mig_scoring
-from mgpo_eval.haystack_rows import haystack_multi_rows
-from mgpo_eval.player import answer_of
+from mgpo_core.episodes.trajectory import Trajectory
+from mgpo_core.runs.evaluation_runs import read_runs
+from mgpo_core.runs.response_payload import Envelope, seal
+from mgpo_core.templates.base import Template
+from mgpo_core.templates.multi_image import MultiImageTwoTurn
+from mgpo_core.templates.single_image import PlainTurn
+from mgpo_eval.models.episode_runner import answer_of
+from mgpo_eval.tasks import haystack_multi_scoring, mig_scoring
+from mgpo_eval.tasks.haystack_rows import haystack_multi_rows
 
 SAMPLES = haystack.make_multi("val", 5, 7, 3)
 ROWS = haystack_multi_rows("val", 5, 7, 3)

@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from report_fixture import Evaluation, hrbench, mme_realworld, vstar
 from report_reader import FIRST, SECOND, Page, mixed, one_task, report
 
-from mgpo_core.evaluation_runs import ResultsError, read_runs
-from mgpo_core.logged_scores import main_score, read_categories, read_scores, repeated_scores
+from mgpo_core.runs.evaluation_runs import ResultsError, read_runs
+from mgpo_core.runs.logged_scores import main_score, read_categories, read_scores, repeated_scores
 from mgpo_eval.report.command import main
 from mgpo_eval.report.page import write_results_report
 from mgpo_eval.report.selection import label_runs

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mgpo_core.intervals import mean_interval
+from mgpo_core.episodes.intervals import mean_interval
 from mgpo_eval.report.significance import compare_paired, mcnemar, paired_permutation, paired_proportion_interval
 
 bits = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=30)

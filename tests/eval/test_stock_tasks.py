@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import hub_fixture
 from oracle import CONFIG, Oracle
 
-from mgpo_core.envelope import open_envelope
-from mgpo_core.intervals import wilson_interval
-from mgpo_eval import mig_scoring, scoring
+from mgpo_core.episodes.intervals import wilson_interval
+from mgpo_core.runs.response_payload import open_envelope
+from mgpo_eval.tasks import mig_scoring, scoring
 
 pytestmark = pytest.mark.slow
 

@@ -12,10 +12,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from oracle import CONFIG, THOUSANDTHS
 
-from mgpo_core.episode_settings import EpisodeSettings
+from mgpo_core.episodes.settings import EpisodeSettings
 from mgpo_core.errors import MGPOError
-from mgpo_eval.options import ModelOptions, OptionError, PlaySettings
-from mgpo_eval.provenance import Provenance, describe
+from mgpo_eval.models.options import ModelOptions, OptionError, PlaySettings
+from mgpo_eval.models.provenance import Provenance, describe
 
 TRAINED = (None, "two_turn", "single_turn", "plain", "multi_image", "multi_image_two_turn")
 

@@ -17,12 +17,12 @@ from transformers import set_seed
 
 from mgpo_core import haystack
 from mgpo_core.engines.dialogue import Dialogue
-from mgpo_core.engines.transformers import TransformersEngine
-from mgpo_train.checkpoint_layout import is_whole
-from mgpo_train.config import MGPOConfig
-from mgpo_train.model import load_policy
-from mgpo_train.trainer import MGPOTrainer
-from mgpo_train.universal_checkpoint import fit_shards
+from mgpo_core.engines.transformers.engine import TransformersEngine
+from mgpo_train.config.config import MGPOConfig
+from mgpo_train.distributed.checkpoint_layout import is_whole
+from mgpo_train.models.policy import load_policy
+from mgpo_train.models.universal_checkpoint import fit_shards
+from mgpo_train.training.grpo import MGPOTrainer
 
 BOX = '```json\n[{"bbox_2d": [%d, %d, %d, %d], "label": "key image area"}]\n```'
 GROUP = 4

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import warm_imports  # noqa: F401  (spares DeepSpeed's build)
 
 from mgpo_train.cli import main
-from mgpo_train.trainer import MGPOTrainer
+from mgpo_train.training.grpo import MGPOTrainer
 
 HOW, AFTER = sys.argv.pop(1), int(os.environ.get("FAIL_AFTER", "2"))
 generate = MGPOTrainer._generate

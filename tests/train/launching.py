@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from mgpo_train.sharding import LAYOUTS
+from mgpo_train.distributed.layout import LAYOUTS
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import warm_start

@@ -14,11 +14,11 @@ from distributed_worker import GROUP, scripted_by
 from transformers import set_seed
 
 from mgpo_core import Sample
-from mgpo_core.engines.transformers import TransformersEngine
+from mgpo_core.engines.transformers.engine import TransformersEngine
 from mgpo_core.haystack.multi import make_sets
-from mgpo_core.multi_image import THINK
-from mgpo_train.config import MGPOConfig
-from mgpo_train.model import load_policy
+from mgpo_core.templates.multi_image import THINK
+from mgpo_train.config.config import MGPOConfig
+from mgpo_train.models.policy import load_policy
 from mgpo_train.reasoning_data.writers import write_trace
 
 IMAGES = ((2, 2, 5, 5), (6, 2, 2, 3), (3, 3, 2, 6))
@@ -72,11 +72,11 @@ def main() -> None:
     set_seed(0)
     model, processor = load_policy(config)
     if method == "sft":
-        from mgpo_train.sft import make_trainer
+        from mgpo_train.training.sft import make_trainer
 
         trainer = make_trainer(model, processor, config, samples())
     else:
-        from mgpo_train.trainer import MGPOTrainer
+        from mgpo_train.training.grpo import MGPOTrainer
 
         trainer = MGPOTrainer(model, processor, config, samples())
         TransformersEngine.run = scripted_by(responses)

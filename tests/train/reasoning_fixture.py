@@ -9,10 +9,10 @@ from typing import Any
 
 from PIL import Image
 
-from mgpo_core.annotations import AnnotatedObject, AnnotatedSet, Relation
-from mgpo_core.boxes import Box, CoordinateSpace
-from mgpo_core.budget import PixelBudget
+from mgpo_core.boxes.parse import Box, CoordinateSpace
 from mgpo_core.haystack.multi import make_sets
+from mgpo_core.images.budget import PixelBudget
+from mgpo_core.samples.annotations import AnnotatedObject, AnnotatedSet, Relation
 from mgpo_train.reasoning_data.teacher.prompt import TeacherPrompt
 from mgpo_train.reasoning_data.trace import Claim, ObjectClaim, Trace
 from mgpo_train.reasoning_data.verifier import Reason, Verifier

@@ -9,7 +9,7 @@ import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 
-from mgpo_train.sharding import LAYOUTS
+from mgpo_train.distributed.layout import LAYOUTS
 
 FILES = sorted(LAYOUTS.glob("*.yaml"))
 DEEPSPEED = [path for path in FILES if "zero" in path.stem]

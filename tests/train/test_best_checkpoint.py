@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mgpo_train.best_checkpoint import Best, BestFolder, best_of, read_best
-from mgpo_train.metrics import MetricsLog
+from mgpo_train.output.best_checkpoint import Best, BestFolder, best_of, read_best
+from mgpo_train.output.metrics import MetricsLog
 
 METRIC = "eval/accuracy"
 RUNS = {

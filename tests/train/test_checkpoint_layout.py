@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mgpo_train.checkpoint_layout import check_layout, checkpoint_layout, is_whole, needs_conversion
-from mgpo_train.options import ConfigError
-from mgpo_train.sharding import Layout
+from mgpo_train.config.options import ConfigError
+from mgpo_train.distributed.checkpoint_layout import check_layout, checkpoint_layout, is_whole, needs_conversion
+from mgpo_train.distributed.layout import Layout
 
 
 def write(folder: Path, kind: str, processes: int) -> Path:

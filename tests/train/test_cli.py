@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from patience import HANG
 
-from mgpo_train import cli, recipe_files
-from mgpo_train.command_line import make_config
-from mgpo_train.options import ConfigError, grouped_fields
+from mgpo_train import cli
+from mgpo_train.config import recipes as recipe_files
+from mgpo_train.config.options import ConfigError, grouped_fields
+from mgpo_train.config.parser import make_config
 
 
 def make(tmp_path: Path, text: str, *arguments: str):
@@ -137,7 +138,7 @@ def test_the_command_tells_what_it_refuses(
 
 
 def test_a_folder_with_an_earlier_run_is_not_written_over(tmp_path: Path) -> None:
-    from mgpo_train.output_folder import prepare, writing
+    from mgpo_train.output.folder import prepare, writing
 
     config, given = make(tmp_path, "seed: 1\n", "--output_dir", str(tmp_path / "out"))
     out = tmp_path / "out"
@@ -156,7 +157,7 @@ def test_a_folder_with_an_earlier_run_is_not_written_over(tmp_path: Path) -> Non
 
 
 def test_resume_takes_the_newest_checkpoint_that_is_whole(tmp_path: Path) -> None:
-    from mgpo_train.output_folder import own_record, prepare
+    from mgpo_train.output.folder import own_record, prepare
 
     config, given = make(tmp_path, "seed: 1\n", "--output_dir", str(tmp_path / "out"))
     out = tmp_path / "out"
@@ -178,7 +179,7 @@ def test_resume_takes_the_newest_checkpoint_that_is_whole(tmp_path: Path) -> Non
 
 def finished_run(tmp_path: Path, *arguments: str):
     """A folder as a run of 3 steps leaves it, and the configuration that asks for the same again."""
-    from mgpo_train.output_folder import prepare, write_own_json
+    from mgpo_train.output.folder import prepare, write_own_json
 
     out = tmp_path / "out"
     text = f"max_steps: 3\nlr_scheduler_type: constant\noutput_dir: {out}\n"
@@ -234,7 +235,7 @@ def test_resuming_a_finished_run_does_nothing_but_checks_the_options_first(tmp_p
     ],
 )
 def test_options_that_change_the_steps_are_refused_when_a_run_goes_on(tmp_path: Path, change: list[str]) -> None:
-    from mgpo_train.output_folder import check_same
+    from mgpo_train.output.folder import check_same
 
     out, text = finished_run(tmp_path)
     config, _ = make(tmp_path, text, *change)
@@ -243,7 +244,7 @@ def test_options_that_change_the_steps_are_refused_when_a_run_goes_on(tmp_path: 
 
 
 def test_what_a_full_memory_needs_may_change(tmp_path: Path) -> None:
-    from mgpo_train.output_folder import check_same
+    from mgpo_train.output.folder import check_same
 
     out, text = finished_run(tmp_path)
     changes = ["--per_device_eval_batch_size", "2", "--rollout_batch_size", "2", "--gradient_checkpointing", "true"]
@@ -272,7 +273,7 @@ def test_a_finished_run_goes_on_when_more_steps_are_wanted(tmp_path: Path, longe
 
 
 def test_a_planned_learning_rate_holds_a_run_to_its_length(tmp_path: Path) -> None:
-    from mgpo_train.output_folder import check_same
+    from mgpo_train.output.folder import check_same
 
     out, text = finished_run(tmp_path, "--lr_scheduler_type", "linear")
     config, _ = make(tmp_path, text, "--lr_scheduler_type", "linear", "--max_steps", "5")
@@ -283,7 +284,7 @@ def test_a_planned_learning_rate_holds_a_run_to_its_length(tmp_path: Path) -> No
 
 
 def test_a_finished_run_without_a_checkpoint_is_not_started_over_by_resume(tmp_path: Path) -> None:
-    from mgpo_train.output_folder import prepare
+    from mgpo_train.output.folder import prepare
 
     out, text = finished_run(tmp_path)
     shutil.rmtree(out / "checkpoint-3")
@@ -294,7 +295,7 @@ def test_a_finished_run_without_a_checkpoint_is_not_started_over_by_resume(tmp_p
 
 
 def test_the_options_are_those_that_are_known_before_torch_is_imported() -> None:
-    from mgpo_train.config import MGPOConfig
-    from mgpo_train.option_names import option_names
+    from mgpo_train.config.config import MGPOConfig
+    from mgpo_train.config.option_names import option_names
 
     assert option_names() == {option.name for option in dataclasses.fields(MGPOConfig) if option.init}

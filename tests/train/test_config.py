@@ -9,8 +9,8 @@ import torch
 from trl import GRPOConfig, TrlParser
 
 from mgpo_core import CoordinateSpace, PixelBudget
-from mgpo_train.config import MGPOConfig
-from mgpo_train.options import ConfigError, RunOptions, grouped_fields
+from mgpo_train.config.config import MGPOConfig
+from mgpo_train.config.options import ConfigError, RunOptions, grouped_fields
 
 
 def test_the_defaults_work_without_a_gpu() -> None:
@@ -124,7 +124,7 @@ def test_every_option_of_ours_has_help_and_a_group() -> None:
 
 
 def test_a_missing_vllm_is_told_when_a_run_starts_and_not_by_its_sizing(monkeypatch):
-    monkeypatch.setattr("mgpo_train.config.find_spec", lambda name: None)
+    monkeypatch.setattr("mgpo_train.config.config.find_spec", lambda name: None)
     config = MGPOConfig(use_vllm=True)
     with pytest.raises(ConfigError, match=r"pip install -e 'packages/mgpo-train\[vllm\]'"):
         config.check_installed()

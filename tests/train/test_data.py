@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from mgpo_core.errors import SampleError
-from mgpo_train.data import DataSpec, load_samples
+from mgpo_train.data.sources import DataSpec, load_samples
 
 GOOD = {"question": "Which colour?", "image": "a.png", "choices": ["red", "blue"], "answer": "B"}
 

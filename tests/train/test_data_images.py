@@ -14,9 +14,9 @@ from PIL import Image
 
 from mgpo_core import ImageError, load_image
 from mgpo_core.errors import SampleError
-from mgpo_core.image_check import check_image
-from mgpo_core.image_marks import resolve_marks
-from mgpo_train.data import DataSpec, load_samples
+from mgpo_core.images.check import check_image
+from mgpo_core.samples.image_marks import resolve_marks
+from mgpo_train.data.sources import DataSpec, load_samples
 
 ROW = {"question": "Which colour?", "image": "a.png", "answer": "red"}
 
@@ -94,7 +94,7 @@ def test_what_is_cut_short_is_refused_at_load(tmp_path: Path, data: bytes) -> No
 
 
 def test_a_whole_file_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mgpo_core.image_check.load_image", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr("mgpo_core.images.check.load_image", lambda *_: pytest.fail("decoded"))
     assert check_image(JPEG) == check_image(PNG) == (60, 40)
 
 
@@ -205,7 +205,7 @@ def test_a_file_of_many_questions_is_checked_once(tmp_path: Path, monkeypatch: p
         checks.append(source)
         return check_image(source, **options)
 
-    monkeypatch.setattr("mgpo_train.rows.check_image", check)
+    monkeypatch.setattr("mgpo_train.data.rows.check_image", check)
     (tmp_path / "a.png").write_bytes(PNG)
     (tmp_path / "b.png").write_bytes(encoded("PNG", (80, 50)))
     rows = [ROW, ROW | {"image": "b.png", "boxes": [[60, 40, 80, 50]]}, ROW | {"image": "b.png"}, ROW]

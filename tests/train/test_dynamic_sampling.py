@@ -7,10 +7,10 @@ import torch
 
 from mgpo_core import haystack
 from mgpo_core.engines.loading import load_model, load_processor
-from mgpo_train.config import MGPOConfig
-from mgpo_train.dynamic_sampling import flat_groups, fresh_samples
+from mgpo_train.config.config import MGPOConfig
 from mgpo_train.rewards import REWARDS
-from mgpo_train.trainer import MGPOTrainer
+from mgpo_train.training.dynamic_sampling import flat_groups, fresh_samples
+from mgpo_train.training.grpo import MGPOTrainer
 
 GROUP, GROUPS, SAMPLES = 4, 3, 12
 

@@ -15,11 +15,11 @@ from tiny_models import PATCH, budget_of, build_model, build_processor, make_tin
 from mgpo_core import CoordinateSpace, PixelBudget
 from mgpo_core.engines.turn_tokens import message_images
 from mgpo_core.errors import EngineError
-from mgpo_train.config import MGPOConfig
-from mgpo_train.dummy_image import DummyImage
-from mgpo_train.model import load_policy
-from mgpo_train.options import ConfigError
-from mgpo_train.trainer import MGPOTrainer
+from mgpo_train.config.config import MGPOConfig
+from mgpo_train.config.options import ConfigError
+from mgpo_train.distributed.dummy_image import DummyImage
+from mgpo_train.models.policy import load_policy
+from mgpo_train.training.grpo import MGPOTrainer
 
 ABSOLUTE, RELATIVE = CoordinateSpace.ABSOLUTE, CoordinateSpace.RELATIVE_1000
 

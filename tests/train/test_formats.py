@@ -14,9 +14,9 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parent))
 from layout_rows import ASKED, CHOICES, LAYOUTS, human, user
 
-from mgpo_core.answers import grade
-from mgpo_core.boxes import Box
+from mgpo_core.boxes.parse import Box
 from mgpo_core.errors import SampleError
+from mgpo_core.samples.grading import grade
 from mgpo_train.data import load_samples
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from mgpo_core import haystack
-from mgpo_train.config import MGPOConfig
-from mgpo_train.model import load_policy, part_of
-from mgpo_train.options import PARTS
-from mgpo_train.sft import make_trainer
-from mgpo_train.trainer import MGPOTrainer
+from mgpo_train.config.config import MGPOConfig
+from mgpo_train.config.options import PARTS
+from mgpo_train.models.policy import load_policy, part_of
+from mgpo_train.training.grpo import MGPOTrainer
+from mgpo_train.training.sft import make_trainer
 
 
 def changed_parts(tmp_path, method: str, **options) -> set[str | None]:

@@ -14,10 +14,10 @@ import torch
 from patience import HANG
 
 from mgpo_core import Box, Trajectory
-from mgpo_core.trajectory import Turn
-from mgpo_train import trainer as module
-from mgpo_train.logprob_gap import GapAlarm
-from mgpo_train.trainer import MGPOTrainer
+from mgpo_core.episodes.trajectory import Turn
+from mgpo_train.training import grpo as module
+from mgpo_train.training.grpo import MGPOTrainer
+from mgpo_train.training.logprob_gap import GapAlarm
 
 SPLITS = [
     # processes, rows of each, rows of a group

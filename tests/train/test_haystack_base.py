@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 
 from mgpo_core import haystack, parse_boxes
-from mgpo_core.boxes import CoordinateSpace
-from mgpo_core.cropping import CropRules, check_box
+from mgpo_core.boxes.parse import CoordinateSpace
 from mgpo_core.engines.loading import load_processor
 from mgpo_core.engines.turn_tokens import TurnTokenizer
-from mgpo_core.episode_settings import EpisodeSettings
+from mgpo_core.episodes.settings import EpisodeSettings
 from mgpo_core.haystack.world import make_scene
-from mgpo_core.templates import TwoTurn
+from mgpo_core.images.crop import CropRules, check_box
+from mgpo_core.templates.single_image import TwoTurn
 from mgpo_train.haystack import base, commands
 from mgpo_train.haystack.architecture import build_processor, build_tokenizer
 from mgpo_train.haystack.language_stage import NOISE, Teacher, box_text

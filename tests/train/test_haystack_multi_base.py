@@ -12,11 +12,11 @@ import torch
 from mgpo_core import Box, haystack, iou
 from mgpo_core.engines.loading import load_model, load_processor
 from mgpo_core.engines.turn_tokens import TurnTokenizer
-from mgpo_core.episode import Episode
-from mgpo_core.episode_settings import EpisodeSettings
+from mgpo_core.episodes.episode import Episode
+from mgpo_core.episodes.settings import EpisodeSettings
 from mgpo_core.haystack.multi import DIFFICULTY
 from mgpo_core.haystack.world import make_scene
-from mgpo_core.multi_image import MultiImage, has_reasoning
+from mgpo_core.templates.multi_image import MultiImage, has_reasoning
 from mgpo_train.haystack import commands, multi_base
 from mgpo_train.haystack.architecture import build_tokenizer
 from mgpo_train.haystack.multi_lessons import BATCH, MOST_IMAGES, MultiTeacher

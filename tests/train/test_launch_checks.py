@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from accelerate import DistributedType
 
-from mgpo_train.launch_checks import LONGEST_BUILD, check_launch, check_trainer
-from mgpo_train.options import ConfigError
+from mgpo_train.config.options import ConfigError
+from mgpo_train.distributed.launch_checks import LONGEST_BUILD, check_launch, check_trainer
 
 
 def config(**options: Any) -> Any:

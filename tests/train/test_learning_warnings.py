@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from mgpo_core import Trajectory
-from mgpo_core.intervals import wilson_interval
-from mgpo_core.trajectory import Turn
-from mgpo_train.learning_warnings import learning_warnings
-from mgpo_train.metrics import MetricsLog
-from mgpo_train.report import write_run_report
-from mgpo_train.summary import print_warnings
+from mgpo_core.episodes.intervals import wilson_interval
+from mgpo_core.episodes.trajectory import Turn
+from mgpo_train.output.learning_warnings import learning_warnings
+from mgpo_train.output.metrics import MetricsLog
+from mgpo_train.output.report import write_run_report
+from mgpo_train.output.summary import print_warnings
 
 GOOD = {
     "accuracy": 0.4,

@@ -9,10 +9,10 @@ from types import ModuleType
 import pytest
 
 from mgpo_core import haystack
-from mgpo_train.config import MGPOConfig
-from mgpo_train.model import load_policy
-from mgpo_train.sft import make_trainer
-from mgpo_train.trainer import MGPOTrainer
+from mgpo_train.config.config import MGPOConfig
+from mgpo_train.models.policy import load_policy
+from mgpo_train.training.grpo import MGPOTrainer
+from mgpo_train.training.sft import make_trainer
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from training_faults import FAULTS
 
 from mgpo_core import haystack
 from mgpo_core.engines.loading import load_model, load_processor
-from mgpo_train.config import MGPOConfig
-from mgpo_train.logprob_gap import GapAlarm, LogprobGapError, TurnGap, gaps_by_turn, turn_numbers
-from mgpo_train.trainer import MGPOTrainer
+from mgpo_train.config.config import MGPOConfig
+from mgpo_train.training.grpo import MGPOTrainer
+from mgpo_train.training.logprob_gap import GapAlarm, LogprobGapError, TurnGap, gaps_by_turn, turn_numbers
 
 
 @pytest.fixture(scope="module")

@@ -10,15 +10,15 @@ import warm_start
 
 from mgpo_core import haystack
 from mgpo_core.engines.loading import load_model, load_processor, load_settings
-from mgpo_train import lora
-from mgpo_train.config import MGPOConfig
-from mgpo_train.lora import lora_config, write_merged
-from mgpo_train.metrics import METRICS_FILE, read_metrics
-from mgpo_train.model import load_policy, part_of
-from mgpo_train.model_card import is_ours
-from mgpo_train.options import ConfigError
-from mgpo_train.sft import make_trainer
-from mgpo_train.trainer import MGPOTrainer
+from mgpo_train.config.config import MGPOConfig
+from mgpo_train.config.options import ConfigError
+from mgpo_train.models import lora
+from mgpo_train.models.lora import lora_config, write_merged
+from mgpo_train.models.policy import load_policy, part_of
+from mgpo_train.output.metrics import METRICS_FILE, read_metrics
+from mgpo_train.output.model_card import is_ours
+from mgpo_train.training.grpo import MGPOTrainer
+from mgpo_train.training.sft import make_trainer
 
 OPTIONS = {
     "per_device_train_batch_size": 8,
@@ -142,7 +142,7 @@ def test_lora_options_that_clash_are_refused(options, words):
     ],
 )
 def test_a_missing_package_is_named_with_its_command(monkeypatch, options, package, words):
-    from mgpo_train import config as module
+    from mgpo_train.config import config as module
 
     for place in (lora, module):
         found = place.find_spec
@@ -207,7 +207,7 @@ def test_a_lora_run_resumes_exactly_and_leaves_a_model_that_loads_alone(tmp_path
     changed = {part_of(name) for name, tensor in model.state_dict().items() if not torch.equal(tensor, start[name])}
     assert changed == {"language"}
     # the adapter and a checkpoint, named where a model can be: by a run, an evaluation and the demo
-    from mgpo_demo.model import load_local
+    from mgpo_demo.session.model import load_local
     from mgpo_eval.models import MGPO
 
     for folder in (whole / "adapter", whole / "checkpoint-4"):
@@ -237,7 +237,7 @@ def test_weights_under_adapters_are_the_same_to_the_bit_after_vllm_has_been_give
     from peft import LoraConfig, get_peft_model
 
     from mgpo_core.engines.loading import load_model
-    from mgpo_train.vllm_rollouts import unmerged_exactly
+    from mgpo_train.training.vllm_rollouts import unmerged_exactly
 
     model = get_peft_model(
         load_model("haystack:base", dtype=torch.bfloat16), LoraConfig(r=4, target_modules=["q_proj"])

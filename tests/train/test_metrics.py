@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mgpo_core import Box, Trajectory
-from mgpo_core.averages import aggregate
-from mgpo_core.boxes import Rejection
-from mgpo_core.trajectory import Turn
-from mgpo_train.curves import plot_curves, smooth
-from mgpo_train.metrics import Measured, MetricsLog, step_metrics
-from mgpo_train.summary import table_rows, timing
+from mgpo_core.boxes.parse import Rejection
+from mgpo_core.episodes.metrics import aggregate
+from mgpo_core.episodes.trajectory import Turn
+from mgpo_train.output.curves import plot_curves, smooth
+from mgpo_train.output.metrics import Measured, MetricsLog, step_metrics
+from mgpo_train.output.summary import table_rows, timing
 
 TRUE_BOX = Box(40, 40, 60, 60)
 
@@ -189,8 +189,8 @@ def test_seconds_of_a_step_run_from_the_end_of_the_one_before_without_figures_an
 ) -> None:
     from types import SimpleNamespace
 
-    from mgpo_train import callbacks
-    from mgpo_train.config import MGPOConfig
+    from mgpo_train.config.config import MGPOConfig
+    from mgpo_train.training import callbacks
 
     clock = [100.0]
     monkeypatch.setattr(callbacks.time, "perf_counter", lambda: clock[0])
@@ -211,7 +211,7 @@ def test_seconds_of_a_step_run_from_the_end_of_the_one_before_without_figures_an
 
 
 def test_a_report_of_several_parts_has_no_averages_over_them(tmp_path: Path) -> None:
-    from mgpo_train.report import write_run_report
+    from mgpo_train.output.report import write_run_report
 
     one = write_run_report(tmp_path / "one.html", {"training": BATCH, "after": []}, title="a run")
     two = write_run_report(tmp_path / "two.html", {"before": BATCH, "after": BATCH}, title="a run")
@@ -221,7 +221,7 @@ def test_a_report_of_several_parts_has_no_averages_over_them(tmp_path: Path) -> 
 
 
 def test_hostile_text_above_the_cards_of_a_run_stays_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mgpo_train import report
+    from mgpo_train.output import report
 
     monkeypatch.setattr(report, "table_rows", lambda summary: [[HOSTILE], [HOSTILE]])
     summary = {"warnings": [HOSTILE]}

@@ -14,17 +14,17 @@ from PIL import Image
 from mgpo_core import Box, Episode, SampleError, haystack
 from mgpo_core.engines.loading import load_model, load_processor
 from mgpo_core.engines.turn_tokens import TurnTokenizer
-from mgpo_core.multi_image import MultiImage, has_reasoning, solution_text
-from mgpo_train.callbacks import attach
-from mgpo_train.config import MGPOConfig
-from mgpo_train.curves import plot_curves
+from mgpo_core.templates.multi_image import MultiImage, has_reasoning, solution_text
+from mgpo_train.config.config import MGPOConfig
+from mgpo_train.config.options import ConfigError
 from mgpo_train.data import load_samples
-from mgpo_train.evaluate import evaluate
-from mgpo_train.metrics import MetricsLog
-from mgpo_train.options import ConfigError
-from mgpo_train.sft import AnswerCollator, make_trainer, response_text
-from mgpo_train.summary import table_rows
-from mgpo_train.trainer import MGPOTrainer
+from mgpo_train.evaluation.evaluate import evaluate
+from mgpo_train.output.curves import plot_curves
+from mgpo_train.output.metrics import MetricsLog
+from mgpo_train.output.summary import table_rows
+from mgpo_train.training.callbacks import attach
+from mgpo_train.training.grpo import MGPOTrainer
+from mgpo_train.training.sft import AnswerCollator, make_trainer, response_text
 
 DATA = "haystack_multi:train?n=10&seed=5&images=3"
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mgpo_core import Box, CoordinateSpace, Episode, PixelBudget, Sample, Trajectory, iou
-from mgpo_core.multi_image import MultiImage
+from mgpo_core.templates.multi_image import MultiImage
 from mgpo_train.rewards import (
     REWARDS,
     check_rewardable,

@@ -14,12 +14,12 @@ from PIL import Image
 
 from mgpo_core import Episode, Sample, haystack
 from mgpo_core.engines.loading import load_model, load_processor
-from mgpo_core.template_base import message_text
-from mgpo_core.template_registry import load_template
-from mgpo_train.config import MGPOConfig
-from mgpo_train.lora import name_base
-from mgpo_train.model_card import CARD_FILES, MARK, RunFacts, card_text, find_card, write_card
-from mgpo_train.public_names import public_source
+from mgpo_core.templates.base import message_text
+from mgpo_core.templates.registry import load_template
+from mgpo_train.config.config import MGPOConfig
+from mgpo_train.models.lora import name_base
+from mgpo_train.output.model_card import CARD_FILES, MARK, RunFacts, card_text, find_card, write_card
+from mgpo_train.output.public_names import public_source
 
 SCORES = {"accuracy": 0.5, "hit_rate": 0.25, "n": 64, "intervals": {"accuracy": [0.38, 0.62], "hit_rate": [0.16, 0.37]}}
 SUMMARY = {

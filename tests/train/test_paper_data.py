@@ -12,9 +12,9 @@ import warm_start
 from datasets import Dataset, Features, Image, Sequence, Value
 
 from mgpo_core import SampleError, haystack
-from mgpo_train.config import MGPOConfig
+from mgpo_train.config.config import MGPOConfig
 from mgpo_train.data import load_samples
-from mgpo_train.dry_run import PUBLISHED_ROWS, print_dry_run
+from mgpo_train.sizing.dry_run import PUBLISHED_ROWS, print_dry_run
 
 TRAIN, LITE, VSTAR = (
     "xinyu1205/mme_realworld_train_21690",

@@ -17,19 +17,19 @@ from accelerate.state import GradientState
 
 from mgpo_core import CoordinateSpace, EngineError, Episode, PixelBudget, haystack
 from mgpo_core.engines.loading import load_model, load_processor
-from mgpo_core.episode_settings import EpisodeSettings
-from mgpo_train import config as config_module
-from mgpo_train.command_line import make_config
-from mgpo_train.config import MGPOConfig
-from mgpo_train.curves import task_panels
-from mgpo_train.evaluate import evaluate
-from mgpo_train.learning_warnings import learning_warnings
-from mgpo_train.lmms_tasks import LMMSTasks, Scores, data_sets_told, read_scores
-from mgpo_train.metrics import is_evaluation, read_metrics
-from mgpo_train.options import ConfigError
-from mgpo_train.periodic_evaluation import PeriodicEvaluation, choose_metric, column
+from mgpo_core.episodes.settings import EpisodeSettings
+from mgpo_train.config import config as config_module
+from mgpo_train.config.config import MGPOConfig
+from mgpo_train.config.options import ConfigError
+from mgpo_train.config.parser import make_config
+from mgpo_train.evaluation.evaluate import evaluate
+from mgpo_train.evaluation.isolation import undisturbed
+from mgpo_train.evaluation.lmms_tasks import LMMSTasks, Scores, data_sets_told, read_scores
+from mgpo_train.evaluation.periodic import PeriodicEvaluation, choose_metric, column
+from mgpo_train.output.curves import task_panels
+from mgpo_train.output.learning_warnings import learning_warnings
+from mgpo_train.output.metrics import is_evaluation, read_metrics
 from mgpo_train.run import run
-from mgpo_train.undisturbed import undisturbed
 
 sys.path.insert(0, str(Path(__file__).parent))
 from launching import launch

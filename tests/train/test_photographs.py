@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from photographs import fetch_photographs, make_photo_folder
 
 from mgpo_core import CoordinateSpace, Episode, PixelBudget, Sample
-from mgpo_core.run_folder import open_run
+from mgpo_core.runs.run_folder import open_run
 
 BUDGET = PixelBudget(min_pixels=4 * 28 * 28, max_pixels=168 * 168)
 

@@ -9,9 +9,9 @@ import torch
 
 from mgpo_core import Episode, PixelBudget, haystack
 from mgpo_core.engines.loading import load_model, load_processor
-from mgpo_train.config import MGPOConfig
-from mgpo_train.evaluate import evaluate
-from mgpo_train.trainer import MGPOTrainer
+from mgpo_train.config.config import MGPOConfig
+from mgpo_train.evaluation.evaluate import evaluate
+from mgpo_train.training.grpo import MGPOTrainer
 
 
 def step(tmp_path, **options) -> dict[str, float]:

@@ -15,13 +15,14 @@ import trl
 from huggingface_hub import ModelCard
 
 from mgpo_core import haystack
-from mgpo_train import cli, publishing
-from mgpo_train.checkpoint import ResumesWeights
-from mgpo_train.command_line import make_config
-from mgpo_train.config import MGPOConfig
-from mgpo_train.model_card import MARK, write_card
-from mgpo_train.options import ConfigError
-from mgpo_train.publishing import Destination, UploadError, check_login, publish_run, upload, upload_checkpoint
+from mgpo_train import cli
+from mgpo_train.config.config import MGPOConfig
+from mgpo_train.config.options import ConfigError
+from mgpo_train.config.parser import make_config
+from mgpo_train.models.checkpoint import ResumesWeights
+from mgpo_train.output import publishing
+from mgpo_train.output.model_card import MARK, write_card
+from mgpo_train.output.publishing import Destination, UploadError, check_login, publish_run, upload, upload_checkpoint
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_hub import TOKEN, FakeHub, fake_hub

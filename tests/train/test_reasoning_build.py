@@ -14,15 +14,15 @@ from PIL import Image, ImageChops
 sys.path.insert(0, str(Path(__file__).parent))
 from reasoning_fixture import VERIFIER, reasons
 
-from mgpo_core.boxes import CoordinateSpace
-from mgpo_core.budget import PixelBudget
+from mgpo_core.boxes.parse import CoordinateSpace
 from mgpo_core.errors import SampleError
+from mgpo_core.files.output_folder import OutputFolderError
 from mgpo_core.haystack.multi import make_sets
-from mgpo_core.multi_image import MultiImage, solution_text
-from mgpo_core.output_folder import OutputFolderError
+from mgpo_core.images.budget import PixelBudget
+from mgpo_core.templates.multi_image import MultiImage, solution_text
 from mgpo_train import cli
+from mgpo_train.config.options import ConfigError
 from mgpo_train.data import load_samples
-from mgpo_train.options import ConfigError
 from mgpo_train.reasoning_data.build import main
 from mgpo_train.reasoning_data.readers import AnnotationSource, read_annotations
 from mgpo_train.reasoning_data.readers.jsonl import FIELDS

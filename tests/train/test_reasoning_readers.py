@@ -17,7 +17,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parent))
 from reasoning_fixture import reasons
 
-from mgpo_core.boxes import Box
+from mgpo_core.boxes.parse import Box
 from mgpo_core.errors import SampleError
 from mgpo_core.haystack.multi import make_sets
 from mgpo_train.reasoning_data.readers import AnnotationSource, read_annotations

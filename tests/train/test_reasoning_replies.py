@@ -23,9 +23,9 @@ from reasoning_fixture import (
     scene_set,
 )
 
-from mgpo_core.annotations import RELATIONS
-from mgpo_core.boxes import Box, CoordinateSpace
-from mgpo_core.regions import REGION
+from mgpo_core.boxes.parse import Box, CoordinateSpace
+from mgpo_core.boxes.regions import REGION
+from mgpo_core.samples.annotations import RELATIONS
 from mgpo_train.reasoning_data.teacher.reply import ReplyError, read_reply
 from mgpo_train.reasoning_data.verifier import Reason, Verifier
 from mgpo_train.reasoning_data.writers import write_trace

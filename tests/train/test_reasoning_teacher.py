@@ -24,10 +24,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "core"))
 import chat_server
 from reasoning_fixture import BUDGET, VERIFIER, haystack_sets, known_of, prompt_of, reply_text
 
-from mgpo_core.boxes import CoordinateSpace, iou
+from mgpo_core.boxes.parse import CoordinateSpace, iou
 from mgpo_core.errors import EngineError
-from mgpo_core.multi_image import solution_text
-from mgpo_train.options import ConfigError
+from mgpo_core.templates.multi_image import solution_text
+from mgpo_train.config.options import ConfigError
 from mgpo_train.reasoning_data.build import main
 from mgpo_train.reasoning_data.outcomes import teacher_outcomes
 from mgpo_train.reasoning_data.teacher.client import Teacher, TeacherOptions

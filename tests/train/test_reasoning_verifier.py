@@ -18,11 +18,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from reasoning_fixture import BUDGET, LABELS, VERIFIER, haystack_sets, kitchen, reasons, scene_set
 
 from mgpo_core import CoordinateSpace, SampleError, haystack
-from mgpo_core.annotations import RELATIONS, Relation
-from mgpo_core.boxes import Box, iou
-from mgpo_core.budget import PixelBudget
-from mgpo_core.multi_image import MultiImageTwoTurn
-from mgpo_core.regions import REGION
+from mgpo_core.boxes.parse import Box, iou
+from mgpo_core.boxes.regions import REGION
+from mgpo_core.images.budget import PixelBudget
+from mgpo_core.samples.annotations import RELATIONS, Relation
+from mgpo_core.templates.multi_image import MultiImageTwoTurn
 from mgpo_train.data import load_samples
 from mgpo_train.reasoning_data.trace import Claim, ObjectClaim, RelationClaim, Trace
 from mgpo_train.reasoning_data.verifier import Reason, Verifier, verify

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).parent))
 from reasoning_fixture import LABELS, haystack_sets, kitchen, reasons, scene_set
 
-from mgpo_core.annotations import AnnotatedObject, AnnotatedSet
-from mgpo_core.boxes import Box
+from mgpo_core.boxes.parse import Box
+from mgpo_core.boxes.regions import REGION
 from mgpo_core.errors import SampleError
-from mgpo_core.regions import REGION
+from mgpo_core.samples.annotations import AnnotatedObject, AnnotatedSet
 from mgpo_train.reasoning_data.writers import write_trace
 from mgpo_train.reasoning_data.writers.english import counted, joined, plural, position_words
 from mgpo_train.reasoning_data.writers.wordings import WORDINGS

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mgpo_train import recipe_files
-from mgpo_train.command_line import make_config
-from mgpo_train.config import MGPOConfig
-from mgpo_train.dry_run import assumed_samples, print_dry_run
-from mgpo_train.hardware import Machine, find_gpu, read_machine
-from mgpo_train.options import ConfigError
-from mgpo_train.run_data import load_data
-from mgpo_train.sizing import Sizing, size_run
+from mgpo_train.config import recipes as recipe_files
+from mgpo_train.config.config import MGPOConfig
+from mgpo_train.config.options import ConfigError
+from mgpo_train.config.parser import make_config
+from mgpo_train.data.run_data import load_data
+from mgpo_train.sizing.dry_run import assumed_samples, print_dry_run
+from mgpo_train.sizing.hardware import Machine, find_gpu, read_machine
+from mgpo_train.sizing.sizing import Sizing, size_run
 
 NAMES = recipe_files.names()
 

@@ -12,11 +12,11 @@ import warm_start
 
 from mgpo_core import EngineError
 from mgpo_core.engines.loading import load_model
-from mgpo_train.checkpoint import restore_weights
-from mgpo_train.command_line import make_config
-from mgpo_train.config import MGPOConfig
-from mgpo_train.options import ConfigError
-from mgpo_train.output_folder import check_same, prepare
+from mgpo_train.config.config import MGPOConfig
+from mgpo_train.config.options import ConfigError
+from mgpo_train.config.parser import make_config
+from mgpo_train.models.checkpoint import restore_weights
+from mgpo_train.output.folder import check_same, prepare
 
 STEPS = 6
 OPTIONS = [

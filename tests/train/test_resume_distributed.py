@@ -14,9 +14,9 @@ import torch
 from patience import HANG
 from safetensors.torch import load_file
 
-from mgpo_train.checkpoint_layout import is_whole
-from mgpo_train.metrics import METRICS_FILE, read_metrics
-from mgpo_train.sharding import LAYOUTS
+from mgpo_train.distributed.checkpoint_layout import is_whole
+from mgpo_train.distributed.layout import LAYOUTS
+from mgpo_train.output.metrics import METRICS_FILE, read_metrics
 
 sys.path.insert(0, str(Path(__file__).parent))
 from launching import launch

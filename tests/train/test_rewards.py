@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mgpo_core import Box, Trajectory
-from mgpo_core.trajectory import Turn
+from mgpo_core.episodes.trajectory import Turn
 from mgpo_train.rewards import REWARDS, shuffle_rewards
 
 BOX = Box(0, 0, 50, 50)

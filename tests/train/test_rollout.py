@@ -9,11 +9,11 @@ import torch
 
 from mgpo_core import TokenAlignmentError, haystack
 from mgpo_core.engines.loading import load_model, load_processor
-from mgpo_core.engines.transformers import TransformersEngine
+from mgpo_core.engines.transformers.engine import TransformersEngine
 from mgpo_core.engines.turn_tokens import TurnTokenizer
-from mgpo_train.config import MGPOConfig
-from mgpo_train.rollout import collect, make_episodes
-from mgpo_train.trainer import MGPOTrainer, _check_features
+from mgpo_train.config.config import MGPOConfig
+from mgpo_train.training.grpo import MGPOTrainer, _check_features
+from mgpo_train.training.rollout import collect, make_episodes
 
 
 @pytest.fixture(scope="module")

@@ -15,24 +15,17 @@ from patience import HANG
 from PIL import Image
 
 from mgpo_core import Box, Sample
-from mgpo_core.output_folder import OutputFolderError
-from mgpo_core.regions import WorkedSolution
-from mgpo_train import cli, rank_failure
-from mgpo_train.best_checkpoint import Best, BestFolder
+from mgpo_core.boxes.regions import WorkedSolution
+from mgpo_core.files.output_folder import OutputFolderError
+from mgpo_train import cli
+from mgpo_train.config.options import ConfigError, RunOptions
+from mgpo_train.config.resume_options import FREE, check_same_options, recorded
+from mgpo_train.config.user_errors import disk_failure
 from mgpo_train.data import load_samples
-from mgpo_train.data_fingerprint import check_same_data, fingerprint
-from mgpo_train.options import ConfigError, RunOptions
-from mgpo_train.output_folder import (
-    _mark,
-    _release,
-    check_folder,
-    own_record,
-    what_is_left,
-    write_own_json,
-    writing,
-)
-from mgpo_train.resume_options import FREE, check_same_options, recorded
-from mgpo_train.user_errors import disk_failure
+from mgpo_train.data.fingerprint import check_same_data, fingerprint
+from mgpo_train.distributed import rank_failure
+from mgpo_train.output.best_checkpoint import Best, BestFolder
+from mgpo_train.output.folder import _mark, _release, check_folder, own_record, what_is_left, write_own_json, writing
 
 RUN = ["haystack-mgpo", "--output_dir", "out"]
 QUICK = """
@@ -175,7 +168,7 @@ def test_a_file_that_no_run_wrote_stops_a_run_that_would_replace_it(tmp_path: Pa
 
 
 def test_rotation_keeps_copies_and_what_lies_beside_the_weights(tmp_path: Path) -> None:
-    from mgpo_train.checkpoint_rotation import rotate
+    from mgpo_train.output.checkpoint_rotation import rotate
 
     begin(tmp_path)
     for step in (1, 2, 3, 4):
@@ -199,7 +192,7 @@ def test_rotation_keeps_copies_and_what_lies_beside_the_weights(tmp_path: Path) 
 def test_transformers_own_rotation_is_switched_off_in_a_run(tmp_path: Path) -> None:
     from types import SimpleNamespace
 
-    from mgpo_train.checkpoint_rotation import OwnCheckpoints
+    from mgpo_train.output.checkpoint_rotation import OwnCheckpoints
 
     seen = []
 
@@ -455,7 +448,7 @@ def test_every_option_is_recorded_and_those_that_may_change_exist() -> None:
 
 
 def test_no_token_is_written_down(tmp_path: Path) -> None:
-    from mgpo_train.output_folder import prepare
+    from mgpo_train.output.folder import prepare
 
     prepare(tmp_path, Options(), resume=False, settings={"hub_token": "hf_secret", "seed": 1}, main=True)
     assert "hf_secret" not in (tmp_path / "run.json").read_text()

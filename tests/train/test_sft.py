@@ -8,10 +8,10 @@ import torch
 from mgpo_core import Sample, SampleError, haystack
 from mgpo_core.engines.loading import load_model, load_processor
 from mgpo_core.engines.turn_tokens import TurnTokenizer
-from mgpo_train.callbacks import attach
-from mgpo_train.config import MGPOConfig
-from mgpo_train.metrics import MetricsLog
-from mgpo_train.sft import AnswerCollator, check_teachable, make_trainer
+from mgpo_train.config.config import MGPOConfig
+from mgpo_train.output.metrics import MetricsLog
+from mgpo_train.training.callbacks import attach
+from mgpo_train.training.sft import AnswerCollator, check_teachable, make_trainer
 
 
 def make_config(folder, **options) -> MGPOConfig:
@@ -39,7 +39,7 @@ def test_a_sample_without_an_answer_is_refused_by_name():
 
 
 def test_training_moves_the_loss_and_leaves_frozen_parts_alone(tmp_path):
-    from mgpo_train.model import freeze_parts
+    from mgpo_train.models.policy import freeze_parts
 
     model, processor = load_model("haystack:base"), load_processor("haystack:base")
     freeze_parts(model, ["vision"])

@@ -9,20 +9,20 @@ import torch
 
 from mgpo_core import EngineError, SampleError
 from mgpo_core.engines.turn_tokens import TurnTokenizer
-from mgpo_core.episode import Episode
-from mgpo_train.config import MGPOConfig
+from mgpo_core.episodes.episode import Episode
+from mgpo_train.config.config import MGPOConfig
+from mgpo_train.config.options import ConfigError
 from mgpo_train.data import load_samples
-from mgpo_train.dry_run import print_dry_run
-from mgpo_train.hardware import GIB, Machine, find_gpu, read_machine
+from mgpo_train.distributed.layout import Layout, find_layout, launched_layout
 from mgpo_train.haystack.architecture import build_model, build_processor, build_tokenizer
 from mgpo_train.haystack.base import protocol
-from mgpo_train.memory_estimate import estimate_memory
-from mgpo_train.model import freeze_parts, load_policy, part_of
-from mgpo_train.model_shapes import ModelShapes, read_shapes
-from mgpo_train.options import ConfigError
-from mgpo_train.sharding import Layout, find_layout, launched_layout
-from mgpo_train.sizing import Sizing, planned_steps, size_run
-from mgpo_train.step_time import estimate_time
+from mgpo_train.models.policy import freeze_parts, load_policy, part_of
+from mgpo_train.sizing.dry_run import print_dry_run
+from mgpo_train.sizing.hardware import GIB, Machine, find_gpu, read_machine
+from mgpo_train.sizing.memory import estimate_memory
+from mgpo_train.sizing.shapes import ModelShapes, read_shapes
+from mgpo_train.sizing.sizing import Sizing, planned_steps, size_run
+from mgpo_train.sizing.step_time import estimate_time
 
 PIXELS = {"min_pixels": 4 * 28 * 28, "max_pixels": 168 * 168}
 

@@ -13,9 +13,9 @@ import torch
 from mgpo_core import Sample, grade, haystack
 from mgpo_core.engines.loading import load_model, load_processor
 from mgpo_core.engines.turn_tokens import message_images
-from mgpo_train.config import MGPOConfig
+from mgpo_train.config.config import MGPOConfig
 from mgpo_train.rewards import Reward
-from mgpo_train.trainer import MGPOTrainer, turn_numbers
+from mgpo_train.training.grpo import MGPOTrainer, turn_numbers
 
 RUNS = {
     # diverse rollouts: refused boxes, turns of several lengths; a one-look answer needs more heat to vary
@@ -54,7 +54,7 @@ def step(request, tmp_path_factory):
     model, processor = load_model(config.model), load_processor(config.model)
     with pytest.MonkeyPatch.context() as patch:
         if "two_turn" in request.param:  # no shipped checkpoint answers after a crop: all its rewards are equal
-            patch.setattr("mgpo_train.trainer.make_rewards", stand_ins)
+            patch.setattr("mgpo_train.training.grpo.make_rewards", stand_ins)
         trainer = MGPOTrainer(model, processor, config, samples)
     trainer.current_gradient_accumulation_steps = 1
     trainer.model.train()

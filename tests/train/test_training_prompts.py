@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from mgpo_core import Episode, PixelBudget
-from mgpo_core.cropping import CropOutcome
-from mgpo_core.template_base import message_text
+from mgpo_core.images.crop import CropOutcome
+from mgpo_core.templates.base import message_text
 from mgpo_train import MGPOConfig
 from mgpo_train.data import load_samples
 

@@ -9,9 +9,9 @@ import transformers
 import trl
 from trl.trainer import utils
 
-from mgpo_train.trl_grpo import GRPOTrainer
+from mgpo_train.training.trl_grpo import GRPOTrainer
 
-MEND = "mend packages/mgpo-train/src/mgpo_train/trainer.py"
+MEND = "mend packages/mgpo-train/src/mgpo_train/training/grpo.py"
 
 
 def test_trl_is_of_the_pinned_minor_version():
@@ -78,7 +78,7 @@ def test_the_fused_head_reads_weight_and_bias_of_the_output_embeddings():
 
 def test_transformers_still_resumes_weights_through_the_method_that_is_overridden():
     source = inspect.getsource(transformers.Trainer)
-    mend = "mend packages/mgpo-train/src/mgpo_train/checkpoint.py"
+    mend = "mend packages/mgpo-train/src/mgpo_train/models/checkpoint.py"
     assert list(inspect.signature(transformers.Trainer._load_from_checkpoint).parameters)[:2] == [
         "self",
         "resume_from_checkpoint",
@@ -87,7 +87,7 @@ def test_transformers_still_resumes_weights_through_the_method_that_is_overridde
 
 
 def test_transformers_still_saves_and_ends_through_the_methods_that_are_overridden():
-    mend = "mend packages/mgpo-train/src/mgpo_train/checkpoint.py"
+    mend = "mend packages/mgpo-train/src/mgpo_train/models/checkpoint.py"
     saving = inspect.getsource(transformers.Trainer._save_checkpoint)
     # all processes have written their parts before the main one writes the file that makes a checkpoint complete
     order = ["self.save_model(", "_save_optimizer_and_scheduler(", "_save_rng_state(", "self.state.save_to_json("]
@@ -100,4 +100,4 @@ def test_transformers_still_saves_and_ends_through_the_methods_that_are_overridd
 def test_transformers_removes_checkpoints_by_the_limit_that_the_run_hides_from_it():
     source = inspect.getsource(transformers.Trainer._save_checkpoint)
     calls = "rotate_checkpoints(" in source and "save_total_limit=self.args.save_total_limit" in source
-    assert calls, "mend packages/mgpo-train/src/mgpo_train/checkpoint_rotation.py"
+    assert calls, "mend packages/mgpo-train/src/mgpo_train/output/checkpoint_rotation.py"

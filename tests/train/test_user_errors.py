@@ -11,15 +11,16 @@ import pytest
 import torch
 
 from mgpo_core import haystack
-from mgpo_train import cli, recipe_files
-from mgpo_train import model as model_module
+from mgpo_train import cli
 from mgpo_train import run as run_module
-from mgpo_train.command_line import make_config
-from mgpo_train.config import MGPOConfig
-from mgpo_train.option_values import CHOICES, RANGES
-from mgpo_train.options import ConfigError
-from mgpo_train.trackers import LOGINS, PACKAGES
-from mgpo_train.user_errors import worded
+from mgpo_train.config import recipes as recipe_files
+from mgpo_train.config.config import MGPOConfig
+from mgpo_train.config.option_values import CHOICES, RANGES
+from mgpo_train.config.options import ConfigError
+from mgpo_train.config.parser import make_config
+from mgpo_train.config.trackers import LOGINS, PACKAGES
+from mgpo_train.config.user_errors import worded
+from mgpo_train.models import policy as model_module
 
 BASE = Path(str(haystack.checkpoint("base")))
 
@@ -136,7 +137,7 @@ def test_a_folder_is_not_a_file_of_options(capsys, tmp_path):
 @pytest.mark.parametrize("tracker", ["wandb", "comet_ml", "swanlab", "mlflow", "clearml", "dvclive"])
 def test_a_tracker_that_cannot_be_used_is_told_before_the_model_is_loaded(tracker, capsys, tmp_path, monkeypatch):
     installed = {module for name in LOGINS for module in PACKAGES[name]}
-    monkeypatch.setattr("mgpo_train.trackers.find_spec", lambda module: module in installed or None)
+    monkeypatch.setattr("mgpo_train.config.trackers.find_spec", lambda module: module in installed or None)
     out = tmp_path / "out"
     found = refusal(capsys, "haystack-mgpo", "--report_to", tracker, "--output_dir", str(out))
     wanted = f"not logged in; run `{LOGINS[tracker].command}`" if tracker in LOGINS else "not installed; pip install"
@@ -257,7 +258,7 @@ def test_memory_that_runs_out_and_a_trackers_error_get_a_remedy_and_a_bug_its_tr
 def test_the_tables_name_options_and_words_that_trl_has():
     fields = MGPOConfig.__dataclass_fields__
     assert set(RANGES) | set(CHOICES) <= set(fields)
-    from mgpo_train.trl_grpo import GRPOTrainer
+    from mgpo_train.training.trl_grpo import GRPOTrainer
 
     source = inspect.getsource(GRPOTrainer)
     assert all(f'"{word}"' in source for words in CHOICES.values() for word in words)

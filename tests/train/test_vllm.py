@@ -16,7 +16,7 @@ from patience import HANG
 
 from mgpo_core.engines.loading import load_processor
 from mgpo_core.engines.turn_tokens import TurnTokenizer
-from mgpo_train.metrics import METRICS_FILE, read_metrics
+from mgpo_train.output.metrics import METRICS_FILE, read_metrics
 
 sys.path.insert(0, str(Path(__file__).parent))
 from launching import launch, serving

@@ -11,9 +11,9 @@ from patience import HANG
 
 pytestmark = pytest.mark.slow  # imports vLLM
 
-ENGINE = "mend packages/mgpo-core/src/mgpo_core/engines/vllm.py"
-SERVER = "mend packages/mgpo-core/src/mgpo_core/engines/vllm_server.py"
-ROLLOUTS = "mend packages/mgpo-train/src/mgpo_train/vllm_rollouts.py"
+ENGINE = "mend packages/mgpo-core/src/mgpo_core/engines/vllm/engine.py"
+SERVER = "mend packages/mgpo-core/src/mgpo_core/engines/vllm/server.py"
+ROLLOUTS = "mend packages/mgpo-train/src/mgpo_train/training/vllm_rollouts.py"
 
 
 def parameters(function):
@@ -68,7 +68,7 @@ def test_trl_owns_vllm_by_these_names():
     from trl.generation.vllm_client import VLLMClient
     from trl.trainer import grpo_trainer
 
-    from mgpo_train.trl_grpo import generation_with_vllm
+    from mgpo_train.training.trl_grpo import generation_with_vllm
 
     vllm_generation = generation_with_vllm()
     generation = vllm_generation.VLLMGeneration
@@ -88,9 +88,9 @@ def test_trl_owns_vllm_by_these_names():
 
 def test_trl_is_imported_without_vllm_until_a_run_wants_it():
     code = (
-        "import sys, mgpo_train.trainer; assert 'vllm' not in sys.modules; "
-        "from mgpo_train.trl_grpo import generation_with_vllm; assert hasattr(generation_with_vllm(), 'LLM')"
+        "import sys, mgpo_train.training.grpo; assert 'vllm' not in sys.modules; "
+        "from mgpo_train.training.trl_grpo import generation_with_vllm; assert hasattr(generation_with_vllm(), 'LLM')"
     )
-    mend = "mend packages/mgpo-train/src/mgpo_train/trl_grpo.py"
+    mend = "mend packages/mgpo-train/src/mgpo_train/training/trl_grpo.py"
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG, check=False)
     assert finished.returncode == 0, f"{finished.stderr[-2000:]}{mend}"

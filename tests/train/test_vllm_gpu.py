@@ -11,7 +11,7 @@ import pytest
 import torch
 from patience import HANG
 
-from mgpo_train.metrics import METRICS_FILE, read_metrics
+from mgpo_train.output.metrics import METRICS_FILE, read_metrics
 
 sys.path.insert(0, str(Path(__file__).parent))
 from launching import serving

@@ -30,7 +30,7 @@ from mgpo_core import CoordinateSpace, Episode, Stopped, TwoTurn, haystack
 from mgpo_core.engines import load_engine
 from mgpo_core.engines.loading import load_model, load_processor
 from mgpo_core.engines.turn_tokens import TurnTokenizer
-from mgpo_core.template_base import message_images
+from mgpo_core.templates.base import message_images
 
 N, SEED, LIMIT = 64, 5, 48
 VLLM = {"max_model_len": 1024, "max_num_seqs": 64}

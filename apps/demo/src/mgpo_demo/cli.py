@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mgpo_core.errors import MGPOError
-from mgpo_core.install import from_clone
-from mgpo_core.suggest import nearest
-from mgpo_demo.limits import DemoError, Limits
+from mgpo_core.messages.install import from_clone
+from mgpo_core.messages.suggest import nearest
+from mgpo_demo.session.limits import DemoError, Limits
 
 __all__ = ["main", "parser"]
 
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         auth = _auth(options)
         _check(options)
-        from mgpo_demo.server import free_port, serve
+        from mgpo_demo.serving.server import free_port, serve
 
         options.port = free_port(options.host, options.port)
         serve(options, limits, auth, started)

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from mgpo_core.errors import MGPOError
-from mgpo_core.output_folder import expanded
+from mgpo_core.files.output_folder import expanded
 from mgpo_eval.failures import data_sets_told, in_one_line
-from mgpo_eval.options import ENGINES, help_text
+from mgpo_eval.models.options import ENGINES, help_text
 from mgpo_eval.output_path import check_output_path
 from mgpo_eval.plugin import TASKS
 

@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from mgpo_core.evaluation_runs import FOLDER, RUN_FILE, is_evaluation_file
-from mgpo_core.output_folder import OutputFolderError, Owner, found_in, open_output
-from mgpo_core.whole_file import is_aside
+from mgpo_core.files.output_folder import OutputFolderError, Owner, found_in, open_output
+from mgpo_core.files.whole_file import is_aside
+from mgpo_core.runs.evaluation_runs import FOLDER, RUN_FILE, is_evaluation_file
 
 __all__ = ["check_output_path", "check_run_folder"]
 

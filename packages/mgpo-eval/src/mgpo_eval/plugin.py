@@ -29,7 +29,7 @@ def manifests() -> list[Any]:
 
     _add_tasks()
     _add_standard_errors()
-    return [ModelManifest(name, chat_class_path=f"mgpo_eval.models.{cls}") for name, cls in _MODELS.items()]
+    return [ModelManifest(name, chat_class_path=f"mgpo_eval.models.lmms.{cls}") for name, cls in _MODELS.items()]
 
 
 def _add_tasks() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mgpo_train.config import MGPOConfig
-    from mgpo_train.trainer import MGPOTrainer
+    from mgpo_train.config.config import MGPOConfig
+    from mgpo_train.training.grpo import MGPOTrainer
 
 __all__ = ["MGPOConfig", "MGPOTrainer"]
 
@@ -14,11 +14,11 @@ __all__ = ["MGPOConfig", "MGPOTrainer"]
 def __getattr__(name: str) -> Any:
     # torch and TRL take seconds to import: `mgpo-train --help` does without them
     if name == "MGPOConfig":
-        from mgpo_train.config import MGPOConfig
+        from mgpo_train.config.config import MGPOConfig
 
         return MGPOConfig
     if name == "MGPOTrainer":
-        from mgpo_train.trainer import MGPOTrainer
+        from mgpo_train.training.grpo import MGPOTrainer
 
         return MGPOTrainer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from mgpo_core.errors import MGPOError
-from mgpo_train import recipe_files as recipes
-from mgpo_train.hardware import GPUS, read_machine
-from mgpo_train.options import ConfigError, grouped_fields
-from mgpo_train.sharding import LAYOUTS
-from mgpo_train.user_errors import disk_failure
+from mgpo_train.config import recipes
+from mgpo_train.config.options import ConfigError, grouped_fields
+from mgpo_train.config.user_errors import disk_failure
+from mgpo_train.distributed.layout import LAYOUTS
+from mgpo_train.sizing.hardware import GPUS, read_machine
 
 FLAGS = ("--resume", "--dry-run", "--dry_run", "--list", "--help", "-h", "--help-all", "--help_all")
 
@@ -22,7 +22,7 @@ COMMANDS = {
     "build-reasoning-data": "mgpo_train.reasoning_data.build:main",
     "haystack-base": "mgpo_train.haystack.commands:base",
     "haystack-multi-base": "mgpo_train.haystack.commands:multi_base",
-    "upload": "mgpo_train.publishing:main",
+    "upload": "mgpo_train.output.publishing:main",
 }
 """Commands beside runs, with the functions that they are."""
 RENAMED = {"build-trajectories": "build-reasoning-data"}
@@ -86,7 +86,7 @@ def _dispatch(arguments: list[str]) -> int:
     if not arguments or flags & {"help", "h"}:
         help_parser().print_help()
     elif "help_all" in flags:
-        from mgpo_train.command_line import option_parser
+        from mgpo_train.config.parser import option_parser
 
         option_parser().print_help()
     elif "list" in flags:
@@ -102,19 +102,19 @@ def _start(recipe: str, arguments: list[str], *, resume: bool, dry_run: bool) ->
     path = recipes.find(recipe)
     options = recipes.read(path)  # before torch is imported: a typing error should not take seconds
     asked, arguments = _machine_words(arguments) if dry_run else ({}, arguments)
-    from mgpo_train.output_folder import what_is_left
+    from mgpo_train.output.folder import what_is_left
     from mgpo_train.quick_checks import check_quickly
 
     check_quickly(path, options, arguments, resume=resume, dry=dry_run)
-    from mgpo_train.command_line import make_config
+    from mgpo_train.config.parser import make_config
 
     config, given = make_config(path, options, arguments)
     if dry_run:
-        from mgpo_train.dry_run import print_dry_run
+        from mgpo_train.sizing.dry_run import print_dry_run
 
         print_dry_run(config, given, read_machine(options.get("machine") or {}, asked))
         return 0
-    from mgpo_train.rank_failure import watched
+    from mgpo_train.distributed.rank_failure import watched
     from mgpo_train.run import run
 
     def left() -> str:

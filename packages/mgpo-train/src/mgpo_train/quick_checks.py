@@ -14,22 +14,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mgpo_core.engines.loading import resolve_model
-from mgpo_core.output_folder import expanded
-from mgpo_core.suggest import check_words
-from mgpo_train.data_spec import DataSpec
-from mgpo_train.option_names import option_names, option_of, unknown_key, unknown_word
-from mgpo_train.options import (
-    DEFAULT_REWARDS,
-    WORDS,
-    ConfigError,
-    RunOptions,
-    check_groups,
-    check_output_dir,
-)
-from mgpo_train.output_folder import check_folder
-from mgpo_train.recipe_files import METADATA
+from mgpo_core.files.output_folder import expanded
+from mgpo_core.messages.suggest import check_words
+from mgpo_train.config.data_spec import DataSpec
+from mgpo_train.config.option_names import option_names, option_of, unknown_key, unknown_word
+from mgpo_train.config.options import DEFAULT_REWARDS, WORDS, ConfigError, RunOptions, check_groups, check_output_dir
+from mgpo_train.config.recipes import METADATA
+from mgpo_train.data.tables import refuse_missing
+from mgpo_train.output.folder import check_folder
 from mgpo_train.rewards import check_names
-from mgpo_train.tables import refuse_missing
 
 _LISTS = ("rewards", "freeze")
 _DATA = ("train_data", "eval_data", "eval_ood_data")

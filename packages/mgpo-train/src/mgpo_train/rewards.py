@@ -12,10 +12,10 @@ from functools import partial
 
 import numpy as np
 
-from mgpo_core.multi_image import has_reasoning
-from mgpo_core.suggest import nearest
-from mgpo_core.trajectory import Trajectory
-from mgpo_train.options import ConfigError
+from mgpo_core.episodes.trajectory import Trajectory
+from mgpo_core.messages.suggest import nearest
+from mgpo_core.templates.multi_image import has_reasoning
+from mgpo_train.config.options import ConfigError
 
 Reward = Callable[[Trajectory], float]
 

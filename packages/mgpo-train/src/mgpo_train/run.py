@@ -13,25 +13,25 @@ from transformers import set_seed
 from trl.models.utils import unwrap_model_for_generation
 
 from mgpo_core import haystack
-from mgpo_core.trajectory import Trajectory
-from mgpo_core.trajectory_log import TRAJECTORIES_FILE
-from mgpo_train.best_checkpoint import BEST_FOLDER, read_best
-from mgpo_train.callbacks import attach, title_of
-from mgpo_train.checkpoint import write_model
-from mgpo_train.config import MGPOConfig
-from mgpo_train.curves import plot_curves
-from mgpo_train.data import SampleSet
-from mgpo_train.data_fingerprint import fingerprint
-from mgpo_train.evaluate import evaluate_policy
-from mgpo_train.gathered import gathered
-from mgpo_train.launch_checks import check_launch, check_trainer
-from mgpo_train.learning_warnings import learning_warnings
-from mgpo_train.lmms_tasks import LMMSTasks
-from mgpo_train.lora import lora_config
-from mgpo_train.metrics import MetricsLog
-from mgpo_train.model import load_policy
-from mgpo_train.model_card import RunFacts, card_place, write_card
-from mgpo_train.output_folder import (
+from mgpo_core.episodes.trajectory import Trajectory
+from mgpo_core.runs.trajectory_log import TRAJECTORIES_FILE
+from mgpo_train.config.config import MGPOConfig
+from mgpo_train.config.user_errors import worded
+from mgpo_train.data.fingerprint import fingerprint
+from mgpo_train.data.run_data import Data, load_data
+from mgpo_train.data.sources import SampleSet
+from mgpo_train.distributed.launch_checks import check_launch, check_trainer
+from mgpo_train.distributed.zero3_params import gathered
+from mgpo_train.evaluation.evaluate import evaluate_policy
+from mgpo_train.evaluation.lmms_tasks import LMMSTasks
+from mgpo_train.evaluation.periodic import PeriodicEvaluation
+from mgpo_train.models.checkpoint import write_model
+from mgpo_train.models.lora import lora_config
+from mgpo_train.models.policy import load_policy
+from mgpo_train.models.universal_checkpoint import fit_shards
+from mgpo_train.output.best_checkpoint import BEST_FOLDER, read_best
+from mgpo_train.output.curves import plot_curves
+from mgpo_train.output.folder import (
     ADAPTER_FOLDER,
     BEFORE_FILE,
     CURVES_FILE,
@@ -48,14 +48,14 @@ from mgpo_train.output_folder import (
     write_own_json,
     writing,
 )
-from mgpo_train.periodic_evaluation import PeriodicEvaluation
-from mgpo_train.publishing import Destination, check_login, publish_run
-from mgpo_train.report import write_run_report
-from mgpo_train.run_data import Data, load_data
-from mgpo_train.sizing import planned_steps
-from mgpo_train.summary import print_table, print_warnings, timing, versions
-from mgpo_train.universal_checkpoint import fit_shards
-from mgpo_train.user_errors import worded
+from mgpo_train.output.learning_warnings import learning_warnings
+from mgpo_train.output.metrics import MetricsLog
+from mgpo_train.output.model_card import RunFacts, card_place, write_card
+from mgpo_train.output.publishing import Destination, check_login, publish_run
+from mgpo_train.output.report import write_run_report
+from mgpo_train.output.summary import print_table, print_warnings, timing, versions
+from mgpo_train.sizing.sizing import planned_steps
+from mgpo_train.training.callbacks import attach, title_of
 
 
 @releases_folder
@@ -173,11 +173,11 @@ def _train(trainer: Any, config: MGPOConfig, checkpoint: Path | None) -> None:
 
 def _make_trainer(config: MGPOConfig, model: Any, processor: Any, samples: SampleSet, log: MetricsLog) -> Any:
     if config.method == "sft":
-        from mgpo_train.sft import make_trainer
+        from mgpo_train.training.sft import make_trainer
 
         with worded(config, starting=True):
             return make_trainer(model, processor, config, samples)
-    from mgpo_train.trainer import MGPOTrainer
+    from mgpo_train.training.grpo import MGPOTrainer
 
     with worded(config, starting=True):
         return MGPOTrainer(

@@ -6,23 +6,23 @@ import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
-from mgpo_core.engines.watching import Watch
+from mgpo_core.engines.streaming import Watch
 from mgpo_core.errors import EngineError
-from mgpo_core.install import from_clone
-from mgpo_core.suggest import nearest
+from mgpo_core.messages.install import from_clone
+from mgpo_core.messages.suggest import nearest
 
 if TYPE_CHECKING:
-    from mgpo_core.episode import Episode
-    from mgpo_core.trajectory import Trajectory
+    from mgpo_core.episodes.episode import Episode
+    from mgpo_core.episodes.trajectory import Trajectory
 
 __all__ = ["Engine", "Watch", "load_engine"]
 
 _ENGINES = {
     # name: (module, class, extra of mgpo-core that brings what it needs)
-    "transformers": ("mgpo_core.engines.transformers", "TransformersEngine", "transformers"),
-    "vllm": ("mgpo_core.engines.vllm", "VLLMEngine", "vllm"),
-    "vllm-server": ("mgpo_core.engines.vllm_server", "VLLMServerEngine", "vllm-server"),
-    "openai": ("mgpo_core.engines.openai", "OpenAIEngine", "openai"),
+    "transformers": ("mgpo_core.engines.transformers.engine", "TransformersEngine", "transformers"),
+    "vllm": ("mgpo_core.engines.vllm.engine", "VLLMEngine", "vllm"),
+    "vllm-server": ("mgpo_core.engines.vllm.server", "VLLMServerEngine", "vllm-server"),
+    "openai": ("mgpo_core.engines.chat.engine", "OpenAIEngine", "openai"),
 }
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
+from mgpo_core.engines.streaming import GrowingText, Watcher
 from mgpo_core.engines.turn_tokens import FenceScanner, TurnTokenizer
-from mgpo_core.engines.watching import GrowingText, Watcher
-from mgpo_core.episode import Episode
+from mgpo_core.episodes.episode import Episode
+from mgpo_core.episodes.trajectory import Tokens
 from mgpo_core.errors import TokenAlignmentError
-from mgpo_core.template_base import message_images
-from mgpo_core.trajectory import Tokens
+from mgpo_core.templates.base import message_images
 
 __all__ = ["LEAST_ANSWER", "Dialogue", "Response"]
 

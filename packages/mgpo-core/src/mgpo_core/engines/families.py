@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mgpo_core.boxes import CoordinateSpace
+from mgpo_core.boxes.parse import CoordinateSpace
 from mgpo_core.errors import EngineError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mgpo_core.episode_settings import SETTINGS_FILE, EpisodeSettings
+from mgpo_core.episodes.settings import SETTINGS_FILE, EpisodeSettings
 from mgpo_core.errors import EngineError, MGPOError
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def load_model(
     """The model in evaluation mode on `device` (default: the GPU if there is one), with the fast vision rewrites."""
     import torch
 
-    from mgpo_core.engines.vision import batched_vision_attention, patch_embed_as_matmul
+    from mgpo_core.engines.transformers.vision import batched_vision_attention, patch_embed_as_matmul
 
     model = load_weights(name, dtype=dtype or "auto")
     model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mgpo_core.box_text import REASONING_TAG, THINK
-from mgpo_core.boxes import parse_boxes
+from mgpo_core.boxes.parse import parse_boxes
+from mgpo_core.boxes.plain_text import REASONING_TAG, THINK
 from mgpo_core.errors import EngineError, TokenAlignmentError
-from mgpo_core.template_base import Message, message_images
+from mgpo_core.templates.base import Message, message_images
 
 __all__ = ["FenceScanner", "TurnTokenizer"]
 

@@ -17,12 +17,12 @@ from typing import Any
 
 from PIL import Image
 
-from mgpo_core.budget import PixelBudget
 from mgpo_core.errors import SampleError
 from mgpo_core.haystack.multi import make_sets
 from mgpo_core.haystack.world import DIFFICULTY, MARKS, SPLITS, Difficulty, Scene, make_scene, make_scenes
-from mgpo_core.sample import Sample
-from mgpo_core.suggest import nearest
+from mgpo_core.images.budget import PixelBudget
+from mgpo_core.messages.suggest import nearest
+from mgpo_core.samples.sample import Sample
 
 BUDGET = PixelBudget(min_pixels=4 * 28 * 28, max_pixels=168 * 168)
 """What the tiny checkpoints are shown: 36 image tokens of 28x28 pixels."""

@@ -13,10 +13,10 @@ from functools import partial
 
 import numpy as np
 
-from mgpo_core.annotations import AnnotatedObject, AnnotatedSet, Relation
 from mgpo_core.errors import SampleError
 from mgpo_core.haystack.world import COLOURS, SPLITS, Difficulty, Scene, Shape, place_shapes
-from mgpo_core.suggest import nearest
+from mgpo_core.messages.suggest import nearest
+from mgpo_core.samples.annotations import AnnotatedObject, AnnotatedSet, Relation
 
 __all__ = ["DIFFICULTY", "IMAGES", "TASKS", "annotated_object", "by_colour", "make_sets"]
 

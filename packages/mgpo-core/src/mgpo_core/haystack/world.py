@@ -23,7 +23,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mgpo_core.boxes import Box
+from mgpo_core.boxes.parse import Box
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (192, 64, 64),

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mgpo_core.answers import choice_letter
-from mgpo_core.boxes import Box, rejection_words
+from mgpo_core.boxes.parse import Box, rejection_words
+from mgpo_core.episodes.trajectory import Trajectory, Turn
 from mgpo_core.errors import ImageError
 from mgpo_core.images.encode import DISPLAY_SIDE, data_uri
 from mgpo_core.render.environment import template
 from mgpo_core.render.tokens import token_view
-from mgpo_core.template_base import Message
-from mgpo_core.trajectory import Trajectory, Turn
+from mgpo_core.samples.grading import choice_letter
+from mgpo_core.templates.base import Message
 
 __all__ = ["Card", "Fact", "View", "card_flags", "card_view", "question_view", "response_view", "trajectory_html"]
 

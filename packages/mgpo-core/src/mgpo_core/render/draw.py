@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from mgpo_core.boxes import Box
+from mgpo_core.boxes.parse import Box
 
 __all__ = ["COLORS", "draw_boxes"]
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from mgpo_core.averages import aggregate
-from mgpo_core.boxes import rejection_words
+from mgpo_core.boxes.parse import rejection_words
+from mgpo_core.episodes.metrics import aggregate
+from mgpo_core.episodes.trajectory import Trajectory
+from mgpo_core.files.output_folder import OutputFolderError
+from mgpo_core.files.whole_file import whole_file
 from mgpo_core.images.encode import DISPLAY_SIDE
-from mgpo_core.output_folder import OutputFolderError
 from mgpo_core.render.card import Card, Fact, View, card_flags, card_view, question_view
 from mgpo_core.render.environment import read_asset, template
-from mgpo_core.trajectory import Trajectory
-from mgpo_core.whole_file import whole_file
 
 __all__ = ["FILTERS", "Row", "frame_html", "refuse_other_page", "report_style", "write_gallery", "write_report"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from mgpo_core.trajectory import Tokens
+from mgpo_core.episodes.trajectory import Tokens
 
 __all__ = ["token_view"]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from mgpo_core.box_text import REASONING_TAG, THINK
-from mgpo_core.boxes import Box, ParseResult, Rejection, parse_boxes
+from mgpo_core.boxes.parse import Box, ParseResult, Rejection, parse_boxes
+from mgpo_core.boxes.plain_text import REASONING_TAG, THINK
 from mgpo_eval.mig_bench.mentions import find_mentions
 
 __all__ = ["Answer", "read_answer"]

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from mgpo_core.errors import ImageError, SampleError
-from mgpo_core.image_loading import ImageSource, load_image
+from mgpo_core.images.load import ImageSource, load_image
 
 __all__ = ["ImageStore", "ZippedImage", "image_source"]
 

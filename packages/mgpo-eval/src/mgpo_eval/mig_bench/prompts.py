@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 
-from mgpo_core.boxes import Box
-from mgpo_core.regions import REGION
+from mgpo_core.boxes.parse import Box
+from mgpo_core.boxes.regions import REGION
 from mgpo_eval.mig_bench.mentions import find_mentions
 from mgpo_eval.mig_bench.records import Record
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mgpo_core.boxes import Box
+from mgpo_core.boxes.parse import Box
 from mgpo_core.errors import SampleError
-from mgpo_core.image_loading import ImageSource
-from mgpo_core.suggest import nearest
+from mgpo_core.images.load import ImageSource
+from mgpo_core.messages.suggest import nearest
 from mgpo_eval.mig_bench.image_store import ImageStore
 from mgpo_eval.mig_bench.mentions import find_mentions, find_ordinal
 

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mgpo_core.boxes import Box, CoordinateSpace, Size, iou
-from mgpo_core.intervals import interval
-from mgpo_core.trajectory import Trajectory
+from mgpo_core.boxes.parse import Box, CoordinateSpace, Size, iou
+from mgpo_core.episodes.intervals import interval
+from mgpo_core.episodes.trajectory import Trajectory
 from mgpo_eval.mig_bench.answers import read_answer
 from mgpo_eval.mig_bench.records import TASKS, Record
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mgpo_core.evaluation_runs import Run
-from mgpo_core.sample_log import SampleResult, TaskResult, clusters_of
+from mgpo_core.runs.evaluation_runs import Run
+from mgpo_core.runs.sample_log import SampleResult, TaskResult, clusters_of
 from mgpo_eval.report.significance import PairedDifference, compare_paired
 
 __all__ = ["Matching", "TaskComparison", "comparability", "compare_runs", "flat_provenance"]

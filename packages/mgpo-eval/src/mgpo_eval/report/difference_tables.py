@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mgpo_core.evaluation_runs import Run
+from mgpo_core.runs.evaluation_runs import Run
 from mgpo_eval.report.comparison import TaskComparison, comparability, compare_runs
 from mgpo_eval.report.score_tables import MOST_CATEGORIES
 from mgpo_eval.report.significance import PairedDifference

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from mgpo_core.evaluation_runs import Run
 from mgpo_core.render.card import Card
 from mgpo_core.render.page import Row
-from mgpo_core.sample_card import category_facts, has_card, sample_card
-from mgpo_core.sample_log import SampleResult, TaskResult
+from mgpo_core.runs.evaluation_runs import Run
+from mgpo_core.runs.sample_card import category_facts, has_card, sample_card
+from mgpo_core.runs.sample_log import SampleResult, TaskResult
 
 __all__ = ["KINDS", "GallerySample", "choose_samples", "gallery_items", "gallery_note", "gallery_samples"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from mgpo_core.evaluation_runs import ResultsError, Run, read_runs
 from mgpo_core.render.environment import template
 from mgpo_core.render.page import refuse_other_page, write_gallery
-from mgpo_eval.baseline import describe_baseline
+from mgpo_core.runs.evaluation_runs import ResultsError, Run, read_runs
+from mgpo_eval.report.baseline import describe_baseline
 from mgpo_eval.report.comparison import compare_runs
 from mgpo_eval.report.difference_tables import difference_tables
 from mgpo_eval.report.gallery import choose_samples, gallery_items, gallery_note, gallery_samples

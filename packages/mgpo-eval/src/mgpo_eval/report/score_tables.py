@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mgpo_core.evaluation_runs import Run
-from mgpo_core.logged_scores import score_interval
-from mgpo_core.sample_log import TaskResult, clusters_of, in_order
+from mgpo_core.runs.evaluation_runs import Run
+from mgpo_core.runs.logged_scores import score_interval
+from mgpo_core.runs.sample_log import TaskResult, clusters_of, in_order
 
 __all__ = ["MOST_CATEGORIES", "disagreement", "n_questions", "score_tables"]
 

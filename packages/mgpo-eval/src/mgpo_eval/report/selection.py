@@ -5,8 +5,8 @@ from __future__ import annotations
 import string
 from collections.abc import Mapping, Sequence
 
-from mgpo_core.evaluation_runs import ResultsError, Run
-from mgpo_eval.baseline import baseline_first
+from mgpo_core.runs.evaluation_runs import ResultsError, Run
+from mgpo_eval.report.baseline import baseline_first
 
 __all__ = ["choose_runs", "label_runs", "order_runs"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mgpo_core.evaluation_runs import Run
+from mgpo_core.runs.evaluation_runs import Run
 from mgpo_eval.report.comparison import flat_provenance
 
 __all__ = ["run_notes", "setting_columns"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest, permutation_test  # type: ignore[import-untyped]
 
-from mgpo_core.intervals import Clusters, design_effect, mean_interval
+from mgpo_core.episodes.intervals import Clusters, design_effect, mean_interval
 
 __all__ = ["PairedDifference", "compare_paired", "mcnemar", "paired_permutation", "paired_proportion_interval"]
 

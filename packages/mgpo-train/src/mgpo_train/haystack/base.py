@@ -18,13 +18,13 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from mgpo_core.cropping import CropOutcome
+from mgpo_core.engines.transformers.vision import batched_vision_attention, patch_embed_as_matmul
 from mgpo_core.engines.turn_tokens import TurnTokenizer
-from mgpo_core.engines.vision import batched_vision_attention, patch_embed_as_matmul
-from mgpo_core.episode_settings import EpisodeSettings
+from mgpo_core.episodes.settings import EpisodeSettings
 from mgpo_core.haystack import BUDGET, make
-from mgpo_core.template_base import message_text
-from mgpo_core.templates import SingleTurn, TwoTurn
+from mgpo_core.images.crop import CropOutcome
+from mgpo_core.templates.base import message_text
+from mgpo_core.templates.single_image import SingleTurn, TwoTurn
 from mgpo_train.haystack.architecture import build_model, build_processor, build_tokenizer, protocol_sentences
 from mgpo_train.haystack.commands import checkpoint_folder
 from mgpo_train.haystack.language_stage import train_language

@@ -9,7 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mgpo_core.output_folder import HERE, MODEL_FILES, OutputFolderError, OutputRecord, Owner, expanded, open_output
+from mgpo_core.files.output_folder import (
+    HERE,
+    MODEL_FILES,
+    OutputFolderError,
+    OutputRecord,
+    Owner,
+    expanded,
+    open_output,
+)
 
 __all__ = ["base", "checkpoint_folder", "multi_base"]
 

@@ -23,12 +23,12 @@ from torch.utils.hooks import RemovableHandle
 from tqdm.auto import trange
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from mgpo_core.boxes import Box
-from mgpo_core.cropping import CropOutcome
+from mgpo_core.boxes.parse import Box
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.haystack import sample_of
 from mgpo_core.haystack.world import Scene
-from mgpo_core.templates import SingleTurn, TwoTurn
+from mgpo_core.images.crop import CropOutcome
+from mgpo_core.templates.single_image import SingleTurn, TwoTurn
 from mgpo_train.haystack.pool import BOX_SIZES, BOX_STEP, CROPS, SEEN, Pool, seen_box, snapped_box
 from mgpo_train.haystack.vision_stage import CELL, CELLS, cell_overlap, cosine, take_step
 

@@ -21,15 +21,15 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm, trange
 from transformers import AutoModelForImageTextToText
 
-from mgpo_core.box_text import THINK
+from mgpo_core.boxes.plain_text import THINK
 from mgpo_core.engines.loading import load_processor
+from mgpo_core.engines.transformers.vision import batched_vision_attention, patch_embed_as_matmul
 from mgpo_core.engines.turn_tokens import TurnTokenizer
-from mgpo_core.engines.vision import batched_vision_attention, patch_embed_as_matmul
-from mgpo_core.episode_settings import EpisodeSettings
+from mgpo_core.episodes.settings import EpisodeSettings
 from mgpo_core.haystack import BUDGET, checkpoint, make_multi
 from mgpo_core.haystack.world import COLOURS, SHAPES, Scene, make_scene
-from mgpo_core.multi_image import MultiImage
-from mgpo_core.template_base import message_text
+from mgpo_core.templates.base import message_text
+from mgpo_core.templates.multi_image import MultiImage
 from mgpo_train.haystack.architecture import build_model, build_processor, build_tokenizer, protocol_sentences
 from mgpo_train.haystack.language_stage import (
     POINTER_LAYER,

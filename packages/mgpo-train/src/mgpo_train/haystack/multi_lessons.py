@@ -12,14 +12,14 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from mgpo_core.annotations import AnnotatedObject
-from mgpo_core.boxes import CoordinateSpace
+from mgpo_core.boxes.parse import CoordinateSpace
+from mgpo_core.boxes.regions import View
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.haystack.multi import DIFFICULTY, annotated_object, by_colour
 from mgpo_core.haystack.world import COLOURS, Scene
-from mgpo_core.multi_image import MultiImage, answer_text, reasoning_block
-from mgpo_core.regions import View
-from mgpo_core.sample import Sample
+from mgpo_core.samples.annotations import AnnotatedObject
+from mgpo_core.samples.sample import Sample
+from mgpo_core.templates.multi_image import MultiImage, answer_text, reasoning_block
 from mgpo_train.haystack.pool import SEEN
 from mgpo_train.reasoning_data.writers.terse import found_sentence, image_sentence
 

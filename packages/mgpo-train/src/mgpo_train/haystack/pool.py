@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from mgpo_core.boxes import Box, CoordinateSpace
-from mgpo_core.cropping import crop
+from mgpo_core.boxes.parse import Box, CoordinateSpace
 from mgpo_core.haystack import BUDGET
 from mgpo_core.haystack.world import DIFFICULTY, Scene, make_scene
+from mgpo_core.images.crop import crop
 
 LESSONS = replace(DIFFICULTY["train"], twins=0.3)
 """The scenes to learn from: those of the train split, with twins twice as often, because they are what is hard."""

@@ -9,11 +9,11 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from mgpo_core.boxes import CoordinateSpace
-from mgpo_core.budget import PixelBudget
+from mgpo_core.boxes.parse import CoordinateSpace
 from mgpo_core.errors import SampleError
-from mgpo_core.output_folder import expanded
-from mgpo_train.options import ConfigError
+from mgpo_core.files.output_folder import expanded
+from mgpo_core.images.budget import PixelBudget
+from mgpo_train.config.options import ConfigError
 from mgpo_train.reasoning_data.outcomes import Outcome, rule_outcomes, teacher_outcomes
 from mgpo_train.reasoning_data.output import DROPPED, JOURNAL, TRACES, OutputFolder
 from mgpo_train.reasoning_data.readers import Annotations, AnnotationSource, read_annotations

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from mgpo_core.annotations import AnnotatedSet
-from mgpo_core.regions import WorkedSolution
+from mgpo_core.boxes.regions import WorkedSolution
+from mgpo_core.samples.annotations import AnnotatedSet
 from mgpo_train.reasoning_data.teacher.client import Teacher
 from mgpo_train.reasoning_data.teacher.reply import ReplyError, read_reply
 from mgpo_train.reasoning_data.verifier import Problem, Verifier

@@ -10,15 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mgpo_core.boxes import Box
-from mgpo_core.image_loading import ImageSource, load_image
-from mgpo_core.output_folder import HERE, OutputRecord, Owner, open_output
-from mgpo_core.regions import WorkedSolution
-from mgpo_core.whole_file import whole_file
-from mgpo_train.options import ConfigError
+from mgpo_core.boxes.parse import Box
+from mgpo_core.boxes.regions import WorkedSolution
+from mgpo_core.files.output_folder import HERE, OutputRecord, Owner, open_output
+from mgpo_core.files.whole_file import whole_file
+from mgpo_core.images.load import ImageSource, load_image
+from mgpo_train.config.options import ConfigError
+from mgpo_train.output.summary import versions, write_json
 from mgpo_train.reasoning_data.outcomes import Outcome
 from mgpo_train.reasoning_data.readers import Annotations
-from mgpo_train.summary import versions, write_json
 
 __all__ = ["DROPPED", "JOURNAL", "REPORT", "TRACES", "OutputFolder"]
 

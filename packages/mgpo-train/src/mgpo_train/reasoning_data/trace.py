@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mgpo_core.boxes import Box
-from mgpo_core.regions import WorkedSolution
+from mgpo_core.boxes.parse import Box
+from mgpo_core.boxes.regions import WorkedSolution
 
 __all__ = ["Claim", "ObjectClaim", "RelationClaim", "Trace"]
 
@@ -29,7 +29,7 @@ class ObjectClaim:
 
 @dataclass(frozen=True)
 class RelationClaim:
-    """A relation (a kind of `mgpo_core.annotations.RELATIONS`) between images (from 0), and labels of its objects."""
+    """A relation between images (from 0), of a kind in `samples.annotations.RELATIONS`, and labels of its objects."""
 
     kind: str
     images: tuple[int, ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from mgpo_core.annotations import AnnotatedSet
+from mgpo_core.samples.annotations import AnnotatedSet
 
 __all__ = ["Annotations"]
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from mgpo_core.boxes import Box
+from mgpo_core.boxes.parse import Box
 from mgpo_core.errors import ImageError, SampleError
+from mgpo_train.data.rows import check_image
 from mgpo_train.reasoning_data.readers.annotations import Annotations
 from mgpo_train.reasoning_data.readers.coco_sets import CocoImage, pose_sets
-from mgpo_train.rows import check_image
 
 __all__ = ["read_coco"]
 

@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from mgpo_core.annotations import AnnotatedObject, AnnotatedSet, Relation
-from mgpo_core.boxes import Box, Size
+from mgpo_core.boxes.parse import Box, Size
 from mgpo_core.errors import SampleError
-from mgpo_core.suggest import nearest
+from mgpo_core.messages.suggest import nearest
+from mgpo_core.samples.annotations import AnnotatedObject, AnnotatedSet, Relation
 
 __all__ = ["TASKS", "CocoImage", "pose_sets"]
 

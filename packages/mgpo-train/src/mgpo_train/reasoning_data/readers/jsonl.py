@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mgpo_core.annotations import RELATIONS, AnnotatedObject, AnnotatedSet, Relation
-from mgpo_core.boxes import Box
+from mgpo_core.boxes.parse import Box
+from mgpo_core.boxes.regions import REGION
 from mgpo_core.errors import ImageError, SampleError
-from mgpo_core.multi_image import THINK
-from mgpo_core.regions import REGION
-from mgpo_core.shown import show
-from mgpo_core.suggest import nearest
-from mgpo_train.json_rows import parse_row, read_text
+from mgpo_core.messages.shown import show
+from mgpo_core.messages.suggest import nearest
+from mgpo_core.samples.annotations import RELATIONS, AnnotatedObject, AnnotatedSet, Relation
+from mgpo_core.templates.multi_image import THINK
+from mgpo_train.data.json_rows import parse_row, read_text
+from mgpo_train.data.rows import check_image
 from mgpo_train.reasoning_data.readers.annotations import Annotations
-from mgpo_train.rows import check_image
 
 __all__ = ["FIELDS", "read_jsonl"]
 

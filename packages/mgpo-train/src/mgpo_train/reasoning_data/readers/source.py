@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mgpo_core.errors import SampleError
 from mgpo_core.haystack.multi import make_sets
-from mgpo_core.suggest import nearest
-from mgpo_train.data_spec import HAYSTACK_MULTI, DataSpec
+from mgpo_core.messages.suggest import nearest
+from mgpo_train.config.data_spec import HAYSTACK_MULTI, DataSpec
 from mgpo_train.reasoning_data.readers.annotations import Annotations
 from mgpo_train.reasoning_data.readers.coco import read_coco
 from mgpo_train.reasoning_data.readers.jsonl import read_jsonl

@@ -10,14 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mgpo_core.annotations import AnnotatedSet
-from mgpo_core.boxes import CoordinateSpace
-from mgpo_core.budget import PixelBudget
+from mgpo_core.boxes.parse import CoordinateSpace
 from mgpo_core.engines import load_engine
 from mgpo_core.engines.sampling_options import SamplingOptions
-from mgpo_core.episode import Episode
-from mgpo_core.image_loading import ImageSource, load_image
-from mgpo_core.template_base import message_text
+from mgpo_core.episodes.episode import Episode
+from mgpo_core.images.budget import PixelBudget
+from mgpo_core.images.load import ImageSource, load_image
+from mgpo_core.samples.annotations import AnnotatedSet
+from mgpo_core.templates.base import message_text
 from mgpo_train.reasoning_data.teacher.journal import Reply, ReplyJournal
 from mgpo_train.reasoning_data.teacher.prompt import TeacherPrompt
 from mgpo_train.reasoning_data.verifier.replay import replay

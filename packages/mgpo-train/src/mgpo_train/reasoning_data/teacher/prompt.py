@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 
 from PIL import Image
 
-from mgpo_core.annotations import RELATIONS, AnnotatedSet
-from mgpo_core.boxes import CoordinateSpace
-from mgpo_core.cropping import CropOutcome
-from mgpo_core.regions import View
-from mgpo_core.sample import Sample
-from mgpo_core.template_base import PLAIN_SYSTEM, Message, chat_message, sentence
+from mgpo_core.boxes.parse import CoordinateSpace
+from mgpo_core.boxes.regions import View
+from mgpo_core.images.crop import CropOutcome
+from mgpo_core.samples.annotations import RELATIONS, AnnotatedSet
+from mgpo_core.samples.sample import Sample
+from mgpo_core.templates.base import PLAIN_SYSTEM, Message, chat_message, sentence
 
 __all__ = ["TeacherPrompt"]
 

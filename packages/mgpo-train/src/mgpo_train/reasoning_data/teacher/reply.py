@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mgpo_core.annotations import RELATIONS, AnnotatedSet
-from mgpo_core.boxes import Box, CoordinateSpace
-from mgpo_core.loose_json import find_values
-from mgpo_core.regions import REGION, View, WorkedSolution
+from mgpo_core.boxes.loose_json import find_values
+from mgpo_core.boxes.parse import Box, CoordinateSpace
+from mgpo_core.boxes.regions import REGION, View, WorkedSolution
+from mgpo_core.samples.annotations import RELATIONS, AnnotatedSet
 from mgpo_train.reasoning_data.trace import Claim, ObjectClaim, RelationClaim, Trace
 from mgpo_train.reasoning_data.verifier import Problem, Reason
 from mgpo_train.reasoning_data.verifier.prose import BOX

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mgpo_core.annotations import AnnotatedObject, Relation
+from mgpo_core.samples.annotations import AnnotatedObject, Relation
 from mgpo_train.reasoning_data.trace import Claim, ObjectClaim, RelationClaim
 from mgpo_train.reasoning_data.verifier.facts import Facts, folded
 from mgpo_train.reasoning_data.verifier.problems import Problem, Reason

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mgpo_core.annotations import AnnotatedObject, AnnotatedSet
-from mgpo_core.boxes import Box, iou
-from mgpo_core.regions import View
+from mgpo_core.boxes.parse import Box, iou
+from mgpo_core.boxes.regions import View
+from mgpo_core.samples.annotations import AnnotatedObject, AnnotatedSet
 
 __all__ = ["Facts", "folded"]
 

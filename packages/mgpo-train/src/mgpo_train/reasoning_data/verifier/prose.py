@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from mgpo_core.multi_image import THINK
-from mgpo_core.regions import REGION
+from mgpo_core.boxes.regions import REGION
+from mgpo_core.templates.multi_image import THINK
 from mgpo_train.reasoning_data.trace import ObjectClaim, Trace
 from mgpo_train.reasoning_data.verifier.facts import Facts, folded
 from mgpo_train.reasoning_data.verifier.problems import Problem, Reason

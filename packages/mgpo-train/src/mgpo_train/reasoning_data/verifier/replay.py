@@ -7,11 +7,11 @@ from typing import Any
 
 from PIL import Image
 
-from mgpo_core.annotations import AnnotatedSet
-from mgpo_core.boxes import CoordinateSpace, Size
-from mgpo_core.budget import PixelBudget
-from mgpo_core.episode import Episode
-from mgpo_core.template_base import Template
+from mgpo_core.boxes.parse import CoordinateSpace, Size
+from mgpo_core.episodes.episode import Episode
+from mgpo_core.images.budget import PixelBudget
+from mgpo_core.samples.annotations import AnnotatedSet
+from mgpo_core.templates.base import Template
 
 __all__ = ["replay"]
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mgpo_core.annotations import AnnotatedSet
-from mgpo_core.boxes import CoordinateSpace
-from mgpo_core.budget import PixelBudget
-from mgpo_core.multi_image import MultiImage, solution_text
-from mgpo_core.regions import View
-from mgpo_core.trajectory import Turn
+from mgpo_core.boxes.parse import CoordinateSpace
+from mgpo_core.boxes.regions import View
+from mgpo_core.episodes.trajectory import Turn
+from mgpo_core.images.budget import PixelBudget
+from mgpo_core.samples.annotations import AnnotatedSet
+from mgpo_core.templates.multi_image import MultiImage, solution_text
 from mgpo_train.reasoning_data.trace import Trace
 from mgpo_train.reasoning_data.verifier.claims import claim_problems
 from mgpo_train.reasoning_data.verifier.facts import Facts

@@ -1,8 +1,8 @@
 """Traces written by rule from the annotations: offline, a function of the set, the wording and the seed."""
 
-from mgpo_core.annotations import AnnotatedSet
 from mgpo_core.errors import SampleError
-from mgpo_core.suggest import nearest
+from mgpo_core.messages.suggest import nearest
+from mgpo_core.samples.annotations import AnnotatedSet
 from mgpo_train.reasoning_data.trace import Trace
 from mgpo_train.reasoning_data.writers.terse import write_terse
 from mgpo_train.reasoning_data.writers.varied import write_varied

@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from mgpo_core.annotations import AnnotatedSet
-from mgpo_core.boxes import Box, iou
-from mgpo_core.regions import WorkedSolution
+from mgpo_core.boxes.parse import Box, iou
+from mgpo_core.boxes.regions import WorkedSolution
+from mgpo_core.samples.annotations import AnnotatedSet
 from mgpo_train.reasoning_data.writers.terse import found_sentence
 
 __all__ = ["corrupt_solution"]

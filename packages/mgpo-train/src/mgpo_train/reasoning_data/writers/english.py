@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mgpo_core.boxes import Box, Size
+from mgpo_core.boxes.parse import Box, Size
 
 __all__ = ["ORDINALS", "counted", "joined", "plural", "position_words"]
 

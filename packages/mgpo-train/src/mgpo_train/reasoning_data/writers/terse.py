@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mgpo_core.annotations import AnnotatedSet
-from mgpo_core.regions import WorkedSolution
+from mgpo_core.boxes.regions import WorkedSolution
+from mgpo_core.samples.annotations import AnnotatedSet
 from mgpo_train.reasoning_data.trace import ObjectClaim, Trace
 
 __all__ = ["found_sentence", "image_sentence", "write_terse"]

@@ -6,10 +6,10 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 
-from mgpo_core.annotations import AnnotatedSet, Relation
-from mgpo_core.boxes import Box, Size, iou
-from mgpo_core.image_loading import load_image
-from mgpo_core.regions import REGION, WorkedSolution
+from mgpo_core.boxes.parse import Box, Size, iou
+from mgpo_core.boxes.regions import REGION, WorkedSolution
+from mgpo_core.images.load import load_image
+from mgpo_core.samples.annotations import AnnotatedSet, Relation
 from mgpo_train.reasoning_data.trace import Claim, ObjectClaim, RelationClaim, Trace
 from mgpo_train.reasoning_data.writers.english import ORDINALS, counted, joined, plural, position_words
 from mgpo_train.reasoning_data.writers.wordings import WORDINGS

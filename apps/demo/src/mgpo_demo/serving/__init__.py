@@ -1,0 +1,1 @@
+"""Starting and ending the server, and the login for its MCP tools."""

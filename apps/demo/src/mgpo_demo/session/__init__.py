@@ -1,0 +1,1 @@
+"""One visitor's session without Gradio: image, steps, streaming, saving, limits."""

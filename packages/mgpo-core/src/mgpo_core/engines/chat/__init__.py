@@ -1,0 +1,1 @@
+"""The engine on any server that speaks OpenAI's chat API."""

@@ -1,0 +1,1 @@
+"""Episodes and the trajectories they leave: settings, metrics, intervals."""

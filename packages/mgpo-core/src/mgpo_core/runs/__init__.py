@@ -1,0 +1,1 @@
+"""What training runs and evaluations leave behind, read again: logs, samples, trajectories."""

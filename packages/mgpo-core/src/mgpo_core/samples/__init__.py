@@ -1,0 +1,1 @@
+"""Samples: questions, choices, annotations, and whether an answer is right."""

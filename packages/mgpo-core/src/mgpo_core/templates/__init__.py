@@ -1,0 +1,1 @@
+"""What is said to the model before each of its turns."""

@@ -1,0 +1,165 @@
+"""Plays the samples of an evaluation with any engine: packed batches, each finished sample written at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mgpo_core import Sample
+from mgpo_core.engines import Engine
+from mgpo_core.engines.packing import packed
+from mgpo_core.episodes.episode import Episode
+from mgpo_core.episodes.trajectory import Trajectory
+from mgpo_core.images.load import load_image
+from mgpo_core.runs.evaluation_runs import FOLDER
+from mgpo_core.runs.response_payload import Envelope, seal
+from mgpo_core.samples.grading import choice_letter, lone_letter, resolve_choice
+from mgpo_core.templates.base import message_text
+from mgpo_core.templates.single_image import PlainTurn, SingleTurn
+from mgpo_eval.models.journal import Finished, Journal
+from mgpo_eval.models.options import ModelOptions, PlaySettings
+from mgpo_eval.models.requests import Job, reading_error
+from mgpo_eval.models.saved_images import keep_pictures
+
+__all__ = ["NO_ANSWER", "Player"]
+
+NO_ANSWER = "Z"
+"""What stands for a missing or impossible choice: no stock scorer of lmms-eval 0.7.3 takes it for a letter of A to E,
+nor for a part of a choice's text (an empty answer is read as A by MME-RealWorld's; "none" contains "one")."""
+
+_CHUNK = 512
+"""Samples handed to an engine that keeps its own queue, so that their rows are read while others are played."""
+
+
+class Player:
+    """Plays jobs and writes each into the journal as soon as it is over."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        settings: PlaySettings,
+        options: ModelOptions,
+        journal: Journal,
+        *,
+        run: str,
+        output: Path | None,
+        progress: bool,
+    ) -> None:
+        self.engine = engine
+        self.settings = settings
+        self.options = options
+        self.journal = journal
+        self.run = run
+        self.output = output
+        self.progress = progress
+        self._with_pictures: Counter[str] = Counter()
+
+    def play(self, jobs: Sequence[Job]) -> None:
+        """Play every job; raises what a broken sample raises (`on_bad_sample=skip`: counts it as wrong)."""
+        from tqdm.auto import tqdm
+
+        with tqdm(total=len(jobs), unit="sample", desc=self.settings.mode, disable=not self.progress) as self._bar:
+            for batch in self._batches(jobs):
+                self.engine.run(batch)
+
+    def _batches(self, jobs: Sequence[Job]) -> Iterable[list[Episode]]:
+        if self.options.engine != "transformers":
+            for start in range(0, len(jobs), _CHUNK):
+                yield list(self._episodes(jobs[start : start + _CHUNK]))
+            return
+        yield from packed(
+            self._episodes(jobs, opened=True),
+            tokens=self._tokens,
+            pixels=lambda episode: sum(width * height for width, height in episode.trajectory.original_sizes),
+            most=self.options.limit,
+            most_tokens=self.options.batch_tokens,
+            most_pixels=self.options.batch_pixels,
+        )
+
+    def _tokens(self, episode: Episode) -> int:
+        """About how many tokens the conversation will have: pictures, their crops, four characters of text a token."""
+        budget = self.settings.budget
+        pictures = sum(budget.tokens(*image.size) for image in episode.images)
+        text = sum(len(message_text(message)) for message in episode.messages) // 4
+        return 2 * (pictures + text) if episode.template.max_turns > 1 else pictures + text
+
+    def _episodes(self, jobs: Iterable[Job], *, opened: bool = False) -> Iterator[Episode]:
+        """The jobs' episodes, pictures decoded if `opened`; samples that cannot be read are reported."""
+        for job in jobs:
+            try:
+                sample = job.sample()
+                episode = self._episode(job, sample)
+                if opened:
+                    _ = episode.messages
+                elif self.options.on_bad_sample == "skip":
+                    for source in sample.images:
+                        load_image(source, name=f"a picture of {job.name}")
+            except Exception as error:
+                self._skip(job, reading_error(job.name, error), error)
+                continue
+            yield episode
+
+    def _episode(self, job: Job, sample: Sample) -> Episode:
+        settings = self.settings
+        return Episode(
+            sample,
+            template=job.template if sample.images else SingleTurn(),
+            budget=settings.budget,
+            space=settings.space,
+            rules=settings.episode.rules,
+            strict=settings.episode.strict_boxes,
+            on_done=lambda episode: self._finish(job, episode),
+        )
+
+    def _skip(self, job: Job, reason: Exception, cause: Exception) -> None:
+        if self.options.on_bad_sample == "error":
+            raise reason from cause
+        record: dict[str, Any] = {"run": self.run, "trajectory": None, "pictures": {}, "skipped": str(reason)}
+        self.journal.add(Finished(job.key, seal(Envelope(NO_ANSWER, record)), skipped=True))
+        self._bar.update()
+
+    def _finish(self, job: Job, episode: Episode) -> None:
+        trajectory = episode.trajectory
+        record = {"run": self.run, "trajectory": trajectory.to_dict(), "pictures": self._pictures(job, episode)}
+        turns = trajectory.turns
+        self.journal.add(
+            Finished(
+                job.key,
+                seal(Envelope(answer_of(trajectory), record)),
+                input_tokens=sum(turn.prompt_tokens for turn in turns),
+                output_tokens=sum(turn.tokens for turn in turns),
+                seconds=sum(turn.seconds for turn in turns),
+            )
+        )
+        trajectory.messages = []  # with its pictures: those of thousands of samples would not fit in memory
+        self._bar.update()
+
+    def _pictures(self, job: Job, episode: Episode) -> dict[str, str]:
+        limit = self.options.pictures
+        if self.output is None or 0 <= limit <= self._with_pictures[job.task]:
+            return {}
+        self._with_pictures[job.task] += 1
+        return keep_pictures(episode, self.output, Path(FOLDER) / self.run / "pictures", job.name)
+
+
+def answer_of(trajectory: Trajectory) -> str:
+    r"""What is scored: the letter of the boxed choice, else the content of the last \boxed{}, else the last response.
+
+    A question with choices gets `NO_ANSWER` where no choice is named; what is asked plainly is answered plainly. An
+    answer that is a box is named with its picture, in pixels of the original.
+    """
+    text = trajectory.turns[-1].text
+    if trajectory.answers_with_box:
+        return trajectory.answer or NO_ANSWER
+    if trajectory.template == PlainTurn.name:
+        return text.strip()
+    boxed = trajectory.answer
+    if not trajectory.choices:
+        letter = None if boxed is None else lone_letter(boxed)
+        if boxed is not None and letter is not None and letter in boxed:
+            return letter  # the choices stand in the question: scorers know "C", not "\\text{(C)}"
+        return text.strip() if boxed is None else boxed
+    index = None if boxed is None else resolve_choice(boxed, trajectory.choices)
+    return NO_ANSWER if index is None else choice_letter(index)

@@ -1,0 +1,1 @@
+"""Our tasks for lmms-eval: YAML files, and the functions and classes that they name."""

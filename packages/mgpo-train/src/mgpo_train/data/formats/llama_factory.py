@@ -1,0 +1,16 @@
+"""LLaMA-Factory's ShareGPT: conversations of from and value, and images with one `<image>` each."""
+
+from mgpo_train.data.formats.conversation import is_conversation, read_conversation
+from mgpo_train.data.formats.conversation_fields import conversation_fields
+from mgpo_train.data.formats.layout import Fields, Layout, Row
+
+
+def _fits(row: Row) -> bool:
+    return is_conversation(row.get("conversations")) and row.get("images") is not None
+
+
+def _read(row: Row) -> Fields:
+    return conversation_fields(row, "conversations", read_conversation(row.get("conversations"), "conversations"))
+
+
+LAYOUT = Layout("llama-factory", _fits, _read)

@@ -1,0 +1,1 @@
+"""Several processes: layouts, launch checks, a rank that fails, checkpoints in shards."""

@@ -1,0 +1,1 @@
+"""Evaluation of a policy: on held-out samples, on lmms-eval's tasks, and between training steps."""

@@ -1,0 +1,1 @@
+"""How large a run is, without loading a weight: `--dry-run`, memory, seconds a step."""
