@@ -55,7 +55,7 @@ class Disk:
         folder.rmdir()
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in ("rename", "replace", "unlink", "write_text", "mkdir"):
+        for name in ("open", "rename", "replace", "unlink", "mkdir"):
             monkeypatch.setattr(Path, name, self.counted(getattr(Path, name)))
         monkeypatch.setattr(shutil, "rmtree", self.rmtree)
 

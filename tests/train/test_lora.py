@@ -10,6 +10,7 @@ import warm_start
 
 from mgpo_core import haystack
 from mgpo_core.engines.loading import load_model, load_processor, load_settings
+from mgpo_train.config import lora_checks
 from mgpo_train.config.config import MGPOConfig
 from mgpo_train.config.options import ConfigError
 from mgpo_train.models import lora
@@ -144,7 +145,7 @@ def test_lora_options_that_clash_are_refused(options, words):
 def test_a_missing_package_is_named_with_its_command(monkeypatch, options, package, words):
     from mgpo_train.config import config as module
 
-    for place in (lora, module):
+    for place in (lora_checks, module):
         found = place.find_spec
         monkeypatch.setattr(place, "find_spec", lambda name, found=found: None if name == package else found(name))
     with pytest.raises(ConfigError, match=words):
@@ -152,7 +153,7 @@ def test_a_missing_package_is_named_with_its_command(monkeypatch, options, packa
 
 
 def test_quantisation_is_trls_own(monkeypatch):
-    monkeypatch.setattr(lora, "find_spec", lambda name: name)
+    monkeypatch.setattr(lora_checks, "find_spec", lambda name: name)
     config = MGPOConfig(use_peft=True, load_in_4bit=True, use_bnb_nested_quant=True)
     made = lora.quantisation(config)
     assert (made.load_in_4bit, made.bnb_4bit_quant_type, made.bnb_4bit_use_double_quant) == (True, "nf4", True)
