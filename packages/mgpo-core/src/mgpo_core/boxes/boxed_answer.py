@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-from mgpo_core.samples.answer_text import normalise as normalise
-
 # every alternative begins with a fixed character, which makes the search fast
 _BRACES = re.compile(r"\\boxed\s*+\{|\\\\(?!boxed)|\\\{|\\\}|\{|\}")
 

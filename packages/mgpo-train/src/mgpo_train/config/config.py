@@ -231,7 +231,7 @@ class MGPOConfig(EpisodeOptions, GRPOConfig):
             raise ConfigError("model is empty: name a folder, a hub id or haystack:base")
         if set(self.freeze) == set(PARTS):
             raise ConfigError("freeze names every part of the model: nothing is left to train")
-        check_lora(self)
+        check_lora(self, use_vllm=self.use_vllm)
         self.resolve_episodes()
         self.budget_of(factor=1)  # the model's own factor is read when the budget is asked for
 

@@ -18,7 +18,7 @@ from mgpo_train.config.options import ConfigError
 from mgpo_train.config.trackers import PACKAGES
 
 if TYPE_CHECKING:
-    from mgpo_train.config.config import MGPOConfig
+    from transformers import TrainingArguments
 
 _REFUSALS = (ValueError, TypeError, ImportError, NotImplementedError, RuntimeError, OSError, KeyError, AssertionError)
 _LIBRARIES = ("trl", "transformers", "accelerate", "peft", "deepspeed", "bitsandbytes", "torch")
@@ -72,7 +72,7 @@ def disk_failure(error: BaseException) -> str | None:
 
 
 @contextlib.contextmanager
-def worded(config: MGPOConfig, *, starting: bool = False) -> Iterator[None]:
+def worded(config: TrainingArguments, *, starting: bool = False) -> Iterator[None]:
     """Within it, what the user's machine, trackers and options cause ends in one line.
 
     While a run is `starting`, that includes what the libraries refuse themselves; later, such an error is a bug.
@@ -88,7 +88,7 @@ def worded(config: MGPOConfig, *, starting: bool = False) -> Iterator[None]:
         raise told from error
 
 
-def _told(error: Exception, config: MGPOConfig, *, starting: bool) -> Exception | None:
+def _told(error: Exception, config: TrainingArguments, *, starting: bool) -> Exception | None:
     root = type(error).__module__.partition(".")[0]
     if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
         return EngineError(

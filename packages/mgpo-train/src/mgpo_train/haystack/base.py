@@ -26,7 +26,7 @@ from mgpo_core.images.crop import CropOutcome
 from mgpo_core.templates.base import message_text
 from mgpo_core.templates.single_image import SingleTurn, TwoTurn
 from mgpo_train.haystack.architecture import build_model, build_processor, build_tokenizer, protocol_sentences
-from mgpo_train.haystack.commands import checkpoint_folder
+from mgpo_train.haystack.checkpoint_folder import checkpoint_folder
 from mgpo_train.haystack.language_stage import train_language
 from mgpo_train.haystack.pool import Pool, make_pool
 from mgpo_train.haystack.vision_stage import Pixels, train_vision

@@ -4,25 +4,13 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from mgpo_core.files.output_folder import (
-    HERE,
-    MODEL_FILES,
-    OutputFolderError,
-    OutputRecord,
-    Owner,
-    expanded,
-    open_output,
-)
+from mgpo_core.files.output_folder import OutputFolderError, expanded, open_output
+from mgpo_train.haystack.checkpoint_folder import OWNER
 
-__all__ = ["base", "checkpoint_folder", "multi_base"]
-
-OWNER = Owner("mgpo-train haystack-base", "output_dir", files=MODEL_FILES)
-"""What the commands write into their folder: a checkpoint with its `mgpo.json`, and `base.json`."""
+__all__ = ["base", "multi_base"]
 
 
 def base(argv: Sequence[str] | None = None) -> int:
@@ -83,19 +71,3 @@ def _parsed(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argp
     if record is not None:
         record.refuse_in_the_way()
     return options
-
-
-@contextmanager
-def checkpoint_folder(folder: Path, settings: Mapping[str, Any]) -> Iterator[None]:
-    """Around a block that writes a checkpoint into a folder, in place of one that these commands made before."""
-    record = open_output(folder, OWNER)
-    if record is None:
-        record = OutputRecord.create(folder, OWNER, {"options": dict(settings)})
-    else:
-        record.clear()
-        record.update(options=dict(settings))
-    record.begin(HERE)
-    try:
-        yield
-    finally:
-        record.done()

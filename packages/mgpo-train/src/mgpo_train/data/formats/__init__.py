@@ -1,7 +1,7 @@
 """Layouts of data files that people have, one small module each, and how a table's layout is recognised.
 
 A layout reads a row into our fields (`layout.Fields`); `rows.read_row` then checks them, whatever the layout was.
-To add one, copy `mini_o3.py` (columns) or `trl.py` (a conversation) and name it in `LAYOUTS`.
+To add one, copy `layouts/mini_o3.py` (columns) or `layouts/trl.py` (a conversation) and name it in `LAYOUTS`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from mgpo_core.errors import SampleError
-from mgpo_train.data.formats import (
+from mgpo_train.data.formats.layout import FIELDS, Fields, Layout, Row, cell, has_images
+from mgpo_train.data.formats.layouts import (
     easyr1,
     llama_factory,
     mini_o3,
@@ -21,7 +22,6 @@ from mgpo_train.data.formats import (
     vlm_r1,
     vstar,
 )
-from mgpo_train.data.formats.layout import FIELDS, Fields, Layout, Row, cell, has_images
 from mgpo_train.data.formats.saved_as_text import without_texts
 
 __all__ = ["FIELDS", "LAYOUTS", "Fields", "Layout", "Row", "recognise"]

@@ -1,7 +1,7 @@
 """MME-RealWorld: lmms-eval's copies, the authors' own release, and the paper's training questions."""
 
-from mgpo_train.data.formats import plain
 from mgpo_train.data.formats.layout import Layout, Row, by_columns
+from mgpo_train.data.formats.layouts import plain
 
 _CANDIDATES = {
     "question": ("question", "Text"),
