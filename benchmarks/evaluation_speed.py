@@ -51,11 +51,11 @@ def worker(back_end: str, mode: str, samples: int, rounds: int, url: str) -> Non
     given |= {"max_model_len": 1024} if back_end == "mgpo_vllm" else {"url": url} if back_end == "mgpo_openai" else {}
     model: Any = cls(**given)
     rows = asked.haystack_table(samples)
-    asked.play(model, rows)
+    asked.generate(model, rows)
     seconds = []
     for _ in range(rounds):
         started = time.perf_counter()
-        asked.play(model, rows)
+        asked.generate(model, rows)
         seconds.append(time.perf_counter() - started)
     print(json.dumps(seconds))
 

@@ -65,12 +65,12 @@ def main() -> None:
     }
     seconds: dict[str, list[float]] = {name: [] for name in rivals}
     for turn in range(options.rounds + 1):
-        for name, play in rivals.items():
+        for name, generate in rivals.items():
             episodes = make_groups(options.samples, options.copies)
             for episode in episodes:
                 _ = episode.messages  # pictures are drawn and resized outside the measurement
             started = time.perf_counter()
-            play(episodes)
+            generate(episodes)
             if turn:  # the first round warms up
                 seconds[name].append(time.perf_counter() - started)
     count = options.samples * options.copies

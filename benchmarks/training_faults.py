@@ -89,7 +89,7 @@ def _repositioned(trainer: Any, change: Callable[[Tensor, Tensor], Tensor]) -> c
 @contextlib.contextmanager
 def turn_encoded_again(trainer: Any) -> Iterator[None]:
     """The first turn's tokens are decoded and encoded again; its log-probabilities stay those of the sampled tokens."""
-    plain = trainer.player.run
+    plain = trainer.rollout_backend.run
 
     def run(*args: Any, **kwargs: Any) -> list[Trajectory]:
         trajectories: list[Trajectory] = plain(*args, **kwargs)
@@ -97,7 +97,7 @@ def turn_encoded_again(trainer: Any) -> Iterator[None]:
             trajectory.tokens = _encoded_again(trajectory.tokens, trainer.tokens)
         return trajectories
 
-    with mock.patch.object(trainer.player, "run", run):
+    with mock.patch.object(trainer.rollout_backend, "run", run):
         yield
 
 

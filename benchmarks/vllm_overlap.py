@@ -33,10 +33,10 @@ class LongFirst:
 
     plain: Any
 
-    def request(self, dialogue: Any, index: int, *limits: int) -> dict[str, Any]:
+    def request(self, tokenized: Any, index: int, *limits: int) -> dict[str, Any]:
         """The plain request; of the first one, with as many tokens at least."""
-        first = (index, dialogue.episode.turn) == (0, 0)
-        request: dict[str, Any] = self.plain.request(dialogue, index, *limits)
+        first = (index, tokenized.episode.turn) == (0, 0)
+        request: dict[str, Any] = self.plain.request(tokenized, index, *limits)
         return request | ({"min_tokens": LONG, "max_tokens": LONG} if first else {"max_tokens": SHORT})
 
 
@@ -79,32 +79,32 @@ def turn_by_turn(engine: Any) -> Any:
     if isinstance(engine, vllm_server.VLLMServerEngine):
         return lambda played: _server_with_barrier(engine, played)
 
-    class Halted(vllm._Play):
+    class Halted(vllm._Generation):
         def __init__(self, *parts: Any) -> None:
             super().__init__(*parts)
             self.held: list[Any] = []
 
-        def begin(self, index: int, dialogue: Any) -> int:
-            if dialogue.episode.turn and self.flights:
-                self.held.append((index, dialogue))
+        def begin(self, index: int, tokenized: Any) -> int:
+            if tokenized.episode.turn and self.flights:
+                self.held.append((index, tokenized))
                 return 0
-            return super().begin(index, dialogue)
+            return super().begin(index, tokenized)
 
         def step(self) -> int:
             finished = super().step()
             if not self.flights:
                 held, self.held = self.held, []
-                for index, dialogue in held:
-                    super().begin(index, dialogue)
+                for index, tokenized in held:
+                    super().begin(index, tokenized)
             return finished
 
     def run(played: Any) -> Any:
-        plain = vllm._Play
-        vllm._Play = Halted  # type: ignore[misc, assignment]
+        plain = vllm._Generation
+        vllm._Generation = Halted  # type: ignore[misc, assignment]
         try:
             return engine.run(played)
         finally:
-            vllm._Play = plain  # type: ignore[misc]
+            vllm._Generation = plain  # type: ignore[misc]
 
     return run
 
@@ -113,13 +113,13 @@ def _server_with_barrier(engine: Any, played: Any) -> Any:
     plain, waiting = engine._respond, []
     barrier = asyncio.Event()
 
-    async def respond(client: Any, pictures: Any, index: int, dialogue: Any) -> Any:
-        if dialogue.episode.turn:
+    async def respond(client: Any, pictures: Any, index: int, tokenized: Any) -> Any:
+        if tokenized.episode.turn:
             waiting.append(index)
             if len(waiting) == len(played):
                 barrier.set()
             await barrier.wait()
-        return await plain(client, pictures, index, dialogue)
+        return await plain(client, pictures, index, tokenized)
 
     engine._respond = respond
     try:
@@ -145,10 +145,10 @@ def main() -> None:
     rivals = {"turn by turn": turn_by_turn(engine), "going on at once": engine.run}
     seconds: dict[tuple[str, str], list[float]] = {}
     for turn in range(options.rounds + 1):
-        for place, (name, play) in enumerate(rivals.items()):
+        for place, (name, generate) in enumerate(rivals.items()):
             played = episodes(options.samples, seed=100 * turn + place)  # others each time: nothing is cached
             ends, started = note_ends(played), time.perf_counter()
-            play(played)
+            generate(played)
             if turn:  # the first round warms up
                 seconds.setdefault(("half of the rollouts", name), []).append(sorted(ends)[len(ends) // 2] - started)
                 seconds.setdefault(("all of them", name), []).append(time.perf_counter() - started)

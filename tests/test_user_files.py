@@ -21,7 +21,7 @@ from mgpo_core.errors import MGPOError
 from mgpo_core.render import write_report
 from mgpo_core.runs.trajectory_log import remove_trajectories, write_trajectories
 from mgpo_core.samples.sample import Sample
-from mgpo_eval.models.journal import Finished, Journal
+from mgpo_eval.models.journal import CompletedSample, Journal
 from mgpo_eval.output_path import check_output_path
 from mgpo_train.config.options import ConfigError, RunOptions
 from mgpo_train.distributed.checkpoint_layout import checkpoint_step
@@ -33,7 +33,7 @@ from mgpo_train.output.folder import (
     _release,
     begin_model,
     check_folder,
-    check_same,
+    check_resume_compatible,
     last_checkpoint,
     own_record,
     write_own_json,
@@ -135,7 +135,7 @@ def train(out: Path, shown: Trajectory, *, resume: bool = False, overwrite: bool
     """All that a run of four steps does in its folder, through the functions by which it does it."""
     config = Options(overwrite=overwrite, output_dir=str(out))
     if resume:
-        check_same(out, config)
+        check_resume_compatible(out, config)
     else:
         check_folder(out, resume=False, overwrite=overwrite)
     _mark(out, {"options": {}, "data": {}}, {}, resume=resume)
@@ -189,7 +189,7 @@ def base(out: Path, *, overwrite: bool = False) -> None:
 def evaluate(out: Path, shown: Trajectory) -> None:
     check_output_path(out)
     journal = Journal(out / "mgpo/run", about={"id": "run", "weights": {}})
-    journal.add(Finished("key", "text"))
+    journal.add(CompletedSample("key", "text"))
 
 
 COMMANDS: dict[str, Callable[[Path, Trajectory], object]] = {

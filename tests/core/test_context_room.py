@@ -16,7 +16,7 @@ from chat_server import BOX, Reply, chatting, pieces, usual
 
 from mgpo_core import Episode, PixelBudget, SingleTurn, haystack
 from mgpo_core.engines import load_engine
-from mgpo_core.engines.dialogue import LEAST_ANSWER, Dialogue
+from mgpo_core.engines.tokenized_episode import LEAST_ANSWER, TokenizedEpisode
 from mgpo_core.engines.transformers.engine import TransformersEngine
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.errors import EngineError
@@ -26,25 +26,25 @@ from mgpo_core.templates.multi_image import MultiImageTwoTurn
 BUDGET = PixelBudget(min_pixels=28 * 28 * 4, max_pixels=168 * 168)
 
 
-def said(dialogue, text, *, ended=True):
-    response = dialogue.response(200)
-    end = dialogue.tokenizer.end_id
-    for token in [*dialogue.tokenizer.tokenizer.encode(text, add_special_tokens=False), *[end] * ended]:
+def said(tokenized, text, *, ended=True):
+    response = tokenized.response(200)
+    end = tokenized.tokenizer.end_id
+    for token in [*tokenized.tokenizer.tokenizer.encode(text, add_special_tokens=False), *[end] * ended]:
         if response.push(token, -0.5, end):
             break
-    dialogue.commit(response)
+    tokenized.commit(response)
 
 
-def dialogue_of(tiny, room=None, habit="Alpha", template=None):
+def tokenized_episode(tiny, room=None, habit="Alpha", template=None):
     episode = Episode(tiny.lesson(habit, (168, 168), 2), budget=BUDGET, template=template)
-    return Dialogue(episode, TurnTokenizer(tiny.processor), room=room)
+    return TokenizedEpisode(episode, TurnTokenizer(tiny.processor), room=room)
 
 
 def lengths(tiny, habit, template=None):
     """Tokens of the prompt, of the prompt and the first response, and of those with the follow-up turn."""
-    dialogue = dialogue_of(tiny, habit=habit, template=template)
-    said(dialogue, tiny.habits[habit][0])
-    return dialogue.prompt_length, dialogue.spans[0][1], len(dialogue.ids)
+    tokenized = tokenized_episode(tiny, habit=habit, template=template)
+    said(tokenized, tiny.habits[habit][0])
+    return tokenized.prompt_length, tokenized.spans[0][1], len(tokenized.ids)
 
 
 @pytest.mark.parametrize("template", [None, MultiImageTwoTurn()], ids=["two_turn", "multi_image_two_turn"])
@@ -55,21 +55,21 @@ def lengths(tiny, habit, template=None):
 )
 def test_a_follow_up_is_appended_only_with_room_for_an_answer(tiny, habit, left, asked, template):
     prompt, responded, asked_again = lengths(tiny, habit, template)
-    dialogue = dialogue_of(tiny, None if left is None else asked_again + left, habit, template)
-    said(dialogue, tiny.habits[habit][0])
-    episode, trajectory = dialogue.episode, dialogue.episode.trajectory
+    tokenized = tokenized_episode(tiny, None if left is None else asked_again + left, habit, template)
+    said(tokenized, tiny.habits[habit][0])
+    episode, trajectory = tokenized.episode, tokenized.episode.trajectory
     assert episode.done is not asked
-    assert len(dialogue.ids) == (asked_again if asked else responded)
+    assert len(tokenized.ids) == (asked_again if asked else responded)
     assert len(trajectory.turns) == 1 and bool(episode.pending) is asked
     turn = trajectory.turns[0]
     assert turn.tokens == responded - prompt
     # the conversation, the images and the tokens tell the same, and the record is whole
-    assert message_images(trajectory.messages) == dialogue.images
+    assert message_images(trajectory.messages) == tokenized.images
     assert trajectory.messages[-1]["role"] == ("user" if asked else "assistant")
-    dialogue.tokenizer.check(dialogue.ids, dialogue.images)
-    assert len(dialogue.tokens().mask) == len(dialogue.ids) and sum(dialogue.tokens().mask) == turn.tokens
+    tokenized.tokenizer.check(tokenized.ids, tokenized.images)
+    assert len(tokenized.tokens().mask) == len(tokenized.ids) and sum(tokenized.tokens().mask) == turn.tokens
     if asked:
-        assert dialogue.response(200).limit == (200 if left is None else min(200, left))
+        assert tokenized.response(200).limit == (200 if left is None else min(200, left))
         return
     assert (turn.finish_reason, turn.shown_size) == ("length", None)
     assert trajectory.answer is None and not trajectory.correct
@@ -80,8 +80,8 @@ def test_a_follow_up_is_appended_only_with_room_for_an_answer(tiny, habit, left,
 def test_images_are_let_go_of_and_the_end_is_told_when_an_episode_is_too_long(tiny):
     ended = []
     episode = Episode(tiny.lesson("Alpha", (168, 168), 2), budget=BUDGET, on_done=ended.append)
-    dialogue = Dialogue(episode, TurnTokenizer(tiny.processor), room=lengths(tiny, "Alpha")[2])
-    said(dialogue, tiny.habits["Alpha"][0])
+    tokenized = TokenizedEpisode(episode, TurnTokenizer(tiny.processor), room=lengths(tiny, "Alpha")[2])
+    said(tokenized, tiny.habits["Alpha"][0])
     assert ended == [episode] and episode._shared._originals is None
     with pytest.raises(EngineError, match="no follow-up is pending"):
         episode.end_too_long()
@@ -118,7 +118,7 @@ def test_the_transformers_engine_ends_what_has_no_room_and_plays_the_rest(tiny, 
 @pytest.mark.parametrize("template", [None, SingleTurn()], ids=["two_turn", "single_turn"])
 @pytest.mark.parametrize(("left", "tokens"), [(0, 0), (-30, 0), (1, 1), (3, 3)])
 def test_a_prompt_that_fills_the_context_gets_what_is_left_and_is_counted(tiny, left, tokens, template):
-    prompt = dialogue_of(tiny, template=template).prompt_length
+    prompt = tokenized_episode(tiny, template=template).prompt_length
     engine = TransformersEngine(tiny.model, tiny.processor, max_model_len=prompt + left)
     sample, short = tiny.lesson("Alpha", (168, 168), 2), tiny.lesson("Alpha", (56, 56), 2)
     played = engine.run([Episode(one, budget=BUDGET, template=template) for one in (sample, short)])

@@ -43,7 +43,7 @@ class Tiny:
         first = [Episode(question(*size, seed), budget=budget, space=space) for seed, size in enumerate(sizes)]
         return [episode for one in first for episode in one.copies(copies)]
 
-    def play(self, episodes=None, **options):
+    def generate(self, episodes=None, **options):
         engine = TransformersEngine(self.model, self.processor, max_new_tokens=LIMIT, **options)
         return engine.run(episodes or self.episodes())
 
@@ -96,7 +96,7 @@ def test_a_configuration_without_patches_to_merge_is_refused():
 
 
 def test_the_cache_changes_no_token_and_no_log_probability(tiny):
-    played, reference = tiny.play(), tiny.play(reuse_cache=False)
+    played, reference = tiny.generate(), tiny.generate(reuse_cache=False)
     for trajectory, expected in zip(played, reference, strict=True):
         assert trajectory.tokens.ids == expected.tokens.ids and trajectory.tokens.mask == expected.tokens.mask
         assert trajectory.tokens.logprobs == pytest.approx(expected.tokens.logprobs, abs=1e-4)
@@ -108,7 +108,7 @@ def test_the_cache_changes_no_token_and_no_log_probability(tiny):
 
 
 def test_recorded_log_probabilities_of_groups_equal_the_models_own_forward(tiny):
-    played = tiny.play(tiny.episodes(copies=4), temperature=1.0, seed=1, batch_size=16)
+    played = tiny.generate(tiny.episodes(copies=4), temperature=1.0, seed=1, batch_size=16)
     assert len({tuple(trajectory.tokens.ids) for trajectory in played}) > 8
     tokens = TurnTokenizer(tiny.processor)
     for trajectory in played[::3]:
@@ -127,7 +127,7 @@ def test_recorded_log_probabilities_of_groups_equal_the_models_own_forward(tiny)
 
 def test_crops_are_where_the_written_numbers_say(tiny):
     cropped = 0
-    for trajectory in tiny.play(tiny.episodes(copies=4), temperature=0.6, seed=2):
+    for trajectory in tiny.generate(tiny.episodes(copies=4), temperature=0.6, seed=2):
         box = trajectory.turns[0].box_original
         if box is None:
             continue
@@ -145,7 +145,7 @@ def test_deepstack_features_are_given_with_the_image_tokens_and_never_again(qwen
     given = []
     core = qwen3.model.model.language_model
     hook = core.register_forward_pre_hook(lambda module, args, kwargs: given.append(kwargs), with_kwargs=True)
-    played = qwen3.play()
+    played = qwen3.generate()
     hook.remove()
     fed = [kwargs for kwargs in given if "deepstack_visual_embeds" in kwargs]
     assert len(fed) == 2 < len(given)  # the opening and the crop, and no step of decoding
@@ -157,7 +157,7 @@ def test_deepstack_features_are_given_with_the_image_tokens_and_never_again(qwen
         assert [len(level) for level in kwargs["deepstack_visual_embeds"]] == [tokens, tokens]
     monkeypatch.setattr(Qwen3VL, "language_inputs", lambda self, image_mask, features: {})
     first = slice(played[0].tokens.prompt_length, played[0].tokens.prompt_length + 3)
-    assert qwen3.play()[0].tokens.logprobs[first] != pytest.approx(played[0].tokens.logprobs[first], abs=1e-3)
+    assert qwen3.generate()[0].tokens.logprobs[first] != pytest.approx(played[0].tokens.logprobs[first], abs=1e-3)
 
 
 def test_the_vision_rewrites_change_no_feature_gradient_or_weight_name(qwen3):
@@ -185,7 +185,7 @@ def test_the_vision_rewrites_change_no_feature_gradient_or_weight_name(qwen3):
 def test_a_budget_of_another_factor_is_refused_with_the_right_one(qwen3):
     episode = Episode(question(300, 200), budget=PixelBudget(4 * 28**2, 36 * 28**2))
     with pytest.raises(TokenAlignmentError, match="factor=32"):
-        qwen3.play([episode])
+        qwen3.generate([episode])
 
 
 def test_the_engine_refuses_a_model_of_no_known_family(qwen3, monkeypatch):
@@ -193,4 +193,4 @@ def test_the_engine_refuses_a_model_of_no_known_family(qwen3, monkeypatch):
     stranger.model_type = "stranger"
     monkeypatch.setattr(qwen3.model.model, "config", stranger)
     with pytest.raises(EngineError, match=r"model_type='stranger'"):
-        qwen3.play()
+        qwen3.generate()

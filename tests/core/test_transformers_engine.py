@@ -10,8 +10,8 @@ import torch
 
 from mgpo_core.engines import Engine, load_engine
 from mgpo_core.engines.sampling_options import SamplingOptions
-from mgpo_core.engines.transformers.cached_sequence import Row, TurnPositions
-from mgpo_core.engines.transformers.engine import TransformersEngine, _Play
+from mgpo_core.engines.transformers.cached_sequence import CachedSequence, TurnPositions
+from mgpo_core.engines.transformers.engine import TransformersEngine, _Generation
 from mgpo_core.engines.transformers.kv_cache import BatchCache, RowCache
 from mgpo_core.engines.transformers.sampling import Sampler
 from mgpo_core.engines.transformers.vision import batched_vision_attention, patch_embed_as_matmul
@@ -247,14 +247,14 @@ def test_the_model_comes_back_as_it_was(tiny):
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_halved(tiny, brute_force, monkeypatch, caplog):
-    respond = _Play._respond
+    respond = _Generation._respond
 
     def small_memory(self, rows):
         if len(rows) > 3:
             raise torch.OutOfMemoryError("no memory")
         return respond(self, rows)
 
-    monkeypatch.setattr(_Play, "_respond", small_memory)
+    monkeypatch.setattr(_Generation, "_respond", small_memory)
     engine = TransformersEngine(tiny.model, tiny.processor, max_new_tokens=LIMIT, batch_size=8)
     with caplog.at_level(logging.WARNING):
         assert_plays_like(engine.run(episodes(tiny)[:8]), brute_force[:8])
@@ -268,7 +268,7 @@ def test_a_single_row_that_does_not_fit_says_so_and_other_errors_pass(tiny, monk
         def fail(self, rows):
             raise error
 
-        monkeypatch.setattr(_Play, "_respond", fail)
+        monkeypatch.setattr(_Generation, "_respond", fail)
 
     fail_with(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
     with pytest.raises(EngineError, match=r"Alpha-112x84-0.*max_pixels"):
@@ -323,7 +323,7 @@ def test_an_episode_that_somebody_began_is_played_on(tiny, brute_force):
 
 def test_text_that_the_episode_does_not_read_is_left_out_of_the_tokens(tiny):
     tokenizer = TurnTokenizer(tiny.processor)
-    row = Row(
+    row = CachedSequence(
         Episode(tiny.lesson("Alpha", (168, 168), 2), budget=BUDGET),
         tokenizer,
         turn_positions=TurnPositions(tiny.model.model, tokenizer),

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mgpo_core.engines import load_engine
-from mgpo_core.engines.dialogue import Dialogue
 from mgpo_core.engines.sampling_options import FORBIDDEN_BIAS, SamplingOptions
+from mgpo_core.engines.tokenized_episode import TokenizedEpisode
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.engines.vllm.requests import RolloutCounts, check_prompt, collapse_images
 from mgpo_core.episodes.episode import Episode
@@ -18,8 +18,8 @@ BUDGET = PixelBudget(min_pixels=28 * 28 * 4, max_pixels=168 * 168)
 
 
 @pytest.fixture
-def dialogue(tiny):
-    return Dialogue(Episode(tiny.lesson("Alpha", (168, 168), 2), budget=BUDGET), TurnTokenizer(tiny.processor))
+def tokenized(tiny):
+    return TokenizedEpisode(Episode(tiny.lesson("Alpha", (168, 168), 2), budget=BUDGET), TurnTokenizer(tiny.processor))
 
 
 def test_every_run_of_image_tokens_becomes_one_and_nothing_else_changes():
@@ -29,31 +29,31 @@ def test_every_run_of_image_tokens_becomes_one_and_nothing_else_changes():
     assert collapse_images([], 9) == []
 
 
-def test_a_collapsed_dialogue_expands_to_itself(dialogue):
-    tokenizer = dialogue.tokenizer
-    collapsed = collapse_images(dialogue.ids, tokenizer.image_id)
-    counts = iter([tokenizer.image_tokens(image) for image in dialogue.images])
+def test_a_collapsed_dialogue_expands_to_itself(tokenized):
+    tokenizer = tokenized.tokenizer
+    collapsed = collapse_images(tokenized.ids, tokenizer.image_id)
+    counts = iter([tokenizer.image_tokens(image) for image in tokenized.images])
     expanded = [i for token in collapsed for i in [token] * (next(counts) if token == tokenizer.image_id else 1)]
-    assert expanded == dialogue.ids and len(collapsed) < len(expanded)
+    assert expanded == tokenized.ids and len(collapsed) < len(expanded)
 
 
-def test_the_requests_mask_is_the_samplers(dialogue):
-    tokens, vocabulary = dialogue.tokenizer, len(dialogue.tokenizer.tokenizer) + 7
-    request = SamplingOptions(temperature=1.0).request(dialogue, 0, vocabulary, 1024)
+def test_the_requests_mask_is_the_samplers(tokenized):
+    tokens, vocabulary = tokenized.tokenizer, len(tokenized.tokenizer.tokenizer) + 7
+    request = SamplingOptions(temperature=1.0).request(tokenized, 0, vocabulary, 1024)
     assert set(request["logit_bias"]) == set(np.flatnonzero(tokens.forbidden_mask(vocabulary)))
     assert set(request["logit_bias"].values()) == {FORBIDDEN_BIAS}
     assert tokens.image_id in request["logit_bias"] and vocabulary - 1 in request["logit_bias"]
     assert request["stop_token_ids"] == [tokens.end_id] and tokens.end_id not in request["logit_bias"]
 
 
-def test_seeds_differ_between_episodes_and_turns_and_follow_from_the_run_s(dialogue):
-    second = Dialogue(Episode(dialogue.episode.sample, budget=BUDGET), dialogue.tokenizer)
+def test_seeds_differ_between_episodes_and_turns_and_follow_from_the_run_s(tokenized):
+    second = TokenizedEpisode(Episode(tokenized.episode.sample, budget=BUDGET), tokenized.tokenizer)
     response = second.response(8)
-    response.push(dialogue.tokenizer.end_id, 0.0, dialogue.tokenizer.end_id)
+    response.push(tokenized.tokenizer.end_id, 0.0, tokenized.tokenizer.end_id)
     second.commit(response)
 
     def seeds(options):
-        return [options.request(d, index, 500, 1024)["seed"] for index in range(20) for d in (dialogue, second)]
+        return [options.request(d, index, 500, 1024)["seed"] for index in range(20) for d in (tokenized, second)]
 
     assert len(set(seeds(SamplingOptions(seed=1)))) == 40
     assert seeds(SamplingOptions(seed=1)) == seeds(SamplingOptions(seed=1))
@@ -63,12 +63,12 @@ def test_seeds_differ_between_episodes_and_turns_and_follow_from_the_run_s(dialo
     assert SamplingOptions().seeded(3, 4).seed != SamplingOptions().seeded(3, 5).seed
 
 
-def test_a_response_gets_no_more_tokens_than_the_context_has_room_for(dialogue):
+def test_a_response_gets_no_more_tokens_than_the_context_has_room_for(tokenized):
     def most(room):
-        return SamplingOptions(max_new_tokens=8).request(dialogue, 0, 500, room)["max_tokens"]
+        return SamplingOptions(max_new_tokens=8).request(tokenized, 0, 500, room)["max_tokens"]
 
-    assert most(len(dialogue.ids) + 9) == 8
-    assert most(len(dialogue.ids) + 3) == 3
+    assert most(len(tokenized.ids) + 9) == 8
+    assert most(len(tokenized.ids) + 3) == 3
 
 
 @pytest.mark.parametrize("wrong", [{"max_new_tokens": 0}, {"temperature": -1.0}, {"top_p": 0.0}, {"top_k": -1}])
@@ -77,12 +77,12 @@ def test_options_that_cannot_be_are_refused(wrong):
         SamplingOptions(**wrong)
 
 
-def test_a_prompt_that_vllm_read_differently_is_refused(dialogue):
-    check_prompt(dialogue, dialogue.ids)
-    check_prompt(dialogue, None)
-    resized = [*dialogue.ids, dialogue.tokenizer.image_id]
+def test_a_prompt_that_vllm_read_differently_is_refused(tokenized):
+    check_prompt(tokenized, tokenized.ids)
+    check_prompt(tokenized, None)
+    resized = [*tokenized.ids, tokenized.tokenizer.image_id]
     with pytest.raises(TokenAlignmentError, match=r"36 of images; pictures of 168x168 .*mm_processor_kwargs"):
-        check_prompt(dialogue, resized)
+        check_prompt(tokenized, resized)
 
 
 def test_hit_rates_are_shares_of_each_turns_prompt_tokens():

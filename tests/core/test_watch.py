@@ -28,7 +28,7 @@ from chat_server import BOX, BREAK, ChatServer, Reply, chatting, listening, piec
 
 from mgpo_core import Episode, MGPOError, PixelBudget, Sample, SingleTurn, Stopped, haystack
 from mgpo_core.engines import load_engine
-from mgpo_core.engines.streaming import GrowingText, Watcher
+from mgpo_core.engines.streaming import StreamedText, TextStream
 from mgpo_core.engines.transformers.engine import TransformersEngine
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 
@@ -71,7 +71,7 @@ def rollouts(engine: Any, episodes: list[Episode], **options: Any) -> list[Any]:
 def test_texts_grow_token_by_token_and_end_as_the_turn_s_text(tiny, reuse_cache):
     engine = TransformersEngine(tiny.model, tiny.processor, max_new_tokens=LIMIT, reuse_cache=reuse_cache)
     recorder = Recorder()
-    trajectories = engine.run(lessons(tiny), watch=recorder)
+    trajectories = engine.run(lessons(tiny), on_text=recorder)
     assert {turn.finish_reason for turn, _ in recorder.turns(trajectories)} == {"stop", "cut", "length"}
     for trajectory in trajectories:
         for turn, texts in recorder.turns([trajectory]):
@@ -88,8 +88,8 @@ def test_a_watch_changes_nothing_and_without_one_nothing_is_decoded(tiny, monkey
     def hot() -> TransformersEngine:
         return TransformersEngine(tiny.model, tiny.processor, max_new_tokens=12, temperature=2.0, seed=1)
 
-    watched = rollouts(hot(), lessons(tiny), watch=Recorder())
-    monkeypatch.setattr(GrowingText, "add", lambda *args, **options: pytest.fail("decoded for nobody"))
+    watched = rollouts(hot(), lessons(tiny), on_text=Recorder())
+    monkeypatch.setattr(StreamedText, "add", lambda *args, **options: pytest.fail("decoded for nobody"))
     assert rollouts(hot(), lessons(tiny)) == watched
 
 
@@ -104,7 +104,7 @@ def test_raising_stops_generation_and_leaves_the_engine_as_it_was(tiny, reuse_ca
     tiny.model.train()
     try:
         with pytest.raises(Stopped, match="enough") as stopped:
-            engine.run(episodes, watch=recorder)
+            engine.run(episodes, on_text=recorder)
         assert tiny.model.training
     finally:
         hook.remove()
@@ -136,7 +136,7 @@ def test_what_an_engine_would_handle_itself_comes_out_of_run_as_it_is(tiny, serv
     for run, episodes in ((engine.run, lessons(tiny)), (load(server).run, questions(3))):
         recorder = Recorder(error, after=3)
         with pytest.raises(type(error)) as raised:
-            run(episodes, watch=recorder)
+            run(episodes, on_text=recorder)
         assert raised.value is error and recorder.calls == 3
         assert error.__cause__ is None and error.__context__ is None
     assert engine.memory_splits == 0
@@ -147,7 +147,7 @@ def test_characters_are_withheld_until_they_are_whole(text, data):
     whole = text.encode()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=8)))
     told: list[str] = []
-    growing = GrowingText(Watcher(lambda episode, part: told.append(part)), Episode(SAMPLE))
+    growing = StreamedText(TextStream(lambda episode, part: told.append(part)), Episode(SAMPLE))
     for start, end in itertools.pairwise([0, *cuts]):
         growing.add(whole[start:end])
         assert text.startswith(told[-1]) and len(whole[:end]) - len(told[-1].encode()) < 4
@@ -157,7 +157,7 @@ def test_characters_are_withheld_until_they_are_whole(text, data):
 
 def test_a_character_that_stays_incomplete_is_shown_at_the_end_as_the_turn_shows_it():
     told: list[str] = []
-    growing = GrowingText(Watcher(lambda episode, part: told.append(part)), Episode(SAMPLE))
+    growing = StreamedText(TextStream(lambda episode, part: told.append(part)), Episode(SAMPLE))
     euro = "€".encode()
     growing.add(b"5 " + euro[:1])
     growing.add(euro[1:2], last=True)
@@ -185,7 +185,7 @@ def questions(n: int, **options: Any) -> list[Episode]:
 
 def test_a_chat_server_s_pieces_are_told_as_they_come(server):
     recorder = Recorder()
-    trajectories = load(server).run(questions(3), watch=recorder)
+    trajectories = load(server).run(questions(3), on_text=recorder)
     assert len(recorder.told) == 6
     for turn, texts in recorder.turns(trajectories):
         assert_grows(texts)
@@ -197,7 +197,7 @@ def test_a_chat_server_s_pieces_are_told_as_they_come(server):
 def test_the_last_call_holds_what_came_behind_the_fence_in_the_same_piece(server):
     server.script = lambda body, number: Reply([f"{BOX} And"]) if number == 0 else usual(body, number)
     recorder = Recorder()
-    [trajectory] = load(server).run(questions(1), watch=recorder)
+    [trajectory] = load(server).run(questions(1), on_text=recorder)
     assert recorder.told["s0", 0] == [f"{BOX} And"] and trajectory.turns[0].text == BOX
 
 
@@ -206,7 +206,7 @@ def test_the_text_begins_anew_where_a_broken_stream_is_asked_for_again(server):
         Reply(pieces(BOX)[:2], end=BREAK) if number == 0 else Reply(["So \\boxed{", "B}"])
     )
     recorder = Recorder()
-    load(server).run(questions(1, template=SingleTurn()), watch=recorder)
+    load(server).run(questions(1, template=SingleTurn()), on_text=recorder)
     # how much of a reset connection arrives is not ours to say
     assert recorder.told["s0", 0][-2:] == ["So \\boxed{", "So \\boxed{B}"]
     assert recorder.told["s0", 0][:-2] == list(itertools.accumulate(pieces(BOX)))[: len(recorder.told["s0", 0]) - 2]
@@ -218,7 +218,7 @@ def test_raising_closes_the_stream_and_cancels_the_other_episodes(server):
     episodes, recorder = questions(4), Recorder(Stopped("enough"), after=5)
     engine = load(server, concurrency=2)
     with pytest.raises(Stopped) as stopped:
-        engine.run(episodes, watch=recorder)
+        engine.run(episodes, on_text=recorder)
     assert stopped.value is recorder.error and recorder.calls == 5
     assert server.closed_by_client.wait(HANG)
     assert len(server.bodies) <= 2 and not any(episode.turn for episode in episodes)
@@ -275,11 +275,11 @@ def test_a_vllm_server_is_watched_token_by_token_and_can_be_stopped():
         recorder, threads = Recorder(), set()
         unwatched = rollouts(engine, questions(2))
 
-        def watch(episode: Episode, text: str) -> None:
+        def on_text(episode: Episode, text: str) -> None:
             threads.add(threading.get_ident())
             recorder(episode, text)
 
-        trajectories = engine.run(questions(2), watch=watch)
+        trajectories = engine.run(questions(2), on_text=on_text)
         assert threading.get_ident() not in threads
         assert [(t.tokens.ids, t.tokens.logprobs) for t in trajectories] == unwatched
         for turn, texts in recorder.turns(trajectories):
@@ -289,6 +289,6 @@ def test_a_vllm_server_is_watched_token_by_token_and_can_be_stopped():
         assert "Ça: 5 " in recorder.told["s0", 1] and not any("\ufffd" in text for text in recorder.told["s0", 1])
         episodes, stopping = questions(2), Recorder(Stopped("enough"), after=3)
         with pytest.raises(Stopped) as stopped:
-            engine.run(episodes, watch=stopping)
+            engine.run(episodes, on_text=stopping)
         assert stopped.value is stopping.error and stopping.calls == 3 and engine.retried == 0
         assert rollouts(engine, episodes) == unwatched

@@ -27,21 +27,21 @@ class Moody:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def run(self, episodes: Sequence[Episode], *, watch: Any = None) -> list[Trajectory]:
+    def run(self, episodes: Sequence[Episode], *, on_text: Any = None) -> list[Trajectory]:
         """Play; "slowly" among the choices keeps the first box from being finished, "break" in the question raises."""
         trajectory = episodes[0].trajectory
         if "break" in trajectory.question:
             raise RuntimeError("the model broke, as the test wished")
 
-        def slow_watch(episode: Episode, text: str) -> None:
+        def slow_on_text(episode: Episode, text: str) -> None:
             time.sleep(SECONDS_A_TOKEN)
-            watch(episode, text)
+            on_text(episode, text)
             # between two numbers it waits for the test, and one number later for nothing, until the watch raises
             while text.count(",") == 2 or (text.count(",") == 1 and not GO_ON.exists()):
                 time.sleep(SECONDS_A_TOKEN)
-                watch(episode, text)
+                on_text(episode, text)
 
-        return self._engine.run(episodes, watch=slow_watch if "slowly" in trajectory.choices else watch)
+        return self._engine.run(episodes, on_text=slow_on_text if "slowly" in trajectory.choices else on_text)
 
 
 def load_moody(name: str, **options: Any) -> Any:

@@ -37,7 +37,7 @@ class ScriptedEngine:
         self.running = threading.Event()
         self.said = 0
 
-    def run(self, episodes: Sequence[Episode], *, watch: Any = None) -> list[Trajectory]:
+    def run(self, episodes: Sequence[Episode], *, on_text: Any = None) -> list[Trajectory]:
         for episode in episodes:
             while not episode.done:
                 text = self.script(episode)
@@ -45,8 +45,8 @@ class ScriptedEngine:
                     self.running.set()
                     time.sleep(self.pause)
                     self.said += 1
-                    if watch is not None:
-                        watch(episode, text[:end])
+                    if on_text is not None:
+                        on_text(episode, text[:end])
                 episode.observe(text, tokens=len(text), seconds=0.5, prompt_tokens=10)
         return [episode.trajectory for episode in episodes]
 

@@ -27,7 +27,7 @@ from scripted_model import BUDGET, noise, picture_of, scripted
 QUESTION = Question("Which?", ("red", "blue"))
 
 
-def play(model, episode: Episode) -> Episode:
+def generate(model, episode: Episode) -> Episode:
     for _ in stream(model, {"look": episode}, StopSignal(60)):
         pass
     return episode
@@ -40,7 +40,7 @@ def test_a_persons_box_is_cut_as_the_same_box_of_the_models_is(space, size, tmp_
     model.space = space
     picture = picture_of(image, tmp_path)
     mine = Box(size[0] * 0.3, size[1] * 0.25, size[0] * 0.72, size[1] * 0.8)
-    episode = play(model, answer_from_box(model, picture, QUESTION, mine))
+    episode = generate(model, answer_from_box(model, picture, QUESTION, mine))
     shown = BUDGET.smart_resize(*size)
     extent = shown if space is CoordinateSpace.ABSOLUTE else (1000, 1000)
     numbers = [
@@ -94,7 +94,7 @@ def test_a_closer_looks_box_lies_on_the_whole_original_where_its_pixels_are(tmp_
     picture = picture_of(image, tmp_path)
     episode, area = closer_look(model, picture, QUESTION, Box(300.4, 199.6, 700.2, 600.5), tmp_path)
     assert area == Box(300, 200, 700, 601)
-    play(model, episode)
+    generate(model, episode)
     step = Step("closer", episode.trajectory, area)
     assert step.box is not None and step.box != episode.trajectory.box_original
     corners = tuple(int(value) for value in step.box.as_tuple())

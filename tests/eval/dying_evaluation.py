@@ -18,7 +18,7 @@ samples, arguments = int(sys.argv[1]), sys.argv[2:]
 written = 0
 
 
-def dying(path: Path, entry: journal.Finished) -> None:
+def dying(path: Path, entry: journal.CompletedSample) -> None:
     global written
     before = path.stat().st_size if path.exists() else 0
     append(path, entry)

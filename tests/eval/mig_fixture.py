@@ -107,7 +107,9 @@ RECORDS = [Record.from_row({**row, "index": index}) for index, (row, _) in enume
 ONE_LOOK = MultiImage()
 
 
-def play(record: Record, text: str, space: str = "absolute", template: Template = ONE_LOOK, **parts: Any) -> Trajectory:
+def generate(
+    record: Record, text: str, space: str = "absolute", template: Template = ONE_LOOK, **parts: Any
+) -> Trajectory:
     """A record answered at one look, its images having the sizes of `wide`; `parts` are the question's."""
     blank = [Image.new("RGB", size) for size in wide(record)]
     sample = Sample(parts.pop("question", record.question), tuple(blank), **parts)

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 
 from mgpo_core import Episode, PixelBudget, Sample, SingleTurn, Trajectory, TwoTurn
 from mgpo_core.images.encode import small_image
-from mgpo_core.runs.response_payload import Envelope, seal
+from mgpo_core.runs.response_payload import ResponsePayload, encode_payload
 
 BUDGET = PixelBudget(min_pixels=4 * 28 * 28, max_pixels=168 * 168)
 CHOICES = ("red", "green", "blue", "yellow")
@@ -204,10 +204,10 @@ def played(
     return episode.trajectory
 
 
-def envelope_text(trajectory: Trajectory, run_id: str, pictures: Mapping[str, str] | None = None) -> str:
+def payload_text(trajectory: Trajectory, run_id: str, pictures: Mapping[str, str] | None = None) -> str:
     """What the model returns for a trajectory."""
     record = {"run": run_id, "trajectory": trajectory.to_dict(), "pictures": dict(pictures or {})}
-    return seal(Envelope(trajectory.answer or "Z", record))
+    return encode_payload(ResponsePayload(trajectory.answer or "Z", record))
 
 
 def ours(
@@ -220,17 +220,17 @@ def ours(
     category: str = "colour",
     run_id: str = "0123456789abcdef",
     pictures: bool = True,
-    **play: Any,
+    **generate: Any,
 ) -> Logged:
     """A sample of a task of ours, as tasks/scoring.py returns it; `hit` None leaves out what needs true boxes."""
-    trajectory = played(doc_id, "A" if right else "B", box=box, **play)
+    trajectory = played(doc_id, "A" if right else "B", box=box, **generate)
     kept = picture_names(run_id, doc_id, trajectory) if pictures else {}
     metrics = {name: value for name, value in trajectory.metrics().items() if name != "accuracy"}
     names = ("accuracy", "accuracy_low", "accuracy_high", f"accuracy/{category}")
     metrics = dict.fromkeys(names, float(right)) | {"skipped": 0.0, "category": category} | metrics
-    if hit is not None and not play.get("direct"):
+    if hit is not None and not generate.get("direct"):
         metrics |= {"hit_rate": float(hit and box == GOOD_BOX), "mean_iou": iou if hit and box == GOOD_BOX else 0.0}
-    text = envelope_text(trajectory, run_id, kept)
+    text = payload_text(trajectory, run_id, kept)
     return Logged(doc_id, "A", text, metrics, pictures=trajectory if pictures else None)
 
 
@@ -239,19 +239,19 @@ SKIPPED_METRICS = {"accuracy": 0.0, "accuracy/colour": 0.0, "skipped": 1.0, "cat
 
 def skipped(doc_id: int | str, reason: str, run_id: str = "0123456789abcdef") -> Logged:
     """A sample that could not be played; the task scores the stand-in answer as wrong."""
-    text = seal(Envelope("Z", {"run": run_id, "trajectory": None, "pictures": {}, "skipped": reason}))
+    text = encode_payload(ResponsePayload("Z", {"run": run_id, "trajectory": None, "pictures": {}, "skipped": reason}))
     return Logged(doc_id, "A", text, SKIPPED_METRICS)
 
 
 def stock(
-    doc_id: int, right: bool, metrics: Mapping[str, Any], run_id: str = "0123456789abcdef", **play: Any
+    doc_id: int, right: bool, metrics: Mapping[str, Any], run_id: str = "0123456789abcdef", **generate: Any
 ) -> Logged:
     """A sample of a stock task, whose scorer saw the bare answer."""
-    trajectory = played(doc_id, "A" if right else "B", **play)
-    return Logged(doc_id, "A", envelope_text(trajectory, run_id), dict(metrics), stripped=True)
+    trajectory = played(doc_id, "A" if right else "B", **generate)
+    return Logged(doc_id, "A", payload_text(trajectory, run_id), dict(metrics), stripped=True)
 
 
-def vstar(doc_id: int, right: bool, category: str = "direct_attributes", **play: Any) -> Logged:
+def vstar(doc_id: int, right: bool, category: str = "direct_attributes", **generate: Any) -> Logged:
     """A sample of `vstar_bench`, as tasks/vstar_bench/utils.py returns it."""
     value = {
         "question_id": doc_id,
@@ -260,10 +260,10 @@ def vstar(doc_id: int, right: bool, category: str = "direct_attributes", **play:
         "prediction": "A" if right else "B",
         "ground_truth": "A",
     }
-    return stock(doc_id, right, {f"vstar_{category}_acc": value, "vstar_overall_acc": value}, **play)
+    return stock(doc_id, right, {f"vstar_{category}_acc": value, "vstar_overall_acc": value}, **generate)
 
 
-def mme_realworld(doc_id: int, pred: str, sub_category: str = "Monitoring", **play: Any) -> Logged:
+def mme_realworld(doc_id: int, pred: str, sub_category: str = "Monitoring", **generate: Any) -> Logged:
     """A sample of `mmerealworld`, as tasks/mme_realworld/utils.py returns it; the answer is A."""
     value = {
         "question_id": f"q{doc_id}",
@@ -273,15 +273,15 @@ def mme_realworld(doc_id: int, pred: str, sub_category: str = "Monitoring", **pl
         "pred_answer": pred,
         "answer": "A",
     }
-    return stock(doc_id, pred == "A", {"mme_realworld_score": value}, **play)
+    return stock(doc_id, pred == "A", {"mme_realworld_score": value}, **generate)
 
 
 def hrbench(
-    doc_id: int, right: bool, category: str = "single", cycle: str = "0", *, asked: str | None = None, **play: Any
+    doc_id: int, right: bool, category: str = "single", cycle: str = "0", *, asked: str | None = None, **generate: Any
 ) -> Logged:
     """A sample of `hrbench4k`, as tasks/hrbench/utils.py returns it."""
     value = {"index": doc_id, "cycle_category": cycle, "gpt_score": int(right)}
-    sample = stock(doc_id, right, {category: value, "average": value}, **play)
+    sample = stock(doc_id, right, {category: value, "average": value}, **generate)
     sample.asked = asked
     return sample
 

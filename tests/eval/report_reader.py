@@ -82,11 +82,11 @@ def one_task(folder, samples, *, run_id=FIRST, task="mgpo_haystack", **fields) -
     return Evaluation(folder, {task: samples}, **settings).write()
 
 
-def mixed(run_id=FIRST, n=12, wrong=(1, 4, 6), **play):
+def mixed(run_id=FIRST, n=12, wrong=(1, 4, 6), **generate):
     """Right and wrong ones; of the boxes some refused, some without, some beside the point."""
     boxes = {2: {"box": BAD_BOX}, 4: {"box": NO_BOX}, 5: {"hit": False}, 6: {"hit": False}}
     return [
-        ours(i, i not in wrong, category=("colour", "count")[i % 2], run_id=run_id, **boxes.get(i, {}), **play)
+        ours(i, i not in wrong, category=("colour", "count")[i % 2], run_id=run_id, **boxes.get(i, {}), **generate)
         for i in range(n)
     ]
 

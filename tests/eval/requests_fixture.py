@@ -44,7 +44,7 @@ def haystack_table(n: int, seed: int = 7, split: str = "val") -> datasets.Datase
     return table(haystack_rows(split, n, seed, 1))
 
 
-def play(
+def generate(
     model: Any,
     rows: Any,
     output: Path | None = None,

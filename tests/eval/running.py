@@ -13,7 +13,7 @@ import warm_start
 
 from mgpo_core.boxes.parse import Box
 from mgpo_core.episodes.trajectory import Trajectory
-from mgpo_core.runs.response_payload import Envelope, open_envelope
+from mgpo_core.runs.response_payload import ResponsePayload, decode_payload
 
 SCRIPTS = Path(sys.executable).parent
 
@@ -36,7 +36,7 @@ def scores(output: Path, task: str = "haystack") -> dict[str, Any]:
     return dict(json.loads(newest.read_text())["results"][task])
 
 
-def envelopes(output: Path, task: str = "haystack") -> dict[int, Envelope]:
+def payloads(output: Path, task: str = "haystack") -> dict[int, ResponsePayload]:
     """Every sample's envelope by its row, out of lmms-eval's sample log."""
     newest = max(output.glob(f"*/*_samples_{task}.jsonl"), key=lambda path: path.stat().st_mtime_ns)
     found = {}
@@ -45,20 +45,20 @@ def envelopes(output: Path, task: str = "haystack") -> dict[int, Envelope]:
         text = row.get("resps", row["filtered_resps"])
         while isinstance(text, list):
             text = text[0]
-        found[int(row["doc_id"])] = open_envelope(text)
+        found[int(row["doc_id"])] = decode_payload(text)
     return found
 
 
 def trajectories(output: Path, task: str = "haystack") -> dict[int, Trajectory]:
     """Every sample's trajectory by its row."""
-    found = {row: envelope.trajectory() for row, envelope in envelopes(output, task).items()}
+    found = {row: payload.trajectory() for row, payload in payloads(output, task).items()}
     assert all(trajectory is not None for trajectory in found.values())
     return found  # type: ignore[return-value]
 
 
 def seen(output: Path, task: str = "haystack") -> dict[int, tuple[str, list[str], list[Box | None]]]:
     """(answer, what was said in every turn, every turn's box in pixels of the original) by row."""
-    answers = {row: envelope.answer for row, envelope in envelopes(output, task).items()}
+    answers = {row: payload.answer for row, payload in payloads(output, task).items()}
     return {
         row: (answers[row], [turn.text for turn in played.turns], [turn.box_original for turn in played.turns])
         for row, played in trajectories(output, task).items()

@@ -20,7 +20,7 @@ from mgpo_core.templates.base import message_images
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
 from launching import serving
-from requests_fixture import haystack_table, play
+from requests_fixture import generate, haystack_table
 from running import command, run, trajectories
 
 pytestmark = pytest.mark.slow
@@ -117,12 +117,12 @@ def test_greedy_boxes_and_answers_on_64_samples_are_those_of_the_transformers_en
 
 
 def test_lmms_evals_models_on_a_chat_server_and_on_vllm_give_the_same(server, reference, tmp_path):
-    from mgpo_core.runs.response_payload import open_envelope
+    from mgpo_core.runs.response_payload import decode_payload
     from mgpo_eval.models import MGPOOpenAI
 
     model = MGPOOpenAI(pretrained="haystack:mgpo", url=server[0])
     assert_alike(
-        reference, [open_envelope(text).trajectory() for text in play(model, haystack_table(N))], "mgpo_openai"
+        reference, [decode_payload(text).trajectory() for text in generate(model, haystack_table(N))], "mgpo_openai"
     )
     given = ["--model_args", "pretrained=haystack:mgpo,max_model_len=1024", "--tasks", "haystack", "--limit", str(N)]
     done = run(command("mgpo-eval", "--model", "mgpo_vllm", *given), tmp_path, VLLM_LOGGING_LEVEL="ERROR")

@@ -16,14 +16,14 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from oracle import CONFIG, THOUSANDTHS, Pointer, pointing
-from requests_fixture import play, table
+from requests_fixture import generate, table
 
 from mgpo_core import Box, haystack
 from mgpo_core.episodes.episode import Episode
 from mgpo_core.episodes.intervals import interval
 from mgpo_core.episodes.settings import EpisodeSettings
 from mgpo_core.episodes.trajectory import Trajectory
-from mgpo_core.runs.response_payload import Envelope, open_envelope, seal
+from mgpo_core.runs.response_payload import ResponsePayload, decode_payload, encode_payload
 from mgpo_eval.models import MGPO, MGPOVLLM, MGPOOpenAI
 from mgpo_eval.models.options import OptionError
 from mgpo_eval.models.provenance import describe
@@ -58,7 +58,7 @@ def scored(texts: list[str], asked: Any) -> list[dict[str, Any]]:
 
 
 def trajectories(texts: list[str]) -> list[Trajectory]:
-    return [open_envelope(text).trajectory() for text in texts]  # type: ignore[misc]
+    return [decode_payload(text).trajectory() for text in texts]  # type: ignore[misc]
 
 
 def mixed(episode: Episode, row: int, true: Box) -> str:
@@ -108,7 +108,7 @@ def test_the_task_is_500_held_out_questions_of_five_kinds_with_their_box_and_pic
 def test_true_boxes_score_one_however_the_model_looks_and_writes(way: str) -> None:
     mode, config = WAYS[way]
     engine, asked = pointer(), rows()
-    texts = play(model(engine, mode, config), asked)
+    texts = generate(model(engine, mode, config), asked)
     for metrics in scored(texts, asked):
         names = ("accuracy", "image_accuracy", "mean_iou", "iou_03", "iou_07", "answered_rate", "valid_box_rate")
         assert all(metrics[name] == pytest.approx(1.0, abs=1e-6) for name in names)
@@ -127,7 +127,7 @@ def test_a_perfect_box_on_the_wrong_picture_scores_nothing(way: str) -> None:
         return pointing(episode, true, (true.image + 1) % len(episode.images))
 
     asked = rows()
-    for metrics in scored(play(model(pointer(elsewhere), *WAYS[way]), asked), asked):
+    for metrics in scored(generate(model(pointer(elsewhere), *WAYS[way]), asked), asked):
         assert [metrics[name] for name in ("accuracy", "image_accuracy", "mean_iou", "iou_03")] == [0.0] * 4
         assert metrics["answered_rate"] == 1.0
 
@@ -135,11 +135,11 @@ def test_a_perfect_box_on_the_wrong_picture_scores_nothing(way: str) -> None:
 @pytest.mark.parametrize("mode", ["direct", "two_turn"])
 def test_a_mute_model_scores_nothing(mode: str) -> None:
     asked = rows()
-    texts = play(model(pointer(lambda *_: "I see nothing."), mode), asked)
+    texts = generate(model(pointer(lambda *_: "I see nothing."), mode), asked)
     for metrics in scored(texts, asked):
         assert [metrics[name] for name in ("accuracy", "image_accuracy", "mean_iou", "answered_rate")] == [0.0] * 4
         assert metrics["valid_box_rate"] == (0.5 if mode == "two_turn" else 0.0)  # its look was valid
-    assert {open_envelope(text).answer for text in texts} == {"Z"}
+    assert {decode_payload(text).answer for text in texts} == {"Z"}
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -176,7 +176,7 @@ def test_the_tasks_scores_are_those_of_an_independent_computation(way: str) -> N
 def test_a_region_of_the_question_is_written_in_the_models_numbers(config: Any) -> None:
     asked = rows()
     engine = pointer()
-    played = trajectories(play(model(engine, "direct", config), asked))
+    played = trajectories(generate(model(engine, "direct", config), asked))
     [true] = SAMPLES[2].regions
     side = 1000 if config is THOUSANDTHS else played[2].input_sizes[0][0]
     numbers = [round(value * side / CANVAS) for value in true.as_tuple()]
@@ -186,11 +186,11 @@ def test_a_region_of_the_question_is_written_in_the_models_numbers(config: Any) 
 
 def test_a_checkpoint_that_learnt_it_answers_at_once_and_words_are_asked_for_as_ever() -> None:
     trained = EpisodeSettings(template="multi_image")
-    player = model(pointer(), settings=trained)
+    runner = model(pointer(), settings=trained)
     asked = rows(2)
-    assert {played.template for played in trajectories(play(player, asked))} == {"multi_image"}
+    assert {played.template for played in trajectories(generate(runner, asked))} == {"multi_image"}
     looking = model(pointer(), "two_turn", settings=trained)
-    assert {played.template for played in trajectories(play(looking, asked))} == {"multi_image_two_turn"}
+    assert {played.template for played in trajectories(generate(looking, asked))} == {"multi_image_two_turn"}
     words = table([{"prompt": "Is it?\n(A) yes\n(B) no", "size": (300, 300)}])
 
     class Boxer(Pointer):
@@ -203,8 +203,8 @@ def test_a_checkpoint_that_learnt_it_answers_at_once_and_words_are_asked_for_as_
             return episode.trajectory
 
     for mode, template in ((None, "single_turn"), ("direct", "single_turn"), ("two_turn", "two_turn")):
-        [text] = play(model(Boxer(pointer().truth, mixed), mode, settings=trained), words)
-        assert open_envelope(text).answer == "B" and trajectories([text])[0].template == template
+        [text] = generate(model(Boxer(pointer().truth, mixed), mode, settings=trained), words)
+        assert decode_payload(text).answer == "B" and trajectories([text])[0].template == template
 
 
 def test_the_run_that_a_journal_is_kept_by_names_the_template_that_played(tmp_path: Path) -> None:
@@ -216,15 +216,15 @@ def test_the_run_that_a_journal_is_kept_by_names_the_template_that_played(tmp_pa
             self._engine = engine
 
     asked, first = rows(4), pointer()
-    texts = play(Kept(first, "direct"), asked, tmp_path)
+    texts = generate(Kept(first, "direct"), asked, tmp_path)
     again, other = pointer(), pointer()
-    assert play(Kept(again, "direct"), asked, tmp_path) == texts and not again.asked
-    play(Kept(other, None), asked, tmp_path)
+    assert generate(Kept(again, "direct"), asked, tmp_path) == texts and not again.asked
+    generate(Kept(other, None), asked, tmp_path)
     assert len(other.asked) == 2 * len(first.asked) == 8
     runs = [json.loads(path.read_text()) for path in tmp_path.glob("mgpo/*/run.json")]
     assert sorted(run["template"]["box"] for run in runs) == ["multi_image", "multi_image_two_turn"]
     [direct] = [run["id"] for run in runs if run["template"]["box"] == "multi_image"]
-    assert {open_envelope(text).record["run"] for text in texts} == {direct}  # type: ignore[index]
+    assert {decode_payload(text).record["run"] for text in texts} == {direct}  # type: ignore[index]
     assert {played.template for played in trajectories(texts)} == {"multi_image"}
     pictures = list(tmp_path.glob("mgpo/*/pictures/t-0-original-*"))
     assert len(pictures) == 2 * 3
@@ -232,27 +232,27 @@ def test_the_run_that_a_journal_is_kept_by_names_the_template_that_played(tmp_pa
 
 def test_engines_with_a_queue_of_their_own_play_it_too() -> None:
     asked = rows()
-    for player in (
+    for runner in (
         MGPOOpenAI(engine=pointer(), config=CONFIG, url="http://127.0.0.1:9", mode="direct"),
         MGPOVLLM(engine=pointer(), config=CONFIG, pretrained="o"),
     ):
-        assert all(metrics["accuracy"] == 1.0 for metrics in scored(play(player, asked), asked))
+        assert all(metrics["accuracy"] == 1.0 for metrics in scored(generate(runner, asked), asked))
 
 
 def test_bare_answers_are_refused_as_the_boxes_would_be_missing() -> None:
     with pytest.raises(OptionError, match="response=answer leaves out the boxes that t scores"):
-        play(model(pointer(), response="answer"), rows(1))
+        generate(model(pointer(), response="answer"), rows(1))
 
 
 def test_its_columns_are_read_whatever_is_asked_of_prompts() -> None:
     asked = rows(3)
-    texts = play(model(pointer(), "direct", prompts="task"), asked)
+    texts = generate(model(pointer(), "direct", prompts="task"), asked)
     assert all(metrics["accuracy"] == 1.0 for metrics in scored(texts, asked))
 
 
 def test_a_sample_that_could_not_be_played_is_wrong_and_counted() -> None:
-    sealed = seal(Envelope("Z", {"run": "r", "trajectory": None, "pictures": {}, "skipped": "gone"}))
-    [metrics] = scored([sealed], rows(1))
+    encoded = encode_payload(ResponsePayload("Z", {"run": "r", "trajectory": None, "pictures": {}, "skipped": "gone"}))
+    [metrics] = scored([encoded], rows(1))
     assert metrics["skipped"] == 1.0
     assert {metrics[name] for name in (*haystack_multi_scoring.SCORES, "answered_rate")} == {0.0}
 
@@ -287,10 +287,10 @@ def test_training_with_the_template_evaluates_the_task_with_it() -> None:
             per_device_eval_batch_size=4, max_completion_length=16,
         )  # fmt: skip
         tasks, policy = LMMSTasks(config), load_model("haystack:base")
-        player = tasks._player(pointer(), policy)
-        assert (player.settings.mode, player.settings.templates.box.name) == (mode, template)
-        assert player.settings.budget == config.budget and player.settings.sampling.max_new_tokens == 16
-        about = describe(player.options, player.settings, None, "cpu")
+        runner = tasks._runner(pointer(), policy)
+        assert (runner.settings.mode, runner.settings.templates.box.name) == (mode, template)
+        assert runner.settings.budget == config.budget and runner.settings.sampling.max_new_tokens == 16
+        about = describe(runner.options, runner.settings, None, "cpu")
         assert about.settings["template"]["box"] == template
     values = tasks.scores(policy, load_processor("haystack:base")).values
     names = ("accuracy", "accuracy_low", "image_accuracy", "mean_iou", "answered_rate", "accuracy/region")

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
-from mig_fixture import CASES, CLIPPED, INVERTED, RECORDS, play
+from mig_fixture import CASES, CLIPPED, INVERTED, RECORDS, generate
 
 from mgpo_core.episodes.intervals import interval
 from mgpo_eval import mig_bench
@@ -31,7 +31,7 @@ def told(box: tuple[float, ...], image: int) -> str:
 
 def told_in_json(record: Record, box: tuple[float, ...], image: int | None, space: str) -> str:
     """The same as a model would write it in JSON, in the numbers of its space; without an image where it is None."""
-    width, height = play(record, "").input_sizes[record.target if image is None else image]
+    width, height = generate(record, "").input_sizes[record.target if image is None else image]
     across, down = (width, height) if space == "absolute" else (1000, 1000)
     entry = {"bbox_2d": [box[0] * across, box[1] * down, box[2] * across, box[3] * down], "label": "it"}
     entry |= {} if image is None else {"image": image + 1}
@@ -122,7 +122,7 @@ def test_scores_of_answers_in_json_agree_with_an_independent_computation(index, 
     record, (row, target) = RECORDS[index], CASES[index]
     truth = oracle_truth(row)
     for box, image in variants(truth, target, len(record.images)):
-        found = score_played(record, play(record, told_in_json(record, box, image, space), space))
+        found = score_played(record, generate(record, told_in_json(record, box, image, space), space))
         right = image == target
         assert found.iou == pytest.approx(oracle_iou(box, truth) if right else 0.0, abs=1e-6)
         assert (found.image_accuracy, found.named) == (float(right), image)
@@ -132,7 +132,7 @@ def test_scores_of_answers_in_json_agree_with_an_independent_computation(index, 
             "mean_iou": found.iou, "iou_on_named_image": found.iou, "image_accuracy": float(right)
         }  # fmt: skip
     for text in ("I cannot tell.", "", told_in_json(record, truth, None, space), told(truth, target)):
-        found = score_played(record, play(record, text, space))
+        found = score_played(record, generate(record, text, space))
         assert (found.iou, found.image_accuracy, found.box) == (0.0, 0.0, None) and found.rejection
 
 
@@ -169,13 +169,13 @@ def test_a_box_on_the_wrong_image_costs_only_the_stricter_score_where_the_image_
 
 def test_a_record_of_one_image_is_answered_without_naming_it():
     record = replace(RECORDS[0], images=("a.png",))
-    found = score_played(record, play(record, told_in_json(record, record.truth.as_tuple(), None, "absolute")))
+    found = score_played(record, generate(record, told_in_json(record, record.truth.as_tuple(), None, "absolute")))
     assert found.iou == pytest.approx(1.0) and "image_accuracy" not in found.metrics()
 
 
 @given(st.text(alphabet="([{}]),:<|>0123456789.- \n\"'imagebox_2dfrst", max_size=80))
 def test_no_answer_makes_the_scoring_fail(text):
-    for found in (score(RECORDS[6], text), score_played(RECORDS[6], play(RECORDS[6], text))):
+    for found in (score(RECORDS[6], text), score_played(RECORDS[6], generate(RECORDS[6], text))):
         assert 0 <= found.iou <= 1 and (found.box is not None or found.rejection)
 
 

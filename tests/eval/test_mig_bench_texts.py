@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from mig_fixture import EMBEDDED, RECORDS, play, wide
+from mig_fixture import EMBEDDED, RECORDS, generate, wide
 
 from mgpo_core import Box
 from mgpo_core.boxes.regions import REGION
@@ -69,7 +69,7 @@ def test_boxes_in_questions_are_asked_in_the_numbers_of_the_model_and_the_image_
         text, boxes = mark_boxes(record)
         assert text.count(REGION) == 1 and boxes == (Box(*(value / 1000 for value in box), image),)
         regions = tuple(box.scaled(*wide(record)[box.image]) for box in boxes)
-        trajectory = play(record, "", space, question=text, regions=regions)
+        trajectory = generate(record, "", space, question=text, regions=regions)
         width, height = trajectory.input_sizes[image] if space == "absolute" else (1000, 1000)
         numbers = [round(value * side / 1000) for value, side in zip(box, (width, height) * 2, strict=True)]
         assert str(numbers) in trajectory.question and "box_start" not in trajectory.question

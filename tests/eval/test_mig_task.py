@@ -14,7 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 import mig_fixture
 from oracle import CONFIG, THOUSANDTHS, Pointer, pointing
-from requests_fixture import play, table
+from requests_fixture import generate, table
 
 from mgpo_core import Box
 from mgpo_core.episodes.episode import Episode
@@ -155,7 +155,7 @@ def test_the_format_is_asked_for_once_and_boxes_in_questions_are_in_the_models_n
     speaker = Speaker(place, 0)
     task = object.__new__(MIGBenchTask)
     rows = table(task.rows({"repo": "Michael4933/MIG-Bench"}))
-    play(MGPO(engine=speaker, pretrained="speaker", batch_size=1, min_pixels=784, max_pixels=4_000, **given), rows)
+    generate(MGPO(engine=speaker, pretrained="speaker", batch_size=1, min_pixels=784, max_pixels=4_000, **given), rows)
     assert len(speaker.asked) == len(rows) * (2 if template == "multi_image_two_turn" else 1)
     [question, *again] = [text for text in speaker.asked if "Locate it in the sixth frame" in text]
     if template == "plain":

@@ -13,12 +13,12 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
 from oracle import CONFIG, Oracle
-from requests_fixture import TAGS, haystack_table, play, table
+from requests_fixture import TAGS, generate, haystack_table, table
 
 from mgpo_core import haystack
 from mgpo_core.episodes.trajectory import Trajectory
 from mgpo_core.errors import EngineError, ImageError, SampleError
-from mgpo_core.runs.response_payload import open_envelope
+from mgpo_core.runs.response_payload import decode_payload
 from mgpo_eval.models import MGPO, MGPOOpenAI
 from mgpo_eval.models.options import OptionError
 from mgpo_eval.tasks import scoring
@@ -57,25 +57,25 @@ class Kept(MGPO):
 
 
 def trajectories(texts: list[str]) -> list[Trajectory]:
-    found = [open_envelope(text).trajectory() for text in texts]
+    found = [decode_payload(text).trajectory() for text in texts]
     assert all(trajectory is not None for trajectory in found)
     return found  # type: ignore[return-value]
 
 
 def seen(texts: list[str]) -> list[Any]:
     return [
-        (open_envelope(text).answer, [turn.text for turn in trajectory.turns])
+        (decode_payload(text).answer, [turn.text for turn in trajectory.turns])
         for text, trajectory in zip(texts, trajectories(texts), strict=True)
     ]
 
 
 def test_batches_of_one_and_of_many_answer_alike_and_one_look_gives_no_box() -> None:
     rows = haystack_table(12)
-    alone = play(MGPO(pretrained="haystack:mgpo", batch_size="1"), rows)
-    together = play(MGPO(pretrained="haystack:mgpo", batch_size=16.0), rows, padding=2)
+    alone = generate(MGPO(pretrained="haystack:mgpo", batch_size="1"), rows)
+    together = generate(MGPO(pretrained="haystack:mgpo", batch_size=16.0), rows, padding=2)
     assert together[12:] == ["", ""]
     assert seen(alone) == seen(together[:12])
-    direct = trajectories(play(MGPO(pretrained="haystack:mgpo", batch_size="auto", mode="direct"), rows))
+    direct = trajectories(generate(MGPO(pretrained="haystack:mgpo", batch_size="auto", mode="direct"), rows))
     assert all(len(trajectory.turns) == 1 and trajectory.box_turn is None for trajectory in direct)
     assert {trajectory.template for trajectory in direct} == {"single_turn"}
     assert {trajectory.budget for trajectory in direct} == {haystack.BUDGET}
@@ -85,8 +85,8 @@ def test_one_look_is_near_chance_where_two_turns_mostly_know() -> None:
     samples = haystack.make("val", 100, 7)
 
     def share_right(mode: str) -> float:
-        texts = play(MGPO(pretrained="haystack:mgpo", batch_size="auto", mode=mode), haystack_table(100))
-        return sum(open_envelope(text).answer == s.answer for text, s in zip(texts, samples, strict=True)) / 100
+        texts = generate(MGPO(pretrained="haystack:mgpo", batch_size="auto", mode=mode), haystack_table(100))
+        return sum(decode_payload(text).answer == s.answer for text, s in zip(texts, samples, strict=True)) / 100
 
     assert share_right("direct") < 0.4 < 0.75 < share_right("two_turn")
 
@@ -95,13 +95,13 @@ def test_what_was_finished_is_not_played_again_whatever_stopped_it(tmp_path: Pat
     rows = haystack_table(12)
     dying = Kept(Counting(dies_after=5))
     with pytest.raises(KeyboardInterrupt):
-        play(dying, rows, tmp_path)
+        generate(dying, rows, tmp_path)
     going_on = Counting()
-    texts = play(Kept(going_on), rows, tmp_path)
+    texts = generate(Kept(going_on), rows, tmp_path)
     assert going_on.played == 7
-    assert seen(texts) == seen(play(Kept(Counting()), rows))
+    assert seen(texts) == seen(generate(Kept(Counting()), rows))
     again = Counting()
-    assert play(Kept(again), rows, tmp_path) == texts
+    assert generate(Kept(again), rows, tmp_path) == texts
     assert again.played == 0
 
 
@@ -112,39 +112,39 @@ def test_what_was_finished_is_not_played_again_whatever_stopped_it(tmp_path: Pat
 )
 def test_other_settings_use_nothing_of_an_earlier_run(change: dict[str, Any], tmp_path: Path) -> None:
     rows = haystack_table(3)
-    play(Kept(Counting()), rows, tmp_path)
+    generate(Kept(Counting()), rows, tmp_path)
     other = Counting()
-    play(Kept(other, **change), rows, tmp_path)
+    generate(Kept(other, **change), rows, tmp_path)
     assert other.played == 3
 
 
 def test_other_weights_or_data_use_nothing_of_an_earlier_run(tmp_path: Path) -> None:
     folder = shutil.copytree(haystack.checkpoint("mgpo"), tmp_path / "model")
-    play(Kept(Counting(), str(folder)), haystack_table(3), tmp_path)
+    generate(Kept(Counting(), str(folder)), haystack_table(3), tmp_path)
     same = Counting()
-    play(Kept(same, str(folder)), haystack_table(3), tmp_path)
+    generate(Kept(same, str(folder)), haystack_table(3), tmp_path)
     assert same.played == 0
     weights = bytearray((folder / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (folder / "model.safetensors").write_bytes(weights)
     trained_on = Counting()
-    play(Kept(trained_on, str(folder)), haystack_table(3), tmp_path)
+    generate(Kept(trained_on, str(folder)), haystack_table(3), tmp_path)
     assert trained_on.played == 3
     other_rows = Counting()
     other_rows.answers |= {
         sample.question: sample.choices["ABCD".index(sample.answer)] for sample in haystack.make("ood", 3, 7)
     }
-    play(Kept(other_rows, str(folder)), haystack_table(3, split="ood"), tmp_path)
+    generate(Kept(other_rows, str(folder)), haystack_table(3, split="ood"), tmp_path)
     assert other_rows.played == 3
 
 
 def test_a_line_that_was_cut_short_is_played_again(tmp_path: Path) -> None:
     rows = haystack_table(4)
-    texts = play(Kept(Counting()), rows, tmp_path)
+    texts = generate(Kept(Counting()), rows, tmp_path)
     [journal] = tmp_path.glob("mgpo/*/rank0.jsonl")
     journal.write_bytes(journal.read_bytes()[:-40])
     again = Counting()
-    assert play(Kept(again), rows, tmp_path) == texts
+    assert generate(Kept(again), rows, tmp_path) == texts
     assert again.played == 1
     lines = journal.read_text().splitlines()
     assert [json.loads(line)["key"].split("/")[1] for line in (*lines[:3], lines[-1])] == ["0", "1", "2", "3"]
@@ -153,17 +153,17 @@ def test_a_line_that_was_cut_short_is_played_again(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "mgpo").write_text("in the way")
     with pytest.raises(EngineError, match=f"cannot be written to {tmp_path}.*free space or choose another"):
-        play(Kept(Counting()), haystack_table(2), tmp_path)
+        generate(Kept(Counting()), haystack_table(2), tmp_path)
 
 
 def test_pictures_are_kept_small_for_as_many_samples_as_asked(tmp_path: Path) -> None:
-    texts = play(Kept(Counting(), pictures=2), haystack_table(3), tmp_path)
-    kept = [open_envelope(text).record["pictures"] for text in texts]
+    texts = generate(Kept(Counting(), pictures=2), haystack_table(3), tmp_path)
+    kept = [decode_payload(text).record["pictures"] for text in texts]
     assert [len(pictures) for pictures in kept] == [3, 3, 0]
     for name in kept[0].values():
         with Image.open(tmp_path / name) as picture:
             assert max(picture.size) <= 640
-    first = open_envelope(texts[0]).trajectory(tmp_path)
+    first = decode_payload(texts[0]).trajectory(tmp_path)
     assert first.originals[0].size == (640, 640) and first.original_sizes == ((1344, 1344),)
 
 
@@ -176,9 +176,9 @@ def test_a_picture_of_100_megapixels_is_looked_at_without_harm(tmp_path: Path) -
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     engine = Counting()
     engine.answers["Which stripes are on the red circle?"] = "horizontal"
-    texts = play(MGPO(engine=engine, config=CONFIG, pretrained="o", batch_size="auto", pictures=0), rows)
+    texts = generate(MGPO(engine=engine, config=CONFIG, pretrained="o", batch_size="auto", pictures=0), rows)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20
-    assert [open_envelope(text).answer for text in texts] == ["A"] * 6
+    assert [decode_payload(text).answer for text in texts] == ["A"] * 6
     assert trajectories(texts)[0].original_sizes == ((12_500, 8_000),)
     assert engine.batches == [4, 2]  # 400 megapixels at a time, however many would be allowed by number
     assert grown < 3.0, f"{grown:.1f} GiB"
@@ -191,7 +191,7 @@ def test_batches_are_packed_by_tokens() -> None:
     engine = Counting()
     engine.answers["Is it?"] = "no"
     options = {"min_pixels": 784, "max_pixels": 1_003_520, "batch_size": "auto", "batch_tokens": 6_000}
-    play(MGPO(engine=engine, config=CONFIG, pretrained="o", **options), rows)
+    generate(MGPO(engine=engine, config=CONFIG, pretrained="o", **options), rows)
     # twice 16 or 1,280 tokens of pictures a conversation, and its text: two of the large ones fit, five do not
     assert engine.batches == [4, 2, 1]
 
@@ -204,15 +204,15 @@ def test_a_picture_that_is_gone_stops_the_run_by_name_or_counts_as_wrong(tmp_pat
     engine.answers["Which?"] = "that"
     given: dict[str, Any] = {"engine": engine, "config": CONFIG, "pretrained": "o"}
     with pytest.raises(ImageError, match=r"picture 1 of t/0.*gone\.png.*does not exist"):
-        play(MGPO(**given), rows)
-    texts = play(MGPO(**given, on_bad_sample="skip"), rows)
-    assert [open_envelope(text).answer for text in texts] == ["Z", "B"]
-    assert "does not exist" in str(open_envelope(texts[0]).skipped)
+        generate(MGPO(**given), rows)
+    texts = generate(MGPO(**given, on_bad_sample="skip"), rows)
+    assert [decode_payload(text).answer for text in texts] == ["Z", "B"]
+    assert "does not exist" in str(decode_payload(texts[0]).skipped)
 
 
 def test_video_is_refused() -> None:
     with pytest.raises(SampleError, match="t/0 has video; this model takes pictures"):
-        play(MGPO(engine=Counting(), config=CONFIG, pretrained="o"), table([{"prompt": "?", "films": ["a.mp4"]}]))
+        generate(MGPO(engine=Counting(), config=CONFIG, pretrained="o"), table([{"prompt": "?", "films": ["a.mp4"]}]))
 
 
 def test_open_questions_are_answered_as_they_were_boxed() -> None:
@@ -222,8 +222,8 @@ def test_open_questions_are_answered_as_they_were_boxed() -> None:
 
     prompts = ["Read the first sign.", "Read the other sign. Answer the question using a single word or phrase."]
     rows = table([{"prompt": prompt, "size": (300, 300)} for prompt in prompts])
-    texts = play(MGPO(engine=Speaker({}), config=CONFIG, pretrained="o"), rows)
-    assert [open_envelope(text).answer for text in texts] == ["No Entry", "a plain word"]
+    texts = generate(MGPO(engine=Speaker({}), config=CONFIG, pretrained="o"), rows)
+    assert [decode_payload(text).answer for text in texts] == ["No Entry", "a plain word"]
     assert trajectories(texts)[1].question == "Read the other sign."
 
 
@@ -238,15 +238,15 @@ def test_open_questions_are_answered_as_they_were_boxed() -> None:
 )
 def test_a_trajectory_stands_behind_the_answer_only_where_it_is_taken_off(tags: Any, scorer: Any, bare: bool) -> None:
     rows = haystack_table(1)
-    [text] = play(MGPO(engine=Counting(), config=CONFIG, pretrained="o"), rows, tags=tags, scorer=scorer)
+    [text] = generate(MGPO(engine=Counting(), config=CONFIG, pretrained="o"), rows, tags=tags, scorer=scorer)
     assert (text in "ABCD") is bare
-    assert open_envelope(text).answer in "ABCD"
+    assert decode_payload(text).answer in "ABCD"
 
 
 def test_a_server_that_is_down_is_named() -> None:
     model = MGPOOpenAI(pretrained="haystack:mgpo", url="http://127.0.0.1:9/v1", retries=0)
     with pytest.raises(EngineError, match=r"127\.0\.0\.1:9"):
-        play(model, haystack_table(1))
+        generate(model, haystack_table(1))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from mgpo_core.errors import EngineError
 from mgpo_core.files.output_folder import OutputFolderError
 from mgpo_core.render import write_report
 from mgpo_eval import cli
-from mgpo_eval.models.journal import Finished, Journal
+from mgpo_eval.models.journal import CompletedSample, Journal
 from mgpo_eval.output_path import check_output_path
 from mgpo_eval.report.command import main as report
 
@@ -74,8 +74,8 @@ def test_a_journal_is_not_mixed_into_somebody_s_folder(tmp_path: Path, name: str
 
 def test_a_journal_is_continued_by_as_many_processes_as_there_are(tmp_path: Path) -> None:
     about = {"id": "run", "weights": {"name": "x"}}
-    Journal(tmp_path / "run", about=about).add(Finished("a", "text"))
-    Journal(tmp_path / "run", rank=1).add(Finished("b", "text"))
+    Journal(tmp_path / "run", about=about).add(CompletedSample("a", "text"))
+    Journal(tmp_path / "run", rank=1).add(CompletedSample("b", "text"))
     assert set(Journal(tmp_path / "run", about=about).finished) == {"a", "b"}
     assert json.loads((tmp_path / "run/run.json").read_text()) == about
 

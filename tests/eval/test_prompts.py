@@ -17,7 +17,7 @@ from mgpo_core import CoordinateSpace, Episode, PixelBudget, Trajectory
 from mgpo_core.templates.base import message_text
 from mgpo_eval.models.episode_runner import answer_of
 from mgpo_eval.models.options import ModelOptions
-from mgpo_eval.models.requests import make_jobs
+from mgpo_eval.models.requests import make_requests
 from mgpo_eval.models.templates import choose_templates
 
 BOX = '```json\n[{"bbox_2d": [0, 0, 56, 56], "label": "key image area"}]\n```'
@@ -31,8 +31,10 @@ def played(prompt: str, answer: str, mode: str = "two_turn") -> tuple[str, Traje
     rows = table([{"prompt": prompt, "size": [112, 112]}])
     request: Any = SimpleNamespace(args=("", stand_in.doc_to_messages, {}, 0, "t", "test"), metadata={})
     templates = choose_templates(mode, "two_turn", CoordinateSpace.ABSOLUTE)
-    [job] = make_jobs([request], {"t": {"test": rows}}, ModelOptions("transformers", "a checkpoint"), templates)
-    episode = Episode(job.sample(), template=job.template, budget=BUDGET)
+    [eval_request] = make_requests(
+        [request], {"t": {"test": rows}}, ModelOptions("transformers", "a checkpoint"), templates
+    )
+    episode = Episode(eval_request.sample(), template=eval_request.template, budget=BUDGET)
     while not episode.done:
         episode.observe(BOX if episode.wants_box else answer)
     return "\n".join(map(message_text, episode.messages)), episode.trajectory
@@ -91,6 +93,8 @@ def test_pictures_between_a_tasks_texts_are_spoken_of_there(parts: list[str], qu
     )
     templates = choose_templates("two_turn", "two_turn", CoordinateSpace.ABSOLUTE)
     rows = table([{"prompt": ""}])
-    [job] = make_jobs([request], {"t": {"test": rows}}, ModelOptions("transformers", "a checkpoint"), templates)
-    sample = job.sample()
+    [eval_request] = make_requests(
+        [request], {"t": {"test": rows}}, ModelOptions("transformers", "a checkpoint"), templates
+    )
+    sample = eval_request.sample()
     assert sample.question == question and len(sample.images) == parts.count("")

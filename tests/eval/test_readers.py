@@ -9,7 +9,7 @@ import pytest
 
 from mgpo_core import Box, haystack
 from mgpo_core.errors import SampleError
-from mgpo_core.runs.response_payload import Envelope, seal
+from mgpo_core.runs.response_payload import ResponsePayload, encode_payload
 from mgpo_eval.tasks import scoring
 from mgpo_eval.tasks.haystack_rows import haystack_rows
 from mgpo_eval.tasks.readers import READERS, find_reader
@@ -121,8 +121,8 @@ def test_answers_of_other_models_are_scored_without_a_trajectory(text: str, righ
 
 
 def test_a_skipped_sample_is_wrong_and_counted() -> None:
-    sealed = seal(Envelope("Z", {"run": "r", "trajectory": None, "pictures": {}, "skipped": "gone"}))
-    metrics = scoring.score(MME, [sealed])
+    encoded = encode_payload(ResponsePayload("Z", {"run": "r", "trajectory": None, "pictures": {}, "skipped": "gone"}))
+    metrics = scoring.score(MME, [encoded])
     assert (metrics["accuracy"], metrics["answered_rate"], metrics["skipped"]) == (0.0, 0.0, 1.0)
 
 
@@ -162,7 +162,7 @@ def test_a_hit_needs_the_right_picture() -> None:
             input_sizes=((168, 168),) * 3,
         )
         record = {"run": "r", "trajectory": trajectory.to_dict(), "pictures": {}}
-        return scoring.score(row, [seal(Envelope("A", record))])
+        return scoring.score(row, [encode_payload(ResponsePayload("A", record))])
 
     assert played(true)["hit_rate"] == played(true)["image_accuracy"] == 1.0
     elsewhere = played(replace(true, image=(true.image + 1) % 3))

@@ -11,13 +11,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 import mig_fixture
 from oracle import pointing
-from report_fixture import Evaluation, Logged, envelope_text, picture_names, run_json
+from report_fixture import Evaluation, Logged, payload_text, picture_names, run_json
 from report_reader import FIRST, report
 
 from mgpo_core import Box, Episode, haystack
 from mgpo_core.episodes.trajectory import Trajectory
 from mgpo_core.runs.evaluation_runs import read_runs
-from mgpo_core.runs.response_payload import Envelope, seal
+from mgpo_core.runs.response_payload import ResponsePayload, encode_payload
 from mgpo_core.templates.base import Template
 from mgpo_core.templates.multi_image import MultiImageTwoTurn
 from mgpo_core.templates.single_image import PlainTurn
@@ -47,7 +47,7 @@ def logged(row: int, kind: str, template: Template = mig_fixture.ONE_LOOK) -> Lo
         whole = Box(0, 0, *ROWS[row]["sizes"][true.image], true.image)
         episode.observe(pointing(episode, whole) if episode.wants_box else said(kind, episode, true), tokens=9)
     played = episode.trajectory
-    text = envelope_text(played, FIRST, picture_names(FIRST, row, played))
+    text = payload_text(played, FIRST, picture_names(FIRST, row, played))
     metrics = haystack_multi_scoring.score(ROWS[row], [text])
     return Logged(row, haystack_multi_scoring.target(ROWS[row]), text, metrics, pictures=played)
 
@@ -121,7 +121,9 @@ def test_a_look_before_the_answer_is_shown_with_its_crop(tmp_path: Path) -> None
 
 
 def test_a_sample_that_was_skipped_has_a_card_that_says_so(tmp_path: Path) -> None:
-    text = seal(Envelope("Z", {"run": FIRST, "trajectory": None, "pictures": {}, "skipped": "picture 1 is truncated"}))
+    text = encode_payload(
+        ResponsePayload("Z", {"run": FIRST, "trajectory": None, "pictures": {}, "skipped": "picture 1 is truncated"})
+    )
     metrics = haystack_multi_scoring.score(ROWS[0], [text])
     page = report(written(tmp_path / "out", "haystack_multi", [Logged(0, "image 3", text, metrics)]), tmp_path)
     [card] = page.shown
@@ -132,17 +134,17 @@ def test_a_sample_that_was_skipped_has_a_card_that_says_so(tmp_path: Path) -> No
 def mig(index: int, text: str, template: Template = mig_fixture.ONE_LOOK) -> Logged:
     """A line of mig_bench: a response to one of the fixture's records."""
     record, (row, _) = mig_fixture.RECORDS[index], mig_fixture.CASES[index]
-    played: Trajectory = mig_fixture.play(record, text, template=template)
+    played: Trajectory = mig_fixture.generate(record, text, template=template)
     kept = {"run": FIRST, "trajectory": played.to_dict(), "pictures": picture_names(FIRST, index, played)}
-    sealed = seal(Envelope(answer_of(played), kept))
+    encoded = encode_payload(ResponsePayload(answer_of(played), kept))
     row = row | {"index": index, "place": "."}
-    return Logged(index, mig_scoring.target(row), sealed, mig_scoring.score(row, [sealed]), pictures=played)
+    return Logged(index, mig_scoring.target(row), encoded, mig_scoring.score(row, [encoded]), pictures=played)
 
 
 def test_mig_benchs_answers_are_judged_at_half_an_overlap_in_either_format(tmp_path: Path) -> None:
     record = mig_fixture.RECORDS[10]  # the second of two images
     x1, y1, x2, y2 = record.truth.as_tuple()
-    sizes = mig_fixture.play(record, "").input_sizes[1] * 2
+    sizes = mig_fixture.generate(record, "").input_sizes[1] * 2
     pixels = [value * side for value, side in zip((x1, y1, x2, y2), sizes, strict=True)]
     thousandths = "({:.0f},{:.0f}),({:.0f},{:.0f})".format(*(1000 * value for value in (x1, y1, x2, y2)))
     samples = [

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
-from report_fixture import Logged, envelope_text, ours, picture_names, played, scene
+from report_fixture import Logged, ours, payload_text, picture_names, played, scene
 from report_reader import FIRST, Page, one_task, report
 
 from mgpo_eval.report.gallery import KINDS, choose_samples
@@ -86,7 +86,7 @@ def test_a_log_cannot_pull_in_pictures_from_outside_its_folder(tmp_path):
     trajectory = played(0, "A")
     for place in (str(secret), "../secret.png"):
         kept = dict.fromkeys(picture_names(FIRST, 0, trajectory), place)
-        folder = one_task(tmp_path / "out", [Logged(0, "A", envelope_text(trajectory, FIRST, kept), {"accuracy": 1.0})])
+        folder = one_task(tmp_path / "out", [Logged(0, "A", payload_text(trajectory, FIRST, kept), {"accuracy": 1.0})])
         [card] = report(folder, tmp_path).shown
         assert "pictures 3 of 3 not found" in " ".join(card["words"].split())
 
@@ -130,7 +130,7 @@ def test_of_too_many_samples_those_with_pictures_are_shown_evenly_and_the_number
 
 
 def test_right_and_wrong_are_what_the_scorer_said_whatever_the_trajectory_says(tmp_path):
-    text = envelope_text(played(0, "A"), FIRST)
+    text = payload_text(played(0, "A"), FIRST)
     task = [
         Logged(0, "A", text, {"accuracy": 0.0}),
         Logged(1, "B", text.replace("task/0", "task/1"), {"accuracy": 1.0}),

@@ -18,7 +18,7 @@ import hub_fixture
 from oracle import CONFIG, Oracle
 
 from mgpo_core.episodes.intervals import wilson_interval
-from mgpo_core.runs.response_payload import open_envelope
+from mgpo_core.runs.response_payload import decode_payload
 from mgpo_eval.tasks import mig_scoring, scoring
 
 pytestmark = pytest.mark.slow
@@ -175,7 +175,7 @@ def test_the_whole_trajectory_stands_in_the_sample_log_behind_the_answer(hub: Pa
     results = evaluate(Oracle(hub_fixture.write_vstar(hub)), "vstar_bench")
     for sample in results["samples"]["vstar_bench"]:
         assert sample["filtered_resps"][0] in "ABCD"
-        trajectory = open_envelope(sample["resps"][0]).trajectory()
+        trajectory = decode_payload(sample["resps"][0]).trajectory()
         assert trajectory is not None
         box, answer = trajectory.turns
         assert box.box_original is not None and box.shown_size is not None and box.tokens == 20
@@ -200,4 +200,4 @@ def test_a_truncated_picture_stops_the_evaluation_or_is_skipped_and_counted(hub:
     count = len(hub_fixture.QUESTIONS)
     assert scores["skipped,none"] == 1.0 and scores["accuracy,none"] == pytest.approx((count - 1) / count)
     first = results["samples"]["mgpo_vstar"][0]
-    assert "truncated" in str(open_envelope(first["resps"][0][0]).skipped)
+    assert "truncated" in str(decode_payload(first["resps"][0][0]).skipped)

@@ -14,13 +14,13 @@ from oracle import CONFIG, THOUSANDTHS
 
 from mgpo_core.episodes.settings import EpisodeSettings
 from mgpo_core.errors import MGPOError
-from mgpo_eval.models.options import ModelOptions, OptionError, PlaySettings
+from mgpo_eval.models.options import GenerationSettings, ModelOptions, OptionError
 from mgpo_eval.models.provenance import Provenance, describe
 
 TRAINED = (None, "two_turn", "single_turn", "plain", "multi_image", "multi_image_two_turn")
 
 
-def settings(trained: str | None, config: Any = CONFIG, **model_args: Any) -> PlaySettings:
+def settings(trained: str | None, config: Any = CONFIG, **model_args: Any) -> GenerationSettings:
     checkpoint = None if trained is None else EpisodeSettings(template=trained)
     return ModelOptions.read({"pretrained": "o"} | model_args, "transformers").settings(checkpoint, config)
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from transformers import set_seed
 
 from mgpo_core import haystack
-from mgpo_core.engines.dialogue import Dialogue
+from mgpo_core.engines.tokenized_episode import TokenizedEpisode
 from mgpo_core.engines.transformers.engine import TransformersEngine
 from mgpo_train.config.config import MGPOConfig
 from mgpo_train.distributed.checkpoint_layout import is_whole
 from mgpo_train.models.policy import load_policy
-from mgpo_train.models.universal_checkpoint import fit_shards
+from mgpo_train.models.universal_checkpoint import load_universal_if_needed
 from mgpo_train.training.grpo import MGPOTrainer
 
 BOX = '```json\n[{"bbox_2d": [%d, %d, %d, %d], "label": "key image area"}]\n```'
@@ -38,14 +38,14 @@ def scripted_by(responses):
     def run(engine, episodes):
         tokens = engine.tokenizer
         for place, episode in places(episodes):
-            dialogue = Dialogue(episode, tokens)
+            tokenized = TokenizedEpisode(episode, tokens)
             for text in responses(episode.sample, place):
-                response = dialogue.response(200)
+                response = tokenized.response(200)
                 for token in [*tokens.tokenizer.encode(text, add_special_tokens=False), tokens.end_id]:
                     if response.push(token, 0.0, tokens.end_id):
                         break
-                dialogue.commit(response)
-            episode.trajectory.tokens = dialogue.tokens()
+                tokenized.commit(response)
+            episode.trajectory.tokens = tokenized.tokens()
         return [episode.trajectory for episode in episodes]
 
     return run
@@ -121,7 +121,7 @@ def main():
     TransformersEngine.run = scripted_by(responses)
     if checkpoint is not None:
         assert is_whole(checkpoint)
-        fit_shards(checkpoint, trainer, config)
+        load_universal_if_needed(checkpoint, trainer, config)
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     assert (trainer.deepspeed.zero_optimization_stage() if trainer.is_deepspeed_enabled else 0) == stage
     trainer.save_model(str(out / "model"))

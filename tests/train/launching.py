@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from mgpo_train.distributed.layout import LAYOUTS
+from mgpo_train.distributed.sharding_plan import PLANS
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import warm_start
@@ -28,22 +28,22 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def launch(layout: str, processes: int, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
+def launch(plan: str, processes: int, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run a script, or `-m` and a module, under ddp, zero2 or zero3 as `accelerate launch` would; plain: as it is."""
-    return warm_start.run(command, processes=processes, **layout_variables(layout, processes), **more)
+    return warm_start.run(command, processes=processes, **layout_variables(plan, processes), **more)
 
 
 @functools.cache
-def layout_variables(layout: str, processes: int) -> dict[str, str]:
+def layout_variables(plan: str, processes: int) -> dict[str, str]:
     """What `accelerate launch` puts into the environment for a layout of ours on a CPU, by its own code."""
-    if layout == "plain":
+    if plan == "plain":
         return {}
-    if layout == "ddp":
+    if plan == "ddp":
         return {"ACCELERATE_USE_CPU": "true"}
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
     from accelerate.utils.launch import prepare_deepspeed_cmd_env
 
-    words = ["--config_file", str(LAYOUTS / f"cpu-2-{layout}.yaml"), "--num_processes", str(processes), "script.py"]
+    words = ["--config_file", str(PLANS / f"cpu-2-{plan}.yaml"), "--num_processes", str(processes), "script.py"]
     arguments, file, has_precision = _validate_launch_command(launch_command_parser().parse_args(words))
     fields = [*file.deepspeed_config, *(["mixed_precision"] if has_precision else [])]
     arguments.deepspeed_fields_from_accelerate_config = ",".join(fields)

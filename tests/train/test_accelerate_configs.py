@@ -9,9 +9,9 @@ import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 
-from mgpo_train.distributed.layout import LAYOUTS
+from mgpo_train.distributed.sharding_plan import PLANS
 
-FILES = sorted(LAYOUTS.glob("*.yaml"))
+FILES = sorted(PLANS.glob("*.yaml"))
 DEEPSPEED = [path for path in FILES if "zero" in path.stem]
 
 
@@ -66,7 +66,7 @@ def test_deepspeed_s_plugin_is_made_of_it(path: Path, monkeypatch: pytest.Monkey
 
 
 def test_the_slurm_script_is_a_shell_script_that_starts_the_shipped_configuration() -> None:
-    script = LAYOUTS / "multi-node.slurm"
+    script = PLANS / "multi-node.slurm"
     subprocess.run(["bash", "-n", str(script)], check=True)
     text = script.read_text(encoding="utf-8")
     assert "multi-node-zero3.yaml" in text and text.startswith("#!/bin/bash\n#")

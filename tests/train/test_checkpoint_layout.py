@@ -9,7 +9,7 @@ import pytest
 
 from mgpo_train.config.options import ConfigError
 from mgpo_train.distributed.checkpoint_layout import check_layout, checkpoint_layout, is_whole, needs_conversion
-from mgpo_train.distributed.layout import Layout
+from mgpo_train.distributed.sharding_plan import ShardingPlan
 
 
 def write(folder: Path, kind: str, processes: int) -> Path:
@@ -38,9 +38,9 @@ def write(folder: Path, kind: str, processes: int) -> Path:
 )
 def test_the_layout_is_told_from_the_files(kind, expected, stage, processes, tmp_path):
     checkpoint = write(tmp_path, kind, processes)
-    layout = checkpoint_layout(checkpoint)
+    plan = checkpoint_layout(checkpoint)
     assert is_whole(checkpoint)
-    assert (layout.kind, layout.stage, layout.devices) == (
+    assert (plan.kind, plan.stage, plan.devices) == (
         expected or ("ddp" if processes > 1 else "one"),
         stage,
         processes,
@@ -62,21 +62,21 @@ def test_a_checkpoint_that_lacks_a_file_of_one_process_is_not_whole(kind, tmp_pa
 def test_weights_without_an_optimiser_are_not_resumed_from(tmp_path):
     """As save_only_model leaves them: upstream would continue with a new optimiser, and not say so."""
     checkpoint = write(tmp_path, "plain", 1)
-    check_layout(checkpoint, Layout("", 1))
+    check_layout(checkpoint, ShardingPlan("", 1))
     for path in checkpoint.glob("optimizer*"):
         path.unlink()
     with pytest.raises(ConfigError, match="no optimiser state .*save_only_model=true.*--model .*another --output_dir"):
-        check_layout(checkpoint, Layout("", 1))
+        check_layout(checkpoint, ShardingPlan("", 1))
 
 
 @pytest.mark.parametrize("written", ["zero2", "zero3", "fsdp", "plain"])
 @pytest.mark.parametrize("running", ["zero2", "zero3", "fsdp", "plain"])
 def test_a_run_of_another_kind_is_refused_and_told_how_to_launch(written, running, tmp_path):
     layouts = {
-        "zero2": Layout("", 1, "deepspeed", 2),
-        "zero3": Layout("", 1, "deepspeed", 3),
-        "fsdp": Layout("", 1, "fsdp", 3),
-        "plain": Layout("", 1),
+        "zero2": ShardingPlan("", 1, "deepspeed", 2),
+        "zero3": ShardingPlan("", 1, "deepspeed", 3),
+        "fsdp": ShardingPlan("", 1, "fsdp", 3),
+        "plain": ShardingPlan("", 1),
     }
     checkpoint = write(tmp_path, written, 2)
     if written == running:

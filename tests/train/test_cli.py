@@ -197,10 +197,10 @@ def test_resuming_a_finished_run_does_nothing_but_checks_the_options_first(tmp_p
 
     _, text = finished_run(tmp_path)
     config, given = make(tmp_path, text)
-    assert run(config, resume=True, given=given) == {"steps": 3}
+    assert run(config, resume=True, overrides=given) == {"steps": 3}
     config, given = make(tmp_path, text, "--reward_control", "shuffle")
     with pytest.raises(ConfigError, match="reward_control was 'none' and is 'shuffle'"):
-        run(config, resume=True, given=given)
+        run(config, resume=True, overrides=given)
 
 
 @pytest.mark.parametrize(
@@ -235,20 +235,20 @@ def test_resuming_a_finished_run_does_nothing_but_checks_the_options_first(tmp_p
     ],
 )
 def test_options_that_change_the_steps_are_refused_when_a_run_goes_on(tmp_path: Path, change: list[str]) -> None:
-    from mgpo_train.output.folder import check_same
+    from mgpo_train.output.folder import check_resume_compatible
 
     out, text = finished_run(tmp_path)
     config, _ = make(tmp_path, text, *change)
     with pytest.raises(ConfigError, match=f"--resume: .*{change[0][2:]} was"):
-        check_same(out, config)
+        check_resume_compatible(out, config)
 
 
 def test_what_a_full_memory_needs_may_change(tmp_path: Path) -> None:
-    from mgpo_train.output.folder import check_same
+    from mgpo_train.output.folder import check_resume_compatible
 
     out, text = finished_run(tmp_path)
     changes = ["--per_device_eval_batch_size", "2", "--rollout_batch_size", "2", "--gradient_checkpointing", "true"]
-    check_same(out, make(tmp_path, text, *changes)[0])
+    check_resume_compatible(out, make(tmp_path, text, *changes)[0])
 
 
 @pytest.mark.parametrize("longer", [["--max_steps", "5"], ["--max_steps", "-1", "--num_train_epochs", "2"]])
@@ -265,7 +265,7 @@ def test_a_finished_run_goes_on_when_more_steps_are_wanted(tmp_path: Path, longe
 
     monkeypatch.setattr(module, "load_policy", load_policy)
     with pytest.raises(KeyboardInterrupt):
-        module.run(config, resume=True, given=given)
+        module.run(config, resume=True, overrides=given)
     (written,) = reached
     assert not (out / "summary.json").exists()
     assert written["given"]["max_steps"] == 3, "what the first run was given stays"
@@ -273,14 +273,14 @@ def test_a_finished_run_goes_on_when_more_steps_are_wanted(tmp_path: Path, longe
 
 
 def test_a_planned_learning_rate_holds_a_run_to_its_length(tmp_path: Path) -> None:
-    from mgpo_train.output.folder import check_same
+    from mgpo_train.output.folder import check_resume_compatible
 
     out, text = finished_run(tmp_path, "--lr_scheduler_type", "linear")
     config, _ = make(tmp_path, text, "--lr_scheduler_type", "linear", "--max_steps", "5")
     with pytest.raises(ConfigError, match="max_steps was 3 and is 5, and lr_scheduler_type=linear plans"):
-        check_same(out, config)
+        check_resume_compatible(out, config)
     config, _ = make(tmp_path, text, "--lr_scheduler_type", "linear", "--num_train_epochs", "5")
-    check_same(out, config)  # epochs count for nothing beside max_steps
+    check_resume_compatible(out, config)  # epochs count for nothing beside max_steps
 
 
 def test_a_finished_run_without_a_checkpoint_is_not_started_over_by_resume(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from mgpo_core import haystack
 from mgpo_core.engines.loading import load_model, load_processor
 from mgpo_train.config.config import MGPOConfig
 from mgpo_train.rewards import REWARDS
-from mgpo_train.training.dynamic_sampling import flat_groups, fresh_samples
+from mgpo_train.training.dynamic_sampling import resample, zero_variance_groups
 from mgpo_train.training.grpo import MGPOTrainer
 
 GROUP, GROUPS, SAMPLES = 4, 3, 12
@@ -38,16 +38,16 @@ def rows_of(trainer):
 
 
 def test_flat_groups_are_those_whose_rewards_are_all_equal():
-    assert flat_groups([0, 0, 1, 0, 1, 1, 0.5, 0.5], 2) == [0, 2, 3]
-    assert flat_groups([0, 1, 1, 0], 2) == []
+    assert zero_variance_groups([0, 0, 1, 0, 1, 1, 0.5, 0.5], 2) == [0, 2, 3]
+    assert zero_variance_groups([0, 1, 1, 0], 2) == []
 
 
 def test_fresh_samples_are_others_while_there_are_others_and_the_same_on_every_process():
-    drawn = fresh_samples(3, 10, [0, 1, 2, 2], 7, 1)
-    assert drawn == fresh_samples(3, 10, [0, 1, 2, 2], 7, 1)
+    drawn = resample(3, 10, [0, 1, 2, 2], 7, 1)
+    assert drawn == resample(3, 10, [0, 1, 2, 2], 7, 1)
     assert len(set(drawn)) == 3 and not set(drawn) & {0, 1, 2}
-    assert fresh_samples(3, 10, [0, 1, 2], 7, 2) != drawn
-    assert len(fresh_samples(5, 4, [0, 1], 7, 1)) == 5
+    assert resample(3, 10, [0, 1, 2], 7, 2) != drawn
+    assert len(resample(5, 4, [0, 1], 7, 1)) == 5
 
 
 def test_a_flat_group_is_replaced_whole_and_what_stays_flat_is_counted(tmp_path, monkeypatch):
@@ -102,7 +102,7 @@ def test_a_second_turn_that_was_cut_short_leaves_the_pictures_of_its_batch_in_pl
     trainer = trainer_of(tmp_path / "masked", mask_truncated_completions=True)
     for one in (plain, trainer):
         torch.manual_seed(3)
-        monkeypatch.setattr(one.player, "run", cutting_every_other_answer(one.player.run))
+        monkeypatch.setattr(one.rollout_backend, "run", cutting_every_other_answer(one.rollout_backend.run))
         inputs = one._generate_and_score_completions(rows_of(one))
         one._compute_loss(one.model, inputs)
     assert len({image.size for t in trainer._rollouts.images for image in t[1:]}) > 1

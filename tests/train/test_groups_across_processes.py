@@ -17,7 +17,7 @@ from mgpo_core import Box, Trajectory
 from mgpo_core.episodes.trajectory import Turn
 from mgpo_train.training import grpo as module
 from mgpo_train.training.grpo import MGPOTrainer
-from mgpo_train.training.logprob_gap import GapAlarm
+from mgpo_train.training.logprob_gap import LogprobGapGuard
 
 SPLITS = [
     # processes, rows of each, rows of a group
@@ -144,13 +144,15 @@ def test_flat_groups_are_replaced_by_the_same_samples_on_all_processes(processes
             train_dataset=[{"sample": index} for index in range(samples)],
             _inputs=[{"sample": row // group} for row in rank_rows],
         )
-        trainer._play = lambda indices: [Trajectory(sample_id=str(index)) for index in indices]
+        trainer._generate_trajectories = lambda indices: [Trajectory(sample_id=str(index)) for index in indices]
         # the first sample is hopeless; every other rollout has a reward of its own
         own_rewards: dict[int, float] = {}
         trainer._reward_of = lambda t: (
             0.0 if t.sample_id == "0" else own_rewards.setdefault(id(t), len(own_rewards) + rank / 10 + 1.0)
         )
-        own = MGPOTrainer._replace_flat_groups(trainer, trainer._play([row["sample"] for row in trainer._inputs]))
+        own = MGPOTrainer._replace_zero_variance_groups(
+            trainer, trainer._generate_trajectories([row["sample"] for row in trainer._inputs])
+        )
         counts = {name: values[-1] for name, values in trainer._metrics["train"].items()}
         assert counts["dynamic_sampling/replaced_groups"] >= 1
         assert [row["sample"] for row in trainer._inputs] == [int(t.sample_id) for t in own]
@@ -189,7 +191,7 @@ def test_gaps_and_entropies_are_means_over_the_tokens_of_all_processes(processes
     def log(rank: int) -> dict:
         part = slice(rank * rows, rank * rows + rows)
         inputs = {"completion_mask": mask[part], "tool_mask": mask[part], "sampling_per_token_logps": engine[part]}
-        trainer = stub(rank, rows, 6, _alarm=GapAlarm(0))
+        trainer = stub(rank, rows, 6, _gap_guard=LogprobGapGuard(0))
         MGPOTrainer._log_turns(trainer, inputs, logps[part], entropies[part])
         return {name: value for name, (value,) in trainer._metrics["train"].items()}
 

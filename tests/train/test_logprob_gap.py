@@ -12,7 +12,7 @@ from mgpo_core import haystack
 from mgpo_core.engines.loading import load_model, load_processor
 from mgpo_train.config.config import MGPOConfig
 from mgpo_train.training.grpo import MGPOTrainer
-from mgpo_train.training.logprob_gap import GapAlarm, LogprobGapError, TurnGap, gaps_by_turn, turn_numbers
+from mgpo_train.training.logprob_gap import LogprobGapError, LogprobGapGuard, TurnGap, gaps_by_turn, turn_numbers
 
 
 @pytest.fixture(scope="module")
@@ -86,16 +86,16 @@ def test_turn_gaps_are_means_and_maxima_over_the_tokens_of_each_turn():
     ("mean", "limit", "alarm"), [(0.1, 0.05, True), (0.01, 0.05, False), (math.nan, 0.05, True), (9.0, 0.0, False)]
 )
 def test_a_gap_over_the_limit_or_without_a_value_raises(mean, limit, alarm):
-    gap = TurnGap(1, mean, mean, GapAlarm.TOKENS)
+    gap = TurnGap(1, mean, mean, LogprobGapGuard.TOKENS)
     if not alarm:
-        GapAlarm(limit).add([gap], step=7)
+        LogprobGapGuard(limit).add([gap], step=7)
         return
     with pytest.raises(LogprobGapError, match="step 7: .*--max_logprob_gap"):
-        GapAlarm(limit).add([gap], step=7)
+        LogprobGapGuard(limit).add([gap], step=7)
 
 
 def test_small_batches_are_judged_together():
-    alarm, odd, plain = GapAlarm(0.05), TurnGap(2, 0.3, 3.0, 10), TurnGap(2, 0.01, 0.1, 60)
+    alarm, odd, plain = LogprobGapGuard(0.05), TurnGap(2, 0.3, 3.0, 10), TurnGap(2, 0.01, 0.1, 60)
     alarm.add([odd], step=1)
     alarm.add([plain], step=1)
     alarm.add([plain], step=2)  # 130 tokens, mean 0.03

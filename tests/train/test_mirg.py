@@ -24,7 +24,7 @@ from mgpo_train.output.metrics import MetricsLog
 from mgpo_train.output.summary import table_rows
 from mgpo_train.training.callbacks import attach
 from mgpo_train.training.grpo import MGPOTrainer
-from mgpo_train.training.sft import AnswerCollator, make_trainer, response_text
+from mgpo_train.training.sft import AnswerCollator, make_trainer, sft_target
 
 DATA = "haystack_multi:train?n=10&seed=5&images=3"
 
@@ -179,7 +179,7 @@ def test_the_first_stage_teaches_the_solution_and_nothing_else(tmp_path: Path) -
         episode = Episode(sample, template=MultiImage(), budget=config.budget, space=config.space)
         assert sample.solution is not None
         expected = solution_text(sample.solution, episode.view)
-        assert tokens.decode(taught.tolist()) == expected + "<|im_end|>" == response_text(episode) + "<|im_end|>"
+        assert tokens.decode(taught.tolist()) == expected + "<|im_end|>" == sft_target(episode) + "<|im_end|>"
         assert torch.equal(batch["input_ids"][row][labels != -100], taught)
         episode.observe(expected)
         assert episode.trajectory.answer_iou > 0.8 and has_reasoning(expected)
@@ -198,8 +198,8 @@ def test_the_numbers_that_are_taught_are_of_the_budget_and_the_space() -> None:
         )  # fmt: skip
         with pytest.warns(UserWarning, match="is given") if space == "0-1000" else contextlib.nullcontext():
             episode = Episode(sample, template=MultiImage(), budget=config.budget, space=config.space)
-        texts.add(response_text(episode))
-        episode.observe(response_text(episode))
+        texts.add(sft_target(episode))
+        episode.observe(sft_target(episode))
         assert episode.trajectory.answer_iou > 0.8
     assert len(texts) == 3
 

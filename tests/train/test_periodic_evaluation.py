@@ -23,7 +23,7 @@ from mgpo_train.config.config import MGPOConfig
 from mgpo_train.config.options import ConfigError
 from mgpo_train.config.parser import make_config
 from mgpo_train.evaluation.evaluate import evaluate
-from mgpo_train.evaluation.isolation import undisturbed
+from mgpo_train.evaluation.isolation import preserve_rng_state
 from mgpo_train.evaluation.lmms_tasks import LMMSTasks, Scores, data_sets_told, read_scores
 from mgpo_train.evaluation.periodic import PeriodicEvaluation, choose_metric, column
 from mgpo_train.output.curves import task_panels
@@ -127,9 +127,9 @@ def test_scores_of_a_task_are_those_of_mgpo_eval_on_the_saved_checkpoints(evalua
     from lmms_eval.models import get_model
 
     for row in rows(evaluated, evaluations=True):
-        player = get_model("mgpo")(pretrained=models[row["step"]], batch_size=64, journal="off")
+        runner = get_model("mgpo")(pretrained=models[row["step"]], batch_size=64, journal="off")
         found = simple_evaluate(
-            model=player, tasks=["haystack"], limit=HELD_OUT, log_samples=False, bootstrap_iters=0
+            model=runner, tasks=["haystack"], limit=HELD_OUT, log_samples=False, bootstrap_iters=0
         )["results"]["haystack"]  # fmt: skip
         for name in (*NAMES, "accuracy_low", "accuracy/circle"):
             assert row[f"eval_haystack/{name}"] == pytest.approx(found[f"{name},none"]), (row["step"], name)
@@ -242,7 +242,7 @@ def test_the_random_generators_and_the_accumulation_are_put_back():
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
     expected = draws()
     random.setstate(before[0]), np.random.set_state(before[1]), torch.set_rng_state(before[2])
-    with undisturbed():
+    with preserve_rng_state():
         random.seed(1), np.random.seed(1), torch.manual_seed(1)
         GradientState().plugin_kwargs = {"num_steps": 1}
     try:

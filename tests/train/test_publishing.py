@@ -19,7 +19,7 @@ from mgpo_train import cli
 from mgpo_train.config.config import MGPOConfig
 from mgpo_train.config.options import ConfigError
 from mgpo_train.config.parser import make_config
-from mgpo_train.models.checkpoint import ResumesWeights
+from mgpo_train.models.checkpoint import CheckpointResumeMixin
 from mgpo_train.output import publishing
 from mgpo_train.output.model_card import MARK, write_card
 from mgpo_train.output.publishing import Destination, UploadError, check_login, publish_run, upload, upload_checkpoint
@@ -190,7 +190,7 @@ def test_a_lora_run_sends_merged_weights_and_its_adapter_only_where_checkpoints_
     assert hub.commits[2] == ["adapter/adapter_config.json", "adapter/adapter_model.safetensors"]
 
 
-class Trainer(ResumesWeights):
+class Trainer(CheckpointResumeMixin):
     """What the mixin needs of transformers' trainer to upload."""
 
     def __init__(self, made: MGPOConfig) -> None:
@@ -227,14 +227,14 @@ def test_the_trainers_own_ways_to_upload_send_the_same_files(tmp_path: Path, hub
 
 
 def test_transformers_uploads_nowhere_else():
-    """transformers (5.17): of `Trainer`, only the methods that `ResumesWeights` replaces reach for the hub."""
+    """transformers (5.17): of `Trainer`, only the methods that `CheckpointResumeMixin` replaces reach for the hub."""
     replaced = ("init_hf_repo", "push_to_hub", "_push_from_checkpoint", "create_model_card")
     for owner in (transformers.Trainer, trl.GRPOTrainer, trl.SFTTrainer):
         for name, method in inspect.getmembers(owner, inspect.isfunction):
             source = inspect.getsource(method)
             if name not in (*replaced, "__init__"):
                 assert "upload_f" not in source and "create_repo" not in source and "README" not in source, name
-    assert all(name in vars(ResumesWeights) and hasattr(transformers.Trainer, name) for name in replaced)
+    assert all(name in vars(CheckpointResumeMixin) and hasattr(transformers.Trainer, name) for name in replaced)
 
 
 def test_the_token_is_neither_printed_nor_written_down(tmp_path: Path):

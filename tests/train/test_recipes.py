@@ -13,7 +13,7 @@ from mgpo_train.config.options import ConfigError
 from mgpo_train.config.parser import make_config
 from mgpo_train.data.run_data import load_data
 from mgpo_train.sizing.dry_run import assumed_samples, print_dry_run
-from mgpo_train.sizing.hardware import Machine, find_gpu, read_machine
+from mgpo_train.sizing.hardware import HardwareTarget, find_gpu, read_hardware
 from mgpo_train.sizing.sizing import Sizing, size_run
 
 NAMES = recipe_files.names()
@@ -71,18 +71,18 @@ MIRG = [name for name in NAMES if name.startswith("qwen") and "mirg" in name]
 PAPER = [name for name in NAMES if name.startswith("qwen") and name not in MIRG]
 
 
-def machine_of(name: str) -> Machine:
-    return read_machine(recipe_files.read(recipe_files.find(name))["machine"], {})
+def hardware_of(name: str) -> HardwareTarget:
+    return read_hardware(recipe_files.read(recipe_files.find(name))["machine"], {})
 
 
 def sized(name: str) -> Sizing:
     """The size of a recipe on the machine that it names, without the hub."""
     config = load(name)
-    return size_run(config, load_data(config, unreachable=assumed_samples).train, machine_of(name))
+    return size_run(config, load_data(config, unreachable=assumed_samples).train, hardware_of(name))
 
 
 def test_the_paper_s_run_has_the_paper_s_numbers() -> None:
-    config, devices = load("qwen2.5-vl-7b-mgpo"), machine_of("qwen2.5-vl-7b-mgpo").layout.devices
+    config, devices = load("qwen2.5-vl-7b-mgpo"), hardware_of("qwen2.5-vl-7b-mgpo").layout.devices
     made = config.per_device_train_batch_size * config.steps_per_generation * devices
     a_step = config.per_device_train_batch_size * config.gradient_accumulation_steps * devices
     assert (devices, config.num_generations) == (8, 8)
@@ -147,7 +147,7 @@ def test_the_stages_of_mirg_fit_their_machine_with_several_images_a_sample(name:
     options = recipe_files.read(path)
     given = ["--train_data", data, "--model", "Qwen/Qwen2.5-VL-7B-Instruct"]
     config, _ = make_config(path, options, given)
-    found = size_run(config, load_data(config).train, machine_of(name))
+    found = size_run(config, load_data(config).train, hardware_of(name))
     assert found.memory.peak < 0.9 * found.machine.gpu.memory
     image = 576  # tokens of 672 x 672 pixels
     assert found.tokens.prompt[2] > 4 * image
@@ -157,7 +157,7 @@ def test_the_stages_of_mirg_fit_their_machine_with_several_images_a_sample(name:
 def test_without_sharding_the_paper_s_run_would_not_fit() -> None:
     config = load("qwen2.5-vl-7b-mgpo")
     samples = load_data(config, unreachable=assumed_samples).train
-    found = size_run(config, samples, Machine(gpu=find_gpu("h100")))
+    found = size_run(config, samples, HardwareTarget(gpu=find_gpu("h100")))
     assert any(line.startswith("it does not fit") for line in found.lines())
 
 
@@ -165,7 +165,7 @@ def test_the_dry_run_of_the_paper_s_recipe_says_what_it_assumed(capsys: pytest.C
     name = "qwen2.5-vl-7b-mgpo-640"
     path = recipe_files.find(name)
     options = recipe_files.read(path)
-    print_dry_run(*make_config(path, options, []), read_machine(options["machine"], {"response_tokens": "100"}))
+    print_dry_run(*make_config(path, options, []), read_hardware(options["machine"], {"response_tokens": "100"}))
     text = capsys.readouterr().out
     assert text.count("NOT REACHED") == 3
     for words in ("21690 samples from xinyu1205", "1919 samples", "191 samples", "8 x H100 80 GB, accelerate: zero3"):

@@ -16,7 +16,7 @@ from mgpo_train.config.config import MGPOConfig
 from mgpo_train.config.options import ConfigError
 from mgpo_train.config.parser import make_config
 from mgpo_train.models.checkpoint import restore_weights
-from mgpo_train.output.folder import check_same, prepare
+from mgpo_train.output.folder import check_resume_compatible, prepare
 
 STEPS = 6
 OPTIONS = [
@@ -83,13 +83,13 @@ def config_of(folder: Path, method: str, rows: int, accumulation: int, processes
 def test_the_number_of_processes_may_change_and_the_batch_of_all_may_not(method, tmp_path, monkeypatch):
     prepare(tmp_path, config_of(tmp_path, method, 8, 1, 2, monkeypatch), resume=False, settings={}, main=True)
     for rows, accumulation, processes in [(8, 1, 2), (4, 1, 4), (8, 2, 1), (16, 1, 1), (4, 2, 2)]:
-        check_same(tmp_path, config_of(tmp_path, method, rows, accumulation, processes, monkeypatch))
+        check_resume_compatible(tmp_path, config_of(tmp_path, method, rows, accumulation, processes, monkeypatch))
     with pytest.raises(
         ConfigError, match=r"world_size was 2 and is 1: .*16 rows .*has 8; --gradient_accumulation_steps 2"
     ):
-        check_same(tmp_path, config_of(tmp_path, method, 8, 1, 1, monkeypatch))
+        check_resume_compatible(tmp_path, config_of(tmp_path, method, 8, 1, 1, monkeypatch))
     with pytest.raises(ConfigError, match=r"had 16 rows .*has 36; give the same options"):
-        check_same(tmp_path, config_of(tmp_path, method, 12, 1, 3, monkeypatch))
+        check_resume_compatible(tmp_path, config_of(tmp_path, method, 12, 1, 3, monkeypatch))
 
 
 def test_a_folder_that_recorded_less_is_not_refused_for_it(tmp_path, monkeypatch):
@@ -99,7 +99,7 @@ def test_a_folder_that_recorded_less_is_not_refused_for_it(tmp_path, monkeypatch
     del written["options"]["world_size"], written["options"]["top_entropy_quantile"]
     written["options"]["of_another_version"] = 1
     (tmp_path / "run.json").write_text(json.dumps(written), encoding="utf-8")
-    check_same(tmp_path, config_of(tmp_path, "mgpo", 8, 2, 1, monkeypatch))
+    check_resume_compatible(tmp_path, config_of(tmp_path, "mgpo", 8, 2, 1, monkeypatch))
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from patience import HANG
 from safetensors.torch import load_file
 
 from mgpo_train.distributed.checkpoint_layout import is_whole
-from mgpo_train.distributed.layout import LAYOUTS
+from mgpo_train.distributed.sharding_plan import PLANS
 from mgpo_train.output.metrics import METRICS_FILE, read_metrics
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -53,8 +53,8 @@ def metrics(folder: Path) -> list[dict[str, float]]:
 def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """(folder, stderr) of a run under `accelerate launch` whose second process was killed in its third step."""
     folder = tmp_path_factory.mktemp("killed") / "run"
-    layout = ["--config_file", str(LAYOUTS / "cpu-2-zero2.yaml"), "--main_process_port", "0"]
-    command = [sys.executable, "-m", "accelerate.commands.launch", *layout, FAILING, "kill", *words(2, folder)]
+    plan = ["--config_file", str(PLANS / "cpu-2-zero2.yaml"), "--main_process_port", "0"]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *plan, FAILING, "kill", *words(2, folder)]
     ended = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=HANG)
     assert ended.returncode != 0
     assert [row["step"] for row in metrics(folder)] == list(range(1, KILLED)), ended.stderr[-3000:]
@@ -62,9 +62,9 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 def test_when_one_process_is_killed_the_other_ends_and_names_it(killed: tuple[Path, str]) -> None:
-    assert re.search(r"mgpo-train: error: rank 0 ends, because rank 1 died without a word", killed[1]), killed[1][
-        -3000:
-    ]
+    assert re.search(r"mgpo-train: error: rank 0 ends, because rank 1 exited without an error message", killed[1]), (
+        killed[1][-3000:]
+    )
 
 
 def test_when_one_process_raises_the_other_ends_and_names_it_and_the_reason(tmp_path: Path) -> None:
@@ -75,23 +75,23 @@ def test_when_one_process_raises_the_other_ends_and_names_it_and_the_reason(tmp_
 
 
 def test_the_same_processes_go_on_as_if_nothing_had_been_killed(killed: tuple[Path, str], tmp_path: Path) -> None:
-    undisturbed, resumed = tmp_path / "undisturbed", tmp_path / "resumed"
-    finish(2, undisturbed)
-    expected = metrics(undisturbed)
+    preserve_rng_state, resumed = tmp_path / "preserve_rng_state", tmp_path / "resumed"
+    finish(2, preserve_rng_state)
+    expected = metrics(preserve_rng_state)
     assert len(expected) == STEPS and len({row["reward"] for row in expected}) > 1
 
     shutil.copytree(killed[0], resumed)
     finish(2, resumed, "--resume")
     for one, two in zip(expected, metrics(resumed), strict=True):
         assert two == pytest.approx(one, abs=1e-5)
-    assert_same_weights(undisturbed, resumed, atol=1e-5)
+    assert_same_weights(preserve_rng_state, resumed, atol=1e-5)
 
     # one process, which has nothing left to do, ends the run of two with their weights
     for written in ("summary.json", "model/model.safetensors"):
         (resumed / written).unlink()
     finish(1, resumed, "--resume")
     assert [row["step"] for row in metrics(resumed)] == list(range(1, STEPS + 1))
-    assert_same_weights(undisturbed, resumed, atol=1e-5)
+    assert_same_weights(preserve_rng_state, resumed, atol=1e-5)
 
 
 def test_one_process_goes_on_with_the_same_batch_from_the_last_whole_checkpoint(

@@ -19,7 +19,7 @@ from mgpo_core.boxes.regions import WorkedSolution
 from mgpo_core.files.output_folder import OutputFolderError
 from mgpo_train import cli
 from mgpo_train.config.options import ConfigError, RunOptions
-from mgpo_train.config.resume_options import FREE, check_same_options, recorded
+from mgpo_train.config.resume_options import FREE, check_compatible_options, recorded
 from mgpo_train.config.user_errors import disk_failure
 from mgpo_train.data import load_samples
 from mgpo_train.data.fingerprint import check_same_data, fingerprint
@@ -326,10 +326,10 @@ def test_of_several_processes_each_tells_in_a_line_what_a_user_caused(
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(rank_failure, "_store", dict)
-    monkeypatch.setattr(rank_failure.RankWatch, "start", lambda self: None)
-    monkeypatch.setattr(rank_failure.RankWatch, "finish", lambda self: None)
+    monkeypatch.setattr(rank_failure.RankMonitor, "start", lambda self: None)
+    monkeypatch.setattr(rank_failure.RankMonitor, "finish", lambda self: None)
     left = "interrupted; --resume continues from out/checkpoint-2"
-    with pytest.raises(SystemExit), rank_failure.watched(lambda: left):
+    with pytest.raises(SystemExit), rank_failure.fail_fast(lambda: left):
         raise error
     assert ends[0][1] == status and re.match(words, ends[0][0])
     assert "Traceback" not in capsys.readouterr().err
@@ -433,18 +433,18 @@ def test_data_that_were_changed_are_told_from_those_that_were_not(
 def test_every_option_is_recorded_and_those_that_may_change_exist() -> None:
     options = Options(learning_rate=0.1)
     then = recorded(options)
-    check_same_options(then, {}, options)
+    check_compatible_options(then, {}, options)
     free = [name for names in FREE.values() for name in names]
     assert len(free) == len(set(free))
     ours = [name for name in then if name in free]
     assert {"output_dir", "save_steps", "logging_steps", "report_to", "eval_every", "progress"} <= set(ours)
     for name in ours:
-        check_same_options(then | {name: "another"}, {}, options)
+        check_compatible_options(then | {name: "another"}, {}, options)
     for name in set(then) - set(free) - {
         "max_steps", "num_train_epochs", "world_size", "per_device_train_batch_size", "gradient_accumulation_steps",
     }:  # fmt: skip
         with pytest.raises(ConfigError, match=f"--resume: {name} was 'another'"):
-            check_same_options(then | {name: "another"}, {}, options)
+            check_compatible_options(then | {name: "another"}, {}, options)
 
 
 def test_no_token_is_written_down(tmp_path: Path) -> None:
@@ -459,7 +459,7 @@ def test_options_of_another_version_are_named_where_they_decide() -> None:
     then = recorded(options)
     without = {name: value for name, value in then.items() if name not in ("dynamic_sampling", "reward_control")}
     with pytest.raises(ConfigError, match="dynamic_sampling is 2, which the version that began the run did not have"):
-        check_same_options(without, {}, options)
-    check_same_options(then | {"gone": 1}, {}, options)  # at its default: nobody asked for it
+        check_compatible_options(without, {}, options)
+    check_compatible_options(then | {"gone": 1}, {}, options)  # at its default: nobody asked for it
     with pytest.raises(ConfigError, match="gone was 1, which this version does not have"):
-        check_same_options(then | {"gone": 1}, {"gone": 1}, options)
+        check_compatible_options(then | {"gone": 1}, {"gone": 1}, options)

@@ -11,7 +11,7 @@ from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_train.config.config import MGPOConfig
 from mgpo_train.output.metrics import MetricsLog
 from mgpo_train.training.callbacks import attach
-from mgpo_train.training.sft import AnswerCollator, check_teachable, make_trainer
+from mgpo_train.training.sft import AnswerCollator, check_sft_sample, make_trainer
 
 
 def make_config(folder, **options) -> MGPOConfig:
@@ -35,7 +35,7 @@ def test_labels_cover_the_boxed_answer_and_the_end_of_turn_alone(tmp_path):
 
 def test_a_sample_without_an_answer_is_refused_by_name():
     with pytest.raises(SampleError, match="'s7'"):
-        check_teachable(Sample(question="?", images=(), id="s7"), with_box=False)
+        check_sft_sample(Sample(question="?", images=(), id="s7"), with_box=False)
 
 
 def test_training_moves_the_loss_and_leaves_frozen_parts_alone(tmp_path):

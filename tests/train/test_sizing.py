@@ -13,12 +13,12 @@ from mgpo_core.episodes.episode import Episode
 from mgpo_train.config.config import MGPOConfig
 from mgpo_train.config.options import ConfigError
 from mgpo_train.data import load_samples
-from mgpo_train.distributed.layout import Layout, find_layout, launched_layout
+from mgpo_train.distributed.sharding_plan import ShardingPlan, find_plan, launched_plan
 from mgpo_train.haystack.architecture import build_model, build_processor, build_tokenizer
 from mgpo_train.haystack.base import protocol
 from mgpo_train.models.policy import freeze_parts, load_policy, part_of
 from mgpo_train.sizing.dry_run import print_dry_run
-from mgpo_train.sizing.hardware import GIB, Machine, find_gpu, read_machine
+from mgpo_train.sizing.hardware import GIB, HardwareTarget, find_gpu, read_hardware
 from mgpo_train.sizing.memory import estimate_memory
 from mgpo_train.sizing.shapes import ModelShapes, read_shapes
 from mgpo_train.sizing.sizing import Sizing, planned_steps, size_run
@@ -92,9 +92,9 @@ def shapes_of(parameters: int, trained: int) -> ModelShapes:
     )
 
 
-def memory(machine: Machine | None = None, **options: object):
+def memory(machine: HardwareTarget | None = None, **options: object):
     config = MGPOConfig(**{"model": "haystack:base", **PIXELS, **options})
-    return estimate_memory(config, shapes_of(10_000, 8_000), 400, machine or Machine())
+    return estimate_memory(config, shapes_of(10_000, 8_000), 400, machine or HardwareTarget())
 
 
 def test_memory_grows_with_what_is_kept() -> None:
@@ -110,27 +110,29 @@ def test_memory_grows_with_what_is_kept() -> None:
     ("layout", "weights", "gradients", "optimiser"),
     [
         # of 10,000 numbers 8,000 are trained; bytes per device
-        (Layout("one"), 40_000, 32_000, 64_000),
-        (Layout("ddp", 4, "ddp"), 40_000, 64_000, 64_000),  # gradients and the buckets in which they travel
-        (Layout("zero2", 4, "deepspeed", 2), 20_000, 4_000, 24_000),  # bfloat16, and float32 beside the moments
-        (Layout("zero3", 4, "deepspeed", 3), 5_000, 4_000, 24_000),
-        (Layout("fsdp2", 4, "fsdp", 3), 10_000, 8_000, 16_000),
+        (ShardingPlan("one"), 40_000, 32_000, 64_000),
+        (ShardingPlan("ddp", 4, "ddp"), 40_000, 64_000, 64_000),  # gradients and the buckets in which they travel
+        (ShardingPlan("zero2", 4, "deepspeed", 2), 20_000, 4_000, 24_000),  # bfloat16, and float32 beside the moments
+        (ShardingPlan("zero3", 4, "deepspeed", 3), 5_000, 4_000, 24_000),
+        (ShardingPlan("fsdp2", 4, "fsdp", 3), 10_000, 8_000, 16_000),
     ],
 )
-def test_the_layout_divides_what_it_shards(layout: Layout, weights: int, gradients: int, optimiser: int) -> None:
-    held = memory(Machine(layout), bf16=True).held
+def test_the_layout_divides_what_it_shards(plan: ShardingPlan, weights: int, gradients: int, optimiser: int) -> None:
+    held = memory(HardwareTarget(plan), bf16=True).held
     assert (held["weights"], held["gradients"], held["optimiser"]) == (weights, gradients, optimiser)
 
 
 def test_what_is_offloaded_leaves_the_device_for_the_host() -> None:
-    held = Machine(Layout("zero3-offload", 4, "deepspeed", 3, offload_optimiser=True, offload_weights=True))
+    held = HardwareTarget(
+        ShardingPlan("zero3-offload", 4, "deepspeed", 3, offload_optimiser=True, offload_weights=True)
+    )
     found = memory(held, bf16=True)
     assert not {"weights", "optimiser"} & set(found.held)
     assert found.host == 20_000 + 8_000 * 12
 
 
 def test_vllm_takes_its_share_of_the_gpu_and_gives_it_back_when_it_sleeps() -> None:
-    machine, share = Machine(gpu=find_gpu("h200")), {"use_vllm": True, "vllm_gpu_memory_utilization": 0.3}
+    machine, share = HardwareTarget(gpu=find_gpu("h200")), {"use_vllm": True, "vllm_gpu_memory_utilization": 0.3}
     asleep, awake = memory(machine, vllm_enable_sleep_mode=True, **share), memory(machine, **share)
     assert asleep.rollout["vLLM"] == awake.held["vLLM"] == int(0.3 * 140.4 * GIB)
     assert awake.peak > asleep.peak
@@ -144,7 +146,7 @@ def test_adapters_are_counted_as_they_are_built(tiny: Path) -> None:
     # rank x (inputs + outputs) of q, o (128, 128), k, v (128, 64), gate, up, down (128, 256), in four layers
     assert lora.adapters == lora.trained_parameters == 4 * 4 * (2 * 256 + 2 * 192 + 3 * 384)
     config = MGPOConfig(model=str(tiny), use_peft=True, lora_r=4, beta=0.01, **PIXELS)
-    held = estimate_memory(config, lora, 400, Machine()).held
+    held = estimate_memory(config, lora, 400, HardwareTarget()).held
     assert "reference model" not in held, "without its adapters the model is its own reference"
     assert held["optimiser"] == 8 * lora.adapters
 
@@ -157,7 +159,7 @@ def test_the_time_follows_the_formula_of_the_documentation() -> None:
     shapes = read_shapes(MGPOConfig(model="haystack:base"))
     tokens = size_run(MGPOConfig(), load_samples("haystack:train?n=4&seed=1")).tokens
     gpu = find_gpu("h100")
-    time = estimate_time(config, shapes, tokens, Machine(gpu=gpu, response_tokens=20))
+    time = estimate_time(config, shapes, tokens, HardwareTarget(gpu=gpu, response_tokens=20))
     length = tokens.typical(20)
     language = 2 * length * (shapes.parts["language"] + 4 * 128 * length)
     vision = 2 * 36 * (4 * shapes.parts["vision"] + shapes.parts["merger"]) * 2
@@ -165,28 +167,28 @@ def test_the_time_follows_the_formula_of_the_documentation() -> None:
     assert time.update == pytest.approx(rows * 4 * (language + vision) / (0.35 * gpu.flops))
     assert time.scoring == pytest.approx(rows * 2 * (language + vision) / (0.35 * gpu.flops))
     assert time.total == pytest.approx(time.rollouts + time.scoring + time.update)
-    longer = estimate_time(config, shapes, tokens, Machine(gpu=gpu, response_tokens=40))
+    longer = estimate_time(config, shapes, tokens, HardwareTarget(gpu=gpu, response_tokens=40))
     assert longer.rollouts > 1.5 * time.rollouts
-    assert estimate_time(config, shapes, tokens, Machine()) is None
+    assert estimate_time(config, shapes, tokens, HardwareTarget()) is None
 
 
 def test_layouts_are_read_from_accelerates_files_and_from_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    zero3 = find_layout("zero3")
+    zero3 = find_plan("zero3")
     assert (zero3.kind, zero3.stage, zero3.share(1), zero3.offload_optimiser) == ("deepspeed", 3, zero3.devices, False)
-    assert find_layout("zero3-offload").offload_optimiser
-    zero2 = find_layout("zero2")
+    assert find_plan("zero3-offload").offload_optimiser
+    zero2 = find_plan("zero2")
     assert zero2.share(3) == 1 < zero2.share(2)
-    assert find_layout("fsdp2").kind == "fsdp"
-    assert find_layout("one-gpu") == Layout("one-gpu")
+    assert find_plan("fsdp2").kind == "fsdp"
+    assert find_plan("one-gpu") == ShardingPlan("one-gpu")
     environment = {"WORLD_SIZE": "4", "ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}
-    assert launched_layout(environment) == Layout("as launched", 4, "deepspeed", 2)
-    assert launched_layout({}) is None
+    assert launched_plan(environment) == ShardingPlan("as launched", 4, "deepspeed", 2)
+    assert launched_plan({}) is None
     recipe = {"accelerate": "zero3", "devices": 16, "gpu": "h100"}
-    assert read_machine(recipe, {}).layout.devices == 16
-    asked = read_machine(recipe, {"accelerate": "ddp", "devices": "2", "gpu": "A100-80GB"})
-    assert (asked.layout.kind, asked.layout.devices, asked.gpu) == ("ddp", 2, find_gpu("a100-80gb"))
+    assert read_hardware(recipe, {}).plan.devices == 16
+    asked = read_hardware(recipe, {"accelerate": "ddp", "devices": "2", "gpu": "A100-80GB"})
+    assert (asked.plan.kind, asked.plan.devices, asked.gpu) == ("ddp", 2, find_gpu("a100-80gb"))
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert read_machine(recipe, {}).layout == Layout("as launched", 2, "ddp")
+    assert read_hardware(recipe, {}).plan == ShardingPlan("as launched", 2, "ddp")
 
 
 @pytest.mark.parametrize(
@@ -199,7 +201,7 @@ def test_layouts_are_read_from_accelerates_files_and_from_its_environment(monkey
 )
 def test_a_machine_that_is_not_known_is_refused(asked: dict, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        read_machine({}, asked)
+        read_hardware({}, asked)
 
 
 def test_the_dry_run_prints_options_data_and_size(config: MGPOConfig, capsys: pytest.CaptureFixture[str]) -> None:
@@ -230,9 +232,9 @@ def test_the_dry_run_tells_budget_and_earlier_run_and_refuses_before_it_prints(
 def test_sft_keeps_no_second_copy_of_the_model() -> None:
     config = MGPOConfig(method="sft")
     config.beta = 0.1
-    assert "reference model" not in estimate_memory(config, shapes_of(10_000, 8_000), 400, Machine()).held
+    assert "reference model" not in estimate_memory(config, shapes_of(10_000, 8_000), 400, HardwareTarget()).held
     config.method = "mgpo"
-    held = estimate_memory(config, shapes_of(10_000, 8_000), 400, Machine()).held
+    held = estimate_memory(config, shapes_of(10_000, 8_000), 400, HardwareTarget()).held
     assert held["reference model"] == held["weights"] == 40_000
 
 

@@ -58,9 +58,9 @@ class LongFirst:
     def max_new_tokens(self) -> int:
         return int(self.plain.max_new_tokens)
 
-    def request(self, dialogue: Any, index: int, *limits: int) -> dict[str, Any]:
-        request: dict[str, Any] = self.plain.request(dialogue, index, *limits)
-        if (index, dialogue.episode.turn) == (0, 0):
+    def request(self, tokenized: Any, index: int, *limits: int) -> dict[str, Any]:
+        request: dict[str, Any] = self.plain.request(tokenized, index, *limits)
+        if (index, tokenized.episode.turn) == (0, 0):
             request["min_tokens"] = request["max_tokens"]
         return request
 
@@ -98,10 +98,10 @@ def hold_the_first(engine: Any, ends: dict[str, float]) -> None:
     """Until all others have ended their second turns: a slow client must not decide the order."""
     respond = engine._respond
 
-    async def holding(client: Any, pictures: Any, index: int, dialogue: Any) -> Any:
-        response = await respond(client, pictures, index, dialogue)
+    async def holding(client: Any, pictures: Any, index: int, tokenized: Any) -> Any:
+        response = await respond(client, pictures, index, tokenized)
         patience = time.perf_counter() + HANG / 2
-        while (index, dialogue.episode.turn) == (0, 0) and time.perf_counter() < patience:
+        while (index, tokenized.episode.turn) == (0, 0) and time.perf_counter() < patience:
             if sum(name.endswith(".2") for name in ends) == 7:
                 break
             await asyncio.sleep(0.05)
@@ -136,7 +136,8 @@ def watching(engine: Any) -> dict[str, Any]:
     """What a watch is told of every turn, beside the turns' texts; then a run that a watch stops at its tenth call."""
     told: dict[str, list[str]] = {}
     played = engine.run(
-        episodes(4), watch=lambda episode, text: told.setdefault(f"{episode.sample.id}.{episode.turn}", []).append(text)
+        episodes(4),
+        on_text=lambda episode, text: told.setdefault(f"{episode.sample.id}.{episode.turn}", []).append(text),
     )
     enough, calls = Stopped("enough"), []
 
@@ -147,7 +148,7 @@ def watching(engine: Any) -> dict[str, Any]:
 
     raised = None
     try:
-        engine.run(episodes(4), watch=stop)
+        engine.run(episodes(4), on_text=stop)
     except Stopped as error:
         raised = error
     return {

@@ -22,4 +22,4 @@ class EngineError(MGPOError, RuntimeError):
 
 
 class Stopped(MGPOError):  # noqa: N818 - nothing went wrong
-    """Somebody, or a time limit, stopped the generation: for a `watch` to raise, which ends the run of any engine."""
+    """The user or a time limit stopped the generation: for an `on_text` callback to raise, which ends the run."""

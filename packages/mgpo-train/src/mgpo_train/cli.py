@@ -13,8 +13,8 @@ from mgpo_core.errors import MGPOError
 from mgpo_train.config import recipes
 from mgpo_train.config.options import ConfigError, grouped_fields
 from mgpo_train.config.user_errors import disk_failure
-from mgpo_train.distributed.layout import LAYOUTS
-from mgpo_train.sizing.hardware import GPUS, read_machine
+from mgpo_train.distributed.sharding_plan import PLANS
+from mgpo_train.sizing.hardware import GPUS, read_hardware
 
 FLAGS = ("--resume", "--dry-run", "--dry_run", "--list", "--help", "-h", "--help-all", "--help_all")
 
@@ -108,21 +108,21 @@ def _start(recipe: str, arguments: list[str], *, resume: bool, dry_run: bool) ->
     check_quickly(path, options, arguments, resume=resume, dry=dry_run)
     from mgpo_train.config.parser import make_config
 
-    config, given = make_config(path, options, arguments)
+    config, overrides = make_config(path, options, arguments)
     if dry_run:
         from mgpo_train.sizing.dry_run import print_dry_run
 
-        print_dry_run(config, given, read_machine(options.get("machine") or {}, asked))
+        print_dry_run(config, overrides, read_hardware(options.get("machine") or {}, asked))
         return 0
-    from mgpo_train.distributed.rank_failure import watched
+    from mgpo_train.distributed.rank_failure import fail_fast
     from mgpo_train.run import run
 
     def left() -> str:
         return what_is_left(Path(str(config.output_dir)))
 
     try:
-        with watched(left):
-            run(config, resume=resume, given=given)
+        with fail_fast(left):
+            run(config, resume=resume, overrides=overrides)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(left()) from None
     return 0
@@ -144,7 +144,7 @@ def _print_list() -> None:
     width = max(len(name) for name in recipes.names())
     for name in recipes.names():
         print(f"{name.ljust(width)}  {recipes.description(recipes.find(name))}")
-    print(f"\naccelerate configurations (accelerate launch --config_file FILE -m mgpo_train ...): {LAYOUTS}")
+    print(f"\naccelerate configurations (accelerate launch --config_file FILE -m mgpo_train ...): {PLANS}")
 
 
 def help_parser() -> argparse.ArgumentParser:

@@ -21,14 +21,14 @@ from mgpo_train.data.fingerprint import fingerprint
 from mgpo_train.data.run_data import Data, load_data
 from mgpo_train.data.sources import SampleSet
 from mgpo_train.distributed.launch_checks import check_launch, check_trainer
-from mgpo_train.distributed.zero3_params import gathered
+from mgpo_train.distributed.zero3_params import gather_zero3_params
 from mgpo_train.evaluation.evaluate import evaluate_policy
 from mgpo_train.evaluation.lmms_tasks import LMMSTasks
 from mgpo_train.evaluation.periodic import PeriodicEvaluation
 from mgpo_train.models.checkpoint import write_model
 from mgpo_train.models.lora import lora_config
 from mgpo_train.models.policy import load_policy
-from mgpo_train.models.universal_checkpoint import fit_shards
+from mgpo_train.models.universal_checkpoint import load_universal_if_needed
 from mgpo_train.output.best_checkpoint import BEST_FOLDER, read_best
 from mgpo_train.output.curves import plot_curves
 from mgpo_train.output.folder import (
@@ -39,12 +39,12 @@ from mgpo_train.output.folder import (
     REPORT_FILE,
     SUMMARY_FILE,
     begin_model,
-    check_same,
+    check_resume_compatible,
+    ensure_fresh_output_dir,
     prepare,
     read_summary,
-    refuse_to_mix,
     releases_folder,
-    same_length,
+    same_schedule,
     write_own_json,
     writing,
 )
@@ -59,8 +59,8 @@ from mgpo_train.training.callbacks import attach, title_of
 
 
 @releases_folder
-def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Run a configuration to its end and return its summary; `given` are the options as the user set them.
+def run(config: MGPOConfig, *, resume: bool = False, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Run a configuration to its end and return its summary; `overrides` are the options as the user set them.
 
     With `resume`, go on from the newest whole checkpoint in `output_dir` (from the start when there is none).
     """
@@ -72,7 +72,7 @@ def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | 
         check_login(Destination.of(config))
     finished = _finished(out, config, resume=resume)
     PartialState().wait_for_everyone()  # every process has looked before the first one marks the folder
-    if finished is not None and same_length(out, config):
+    if finished is not None and same_schedule(out, config):
         return _nothing_to_do(out, finished, main)
     data = load_data(config)
     _say(main, config.budget_origin)
@@ -88,7 +88,7 @@ def run(config: MGPOConfig, *, resume: bool = False, given: Mapping[str, Any] | 
             out,
             config,
             resume=resume,
-            settings=given or {},
+            settings=overrides or {},
             main=main,
             data={name: fingerprint(samples) for name, samples in prints.items()} if main else None,
         )
@@ -153,9 +153,9 @@ def _write_cards(out: Path, config: MGPOConfig, facts: RunFacts) -> None:
 def _finished(out: Path, config: MGPOConfig, *, resume: bool) -> dict[str, Any] | None:
     """The summary of a finished run that is to be resumed; refuses what cannot be, before the data are read."""
     if resume:
-        check_same(out, config)
+        check_resume_compatible(out, config)
         return read_summary(out)
-    refuse_to_mix(out, config)
+    ensure_fresh_output_dir(out, config)
     return None
 
 
@@ -166,7 +166,7 @@ def _nothing_to_do(out: Path, finished: dict[str, Any], main: bool) -> dict[str,
 
 def _train(trainer: Any, config: MGPOConfig, checkpoint: Path | None) -> None:
     if checkpoint is not None:
-        fit_shards(checkpoint, trainer, config)
+        load_universal_if_needed(checkpoint, trainer, config)
     with worded(config):
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
@@ -196,7 +196,7 @@ def _before(
     """Scores of the start model; a resumed run reads those that its first part measured."""
     if resumed and (out / BEFORE_FILE).is_file():
         return json.loads((out / BEFORE_FILE).read_text("utf-8")), {}
-    with gathered(model), worded(config):
+    with gather_zero3_params(model), worded(config):
         return _evaluate_all(config, model, processor, data, "before")
 
 

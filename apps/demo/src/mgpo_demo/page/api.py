@@ -63,10 +63,10 @@ def _look(actions: Actions) -> Callable[..., Outcome]:
             What was answered, said and looked at (JSON; the box in pixels of the picture), and the crop as it was seen.
         """
 
-        def play(picture: Picture, question: Question) -> dict[str, Episode]:
+        def make_episodes(picture: Picture, question: Question) -> dict[str, Episode]:
             return first_look(actions.model, picture, question)
 
-        return _played(actions, image, question, choices, play)
+        return _run(actions, image, question, choices, make_episodes)
 
     return look
 
@@ -85,25 +85,29 @@ def _answer_from_box(actions: Actions) -> Callable[..., Outcome]:
             As `look` does, without the answer of one look.
         """
 
-        def play(picture: Picture, question: Question) -> dict[str, Episode]:
+        def make_episodes(picture: Picture, question: Question) -> dict[str, Episode]:
             return {"look": looks.answer_from_box(actions.model, picture, question, _box(box, picture.size))}
 
-        return _played(actions, image, question, choices, play)
+        return _run(actions, image, question, choices, make_episodes)
 
     return answer_from_box
 
 
-def _played(
-    actions: Actions, image: str, question: str, choices: str, play: Callable[[Picture, Question], dict[str, Episode]]
+def _run(
+    actions: Actions,
+    image: str,
+    question: str,
+    choices: str,
+    make_episodes: Callable[[Picture, Question], dict[str, Episode]],
 ) -> Outcome:
-    """Play the episodes that `play` makes of the call; gr.Error with the sentence for what cannot be played."""
+    """Run the episodes that `make_episodes` returns; gr.Error with the message for what cannot be run."""
     try:
         if not image:
             raise DemoError("The call has no image.")
         asked = Question(*actions.limits.asked(question, choices))
         upload = Path(image)
         with tempfile.TemporaryDirectory(prefix="mgpo-demo-") as folder:
-            episodes = play(keep_upload(upload, upload.name, Path(folder), actions.limits), asked)
+            episodes = make_episodes(keep_upload(upload, upload.name, Path(folder), actions.limits), asked)
             for _ in stream(actions.model, episodes, StopSignal(actions.limits.seconds)):
                 pass
             return _outcome(actions, {name: episode.trajectory for name, episode in episodes.items()})

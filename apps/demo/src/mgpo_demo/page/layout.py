@@ -183,7 +183,7 @@ class _Events:
             ("closer", [parts["closer"].click]),
         ):
             begin = gr.on(triggers, self._begin(wish), asked, queue=False, trigger_mode="multiple", **light)
-            begin.then(self._play, None, trigger_mode="multiple", **light, **self.queue)
+            begin.then(self._run, None, trigger_mode="multiple", **light, **self.queue)
         parts["stop"].click(self._stop, None, queue=False, **light)
         for kind, write in (("html", saved.write_html), ("json", saved.write_json)):
             file = parts[f"file_{kind}"]
@@ -250,7 +250,7 @@ class _Events:
         return self._answer(request, stop)
 
     def _begin(self, wish: str) -> Callable[..., dict[Any, Any]]:
-        """Checks a wish at once, however long the queue is, and puts it down for `_play`."""
+        """Checks a wish at once, however long the queue is, and puts it down for `_run`."""
 
         def begin(question: str, choices: str, picture: dict | None, request: gr.Request) -> dict[Any, Any]:
             def put_down(visitor: Visitor) -> PageUpdate:
@@ -265,7 +265,7 @@ class _Events:
 
         return begin
 
-    def _play(self, request: gr.Request) -> Iterator[dict[Any, Any]]:
+    def _run(self, request: gr.Request) -> Iterator[dict[Any, Any]]:
         with self._lock:
             wish, question, box = self._waiting.pop(str(request.session_hash), (None, None, None))
         if wish is None or question is None:

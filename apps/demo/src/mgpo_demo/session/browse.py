@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
 
-from mgpo_core.files.json_lines import DAMAGED, reason
+from mgpo_core.files.json_lines import MALFORMED_RECORD, reason
 from mgpo_core.files.safe_join import path_below
 from mgpo_core.render.card import View, card_view
 from mgpo_core.render.page import FILTERS as FILTER_WORDS
@@ -132,5 +132,5 @@ def _card(entry: Entry) -> View | str:
     """A trajectory as a page shows it, or why it does not."""
     try:
         return card_view(entry.card())
-    except DAMAGED as error:  # of a file that was edited by hand, anything may be wrong
+    except MALFORMED_RECORD as error:  # of a file that was edited by hand, anything may be wrong
         return f"{entry.id} is not shown: {reason(error)}"

@@ -17,7 +17,7 @@ from mgpo_core import Box, load_image
 from mgpo_core.images.budget import PixelBudget
 from mgpo_core.images.encode import small_image
 from mgpo_core.images.load import ImageSource
-from mgpo_core.images.pillow_limits import pillow_limit_lifted
+from mgpo_core.images.pillow_limits import allow_large_images
 from mgpo_demo.session.limits import DemoError, Limits
 
 __all__ = ["DISPLAY_SIDE", "FORMATS", "Picture", "decode", "keep_image", "keep_upload"]
@@ -88,7 +88,7 @@ def decode(data: bytes, what: str, limits: Limits, *, taken: int = 0) -> Image.I
     Its kind and size are checked on the header, before anything is decoded.
     """
     try:
-        with pillow_limit_lifted(None):
+        with allow_large_images(None):
             opened = Image.open(io.BytesIO(data), formats=FORMATS)
     except Exception as error:  # Pillow raises whatever the broken bytes lead it to
         raise DemoError(

@@ -10,7 +10,7 @@ from typing import Any
 
 from mgpo_core import Episode, Sample
 from mgpo_core.boxes.parse import CoordinateSpace
-from mgpo_core.engines import Engine, Watch, load_engine
+from mgpo_core.engines import Engine, StreamCallback, load_engine
 from mgpo_core.episodes.settings import EpisodeSettings
 from mgpo_core.episodes.trajectory import Trajectory
 from mgpo_core.images.budget import PixelBudget
@@ -53,15 +53,15 @@ class DemoModel:
             strict=settings.strict_boxes,
         )
 
-    def play(self, episodes: Sequence[Episode], watch: Watch, on_start: Callable[[], None]) -> None:
-        """Play the episodes to their end; `watch` sees the texts grow and ends the run by raising.
+    def generate(self, episodes: Sequence[Episode], on_text: StreamCallback, on_start: Callable[[], None]) -> None:
+        """Run the episodes to their end; `on_text` sees the texts grow and ends the run by raising.
 
-        Whoever waits for the model is watched too: `watch` is called with an empty text meanwhile, and `on_start` when
+        While the caller waits for the model, `on_text` is called with an empty text; `on_start` is called when
         the wait is over.
         """
-        with self._place(lambda: watch(episodes[0], "")):
+        with self._place(lambda: on_text(episodes[0], "")):
             on_start()
-            self.engine.run(episodes, watch=watch)
+            self.engine.run(episodes, on_text=on_text)
 
     def confidence(self, trajectory: Trajectory) -> dict[str, float] | None:
         """The probability of each choice's letter; None where the engine cannot tell or there are no choices."""

@@ -159,7 +159,7 @@ class _TrajectoryData(_Strict):
     budget: PixelBudget | None
 
 
-class _Played(_Strict):
+class _SavedTrajectory(_Strict):
     trajectory: _TrajectoryData
     images: dict[str, str]
     "Name in the messages -> key of the file's images."
@@ -169,9 +169,9 @@ class _StepData(_Strict):
     by: Literal["model", "person", "closer"]
     area: Box | None
     confidence: dict[str, Annotated[float, Field(ge=0, le=1)]] | None
-    trajectory: _Played
-    direct: _Played | None
-    others: list[tuple[str, _Played]]
+    trajectory: _SavedTrajectory
+    direct: _SavedTrajectory | None
+    others: list[tuple[str, _SavedTrajectory]]
 
 
 class _QuestionData(_Strict):
@@ -214,13 +214,13 @@ def _step_data(step: Step, images: dict[str, Image.Image]) -> dict[str, Any]:
         "by": step.by,
         "area": None if step.area is None else asdict(step.area),
         "confidence": step.confidence,
-        "trajectory": _played_data(step.trajectory, images),
-        "direct": None if step.direct is None else _played_data(step.direct, images),
-        "others": [[name, _played_data(other, images)] for name, other in step.others],
+        "trajectory": _saved_trajectory(step.trajectory, images),
+        "direct": None if step.direct is None else _saved_trajectory(step.direct, images),
+        "others": [[name, _saved_trajectory(other, images)] for name, other in step.others],
     }
 
 
-def _played_data(trajectory: Trajectory, images: dict[str, Image.Image]) -> dict[str, Any]:
+def _saved_trajectory(trajectory: Trajectory, images: dict[str, Image.Image]) -> dict[str, Any]:
     """The trajectory; the pictures it was shown go into `images`, its original is the picture or a part of it."""
     keys = {}
     for name, image in trajectory.named_images(originals=()).items():
@@ -297,7 +297,9 @@ def _step(data: _StepData, picture: Picture, images: dict[str, Image.Image], fol
     )
 
 
-def _trajectory(data: _Played, original: Path, size: tuple[int, int], images: dict[str, Image.Image]) -> Trajectory:
+def _trajectory(
+    data: _SavedTrajectory, original: Path, size: tuple[int, int], images: dict[str, Image.Image]
+) -> Trajectory:
     """The trajectory over the original at hand, of that size; what it says of pictures must be true."""
     if not images.keys() >= set(data.images.values()):
         raise _UnreadableError("a picture is missing")

@@ -84,7 +84,7 @@ def stream(model: DemoModel, episodes: Mapping[str, Episode], stop: StopSignal) 
     names = {id(episode): name for name, episode in episodes.items()}
     news, failure = threading.Event(), list[BaseException]()
 
-    def watch(episode: Episode, text: str) -> None:
+    def on_text(episode: Episode, text: str) -> None:
         stop.check()
         if text:
             progress.texts[names[id(episode)]] = (episode.turn, text)
@@ -92,7 +92,7 @@ def stream(model: DemoModel, episodes: Mapping[str, Episode], stop: StopSignal) 
 
     def work() -> None:
         try:
-            model.play([episode for episode in episodes.values() if not episode.done], watch, stop.start_clock)
+            model.generate([episode for episode in episodes.values() if not episode.done], on_text, stop.start_clock)
         except BaseException as error:  # handed to whoever reads the stream
             failure.append(error)
 

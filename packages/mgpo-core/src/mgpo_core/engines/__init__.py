@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
-from mgpo_core.engines.streaming import Watch
+from mgpo_core.engines.streaming import StreamCallback
 from mgpo_core.errors import EngineError
 from mgpo_core.messages.install import from_clone
 from mgpo_core.messages.suggest import nearest
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mgpo_core.episodes.episode import Episode
     from mgpo_core.episodes.trajectory import Trajectory
 
-__all__ = ["Engine", "Watch", "load_engine"]
+__all__ = ["Engine", "StreamCallback", "load_engine"]
 
 _ENGINES = {
     # name: (module, class, extra of mgpo-core that brings what it needs)
@@ -30,10 +30,10 @@ _ENGINES = {
 class Engine(Protocol):
     """Anything that plays episodes to their end."""
 
-    def run(self, episodes: Sequence[Episode], *, watch: Watch | None = None) -> list[Trajectory]:
+    def run(self, episodes: Sequence[Episode], *, on_text: StreamCallback | None = None) -> list[Trajectory]:
         """Answer every turn of every episode; one trajectory per episode, in the order given.
 
-        `watch` is called with the text of every response as it grows, and ends the run by raising: see `Watch`.
+        `on_text` gets the text of every response as it grows, and ends the run by raising: see `StreamCallback`.
         """
         ...
 

@@ -7,7 +7,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from mgpo_core.engines.dialogue import Dialogue
+from mgpo_core.engines.tokenized_episode import TokenizedEpisode
 
 __all__ = ["FORBIDDEN_BIAS", "SamplingOptions"]
 
@@ -41,21 +41,21 @@ class SamplingOptions:
         """The same options with a seed made of `numbers`."""
         return dataclasses.replace(self, seed=_mixed(*numbers))
 
-    def request(self, dialogue: Dialogue, index: int, vocabulary: int, room: int) -> dict[str, Any]:
+    def request(self, tokenized: TokenizedEpisode, index: int, vocabulary: int, room: int) -> dict[str, Any]:
         """vLLM's sampling parameters for the next response of a dialogue, episode `index` of a run.
 
         It may fill the `room` of tokens that the model's context has. Each response has a seed of its own, so that it
         does not depend on what is sampled beside it. Log-probabilities differ from the transformers engine's under
         top-p and top-k: vLLM gives those of the cut distribution, which no trainer computes (training leaves both off).
         """
-        tokens = dialogue.tokenizer
+        tokens = tokenized.tokenizer
         forbidden = tokens.forbidden_mask(vocabulary).nonzero()[0]
         return {
-            "max_tokens": min(self.max_new_tokens, room - len(dialogue.ids)),
+            "max_tokens": min(self.max_new_tokens, room - len(tokenized.ids)),
             "temperature": self.temperature,
             "top_p": self.top_p,
             "top_k": self.top_k,
-            "seed": None if self.seed is None else _mixed(self.seed, index, dialogue.episode.turn),
+            "seed": None if self.seed is None else _mixed(self.seed, index, tokenized.episode.turn),
             "logprobs": 0,  # of the sampled token alone
             "detokenize": False,
             # the ends that a checkpoint's generation_config names are not ours: ours is the end of turn

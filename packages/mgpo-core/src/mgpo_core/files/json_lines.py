@@ -11,11 +11,20 @@ from typing import Any, TypeVar
 
 from mgpo_core.errors import MGPOError
 
-__all__ = ["DAMAGED", "append_record", "json_at", "numbered_lines", "read_records", "reason"]
+__all__ = ["MALFORMED_RECORD", "append_record", "json_at", "numbered_lines", "read_records", "reason"]
 
 Record = TypeVar("Record")
 
-DAMAGED = (MGPOError, ArithmeticError, AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError)
+MALFORMED_RECORD = (
+    MGPOError,
+    ArithmeticError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 "What a damaged line or record raises on its way to a trajectory or a card."
 
 

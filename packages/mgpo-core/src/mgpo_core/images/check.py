@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from mgpo_core.errors import ImageError
 from mgpo_core.images.budget import check_shape
 from mgpo_core.images.load import MAX_PIXELS, load_image
-from mgpo_core.images.pillow_limits import pillow_limit_lifted
+from mgpo_core.images.pillow_limits import allow_large_images
 from mgpo_core.messages.shown import one_line
 
 __all__ = ["check_image"]
@@ -53,7 +53,7 @@ def check_image(source: str | bytes | os.PathLike[str], *, full: bool = False) -
 
 def _check(source: str | bytes | os.PathLike[str], full: bool) -> tuple[int, int]:
     # Pillow's own limit is lifted because ours, which is stated in the message, replaces it
-    with pillow_limit_lifted(None):
+    with allow_large_images(None):
         picture = Image.open(BytesIO(source) if isinstance(source, bytes) else source)
     with picture:
         width, height = picture.size

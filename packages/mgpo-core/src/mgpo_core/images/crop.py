@@ -9,7 +9,7 @@ from PIL import Image
 
 from mgpo_core.boxes.parse import Box, CoordinateSpace, Rejection
 from mgpo_core.images.budget import MAX_ASPECT, PixelBudget
-from mgpo_core.images.pillow_limits import pillow_limit_lifted
+from mgpo_core.images.pillow_limits import allow_large_images
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def crop(
     if max(whole.width, whole.height) > MAX_ASPECT * min(whole.width, whole.height):
         # possible under looser rules only; the budget has no size for it
         return CropOutcome(None, None, Rejection.TOO_ELONGATED.value)
-    with pillow_limit_lifted(image.width * image.height):  # it passed load_image's limit
+    with allow_large_images(image.width * image.height):  # it passed load_image's limit
         cut = image.crop((int(whole.x1), int(whole.y1), int(whole.x2), int(whole.y2)))
     return CropOutcome(budget.resize(cut), whole, None)
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageFile, ImageOps
 
 from mgpo_core.errors import ImageError
 from mgpo_core.images.budget import MAX_ASPECT
-from mgpo_core.images.pillow_limits import pillow_limit_lifted, truncated_refused
+from mgpo_core.images.pillow_limits import allow_large_images, truncated_refused
 from mgpo_core.images.source import from_uri, is_uri
 from mgpo_core.messages.shown import one_line, show
 
@@ -39,7 +39,7 @@ def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, name: str |
         image = _open(source, who, files)
         _check(image, max_pixels, who)
         try:
-            with pillow_limit_lifted(image.width * image.height), truncated_refused():
+            with allow_large_images(image.width * image.height), truncated_refused():
                 image.load()
             if image.getexif().get(_ORIENTATION, 1) != 1:
                 image = ImageOps.exif_transpose(image)
@@ -87,7 +87,7 @@ def _open(source: ImageSource, who: str, files: ExitStack) -> Image.Image:
             file = files.enter_context(open(source, "rb"))  # noqa: SIM115 (it is closed by the stack)
         else:
             file = files.enter_context(io.BytesIO(source))
-        with pillow_limit_lifted(None):  # reads the header only; _check holds our own limit
+        with allow_large_images(None):  # reads the header only; _check holds our own limit
             return Image.open(file)
     except FileNotFoundError as error:
         raise ImageError(f"{who} does not exist; check the path and the folder it is relative to.") from error

@@ -12,7 +12,7 @@ _LOCK = threading.RLock()
 
 
 @contextmanager
-def pillow_limit_lifted(pixels: int | None) -> Iterator[None]:
+def allow_large_images(pixels: int | None) -> Iterator[None]:
     """Suspend PIL.Image.MAX_IMAGE_PIXELS if it is below `pixels` (None: in any case).
 
     The setting belongs to the whole process, hence the lock; other threads decode on as long as they stay below it.

@@ -19,17 +19,17 @@ from PIL import Image
 from mgpo_core.boxes.plain_text import THINK
 from mgpo_core.episodes.trajectory import Trajectory
 from mgpo_core.errors import SampleError
-from mgpo_core.files.json_lines import DAMAGED
+from mgpo_core.files.json_lines import MALFORMED_RECORD
 from mgpo_core.files.safe_join import path_below
 from mgpo_core.images.load import ImageSource
 
-__all__ = ["Envelope", "image_names", "kept_picture", "open_envelope", "seal"]
+__all__ = ["ResponsePayload", "decode_payload", "encode_payload", "image_names", "kept_picture"]
 
 _OPEN, _CLOSE = THINK
 
 
 @dataclass(frozen=True)
-class Envelope:
+class ResponsePayload:
     """One sample as it was played: the `answer` that is scored and, unless it was left out, the `record`."""
 
     answer: str
@@ -55,7 +55,7 @@ class Envelope:
         missing = [name for name in wanted if name not in kept or kept_picture(folder, kept[name]) is None]
         try:
             trajectory = self.trajectory(folder)
-        except DAMAGED as error:
+        except MALFORMED_RECORD as error:
             return self.trajectory(), f"cannot be read: {error}"
         if not missing:
             return trajectory, ""
@@ -67,27 +67,27 @@ class Envelope:
         return None if self.record is None else self.record.get("skipped")
 
 
-def seal(envelope: Envelope) -> str:
+def encode_payload(payload: ResponsePayload) -> str:
     """The text of an envelope; its JSON holds no angle bracket, so that no tag in it is taken for the block's."""
-    if envelope.record is None:
-        return envelope.answer
-    text = json.dumps(envelope.record, ensure_ascii=False, separators=(",", ":"))
+    if payload.record is None:
+        return payload.answer
+    text = json.dumps(payload.record, ensure_ascii=False, separators=(",", ":"))
     escaped = text.replace("<", "\\u003c").replace(">", "\\u003e")
-    return f"{envelope.answer}\n{_OPEN}{escaped}{_CLOSE}"
+    return f"{payload.answer}\n{_OPEN}{escaped}{_CLOSE}"
 
 
-def open_envelope(text: str) -> Envelope:
-    """What `seal` closed; any other text is an answer without a record. SampleError for a broken block."""
+def decode_payload(text: str) -> ResponsePayload:
+    """What `encode_payload` closed; any other text is an answer without a record. SampleError for a broken block."""
     answer, opening, rest = text.rpartition(_OPEN)
     if not opening or not rest.startswith("{") or not rest.endswith(_CLOSE):
-        return Envelope(text.strip())
+        return ResponsePayload(text.strip())
     try:
         record = json.loads(rest.removesuffix(_CLOSE))
     except ValueError as error:
         raise SampleError(
             f"The trajectory behind the answer {answer.strip()!r:.40} is broken ({error}); was the log edited?"
         ) from error
-    return Envelope(answer.strip(), record)
+    return ResponsePayload(answer.strip(), record)
 
 
 def _pictures(data: Mapping[str, Any], kept: Mapping[str, str], folder: Path | None) -> dict[str, ImageSource]:

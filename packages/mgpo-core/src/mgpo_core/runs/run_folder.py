@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mgpo_core.errors import MGPOError
-from mgpo_core.files.json_lines import DAMAGED, json_at, numbered_lines, reason
+from mgpo_core.files.json_lines import MALFORMED_RECORD, json_at, numbered_lines, reason
 from mgpo_core.files.output_folder import RUN_FILE
 from mgpo_core.render.card import Card, card_flags
 from mgpo_core.runs.evaluation_runs import ResultsError, evaluation_files, is_sample_log, output_folder, read_runs
-from mgpo_core.runs.response_payload import Envelope
+from mgpo_core.runs.response_payload import ResponsePayload
 from mgpo_core.runs.sample_card import category_facts, has_card, sample_card
 from mgpo_core.runs.sample_log import SampleResult, TaskResult
 from mgpo_core.runs.trajectory_log import TRAJECTORIES_FILE
@@ -73,7 +73,7 @@ class Entry:
         """The trajectory with its pictures and its verdict, read now; RunFolderError when it cannot be any more."""
         try:
             return self._read()
-        except (*DAMAGED, OSError) as error:
+        except (*MALFORMED_RECORD, OSError) as error:
             what = reason(error)
         raise RunFolderError(
             f"{self.id} cannot be read from {self.file.name} ({what}): was it written anew? Open the run again"
@@ -175,13 +175,13 @@ def _training(folder: Path) -> RunFolder:
     for number, offset, line in numbered_lines(path):
         try:
             run.entries.append(_training_entry(folder, path, offset, json.loads(line)))
-        except DAMAGED as error:
+        except MALFORMED_RECORD as error:
             run.problems.append(f"{path.name}, line {number}: {reason(error)}; left out")
     return run
 
 
 def _training_entry(folder: Path, path: Path, offset: int, record: Mapping[str, Any]) -> Entry:
-    trajectory = Envelope("", record).trajectory()  # grey pictures: none is decoded for the index
+    trajectory = ResponsePayload("", record).trajectory()  # grey pictures: none is decoded for the index
     if trajectory is None:
         raise ValueError("no trajectory in it")
     part, name = str(record["part"]), str(trajectory.sample_id)
@@ -191,7 +191,7 @@ def _training_entry(folder: Path, path: Path, offset: int, record: Mapping[str, 
 
 def _training_card(folder: Path, path: Path, offset: int, expected: tuple[str, str]) -> Card:
     record = json_at(path, offset)
-    trajectory, problem = Envelope("", record).trajectory_as_kept(folder)
+    trajectory, problem = ResponsePayload("", record).trajectory_as_kept(folder)
     if trajectory is None or (str(record["part"]), str(trajectory.sample_id)) != expected:
         raise ValueError("another trajectory stands there")
     facts = [("part", expected[0], "")]
@@ -207,7 +207,7 @@ def _training_title(folder: Path) -> str:
         control = options.get("reward_control", "none")
         words = [*(_short(str(options[name])) for name in _TITLE), f"seed {options['seed']}"]
         return ", ".join(words + ([] if control == "none" else [f"rewards: {control}"]))
-    except (*DAMAGED, OSError):
+    except (*MALFORMED_RECORD, OSError):
         return folder.resolve().name
 
 
@@ -229,7 +229,7 @@ def _curves(path: Path, problems: list[str]) -> dict[str, list[tuple[int, float]
             row = json.loads(line)
             step = int(row["step"])
             values = {name: float(row[name]) for name in CURVES if row.get(name) is not None}  # null: not defined
-        except DAMAGED as error:
+        except MALFORMED_RECORD as error:
             problems.append(f"{path.name}, line {number}: {reason(error)}; left out")
             continue
         for name, value in values.items():

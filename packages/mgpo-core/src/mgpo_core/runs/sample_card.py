@@ -31,12 +31,12 @@ def sample_card(
     """The card of a sample, read from its log again; pictures are read from below `root`.
 
     `name` is the sample's on the card, `run` that of the run that played it; `facts` come first. Raises what a damaged
-    line does (`DAMAGED`), and OSError when the log is gone.
+    line does (`MALFORMED_RECORD`), and OSError when the log is gone.
     """
-    line, envelope = read_sample(sample)
+    line, payload = read_sample(sample)
     if line["doc_id"] != sample.doc_id:
         raise ValueError(f"the line is of {line['doc_id']!r}")
-    trajectory, problem = envelope.trajectory_as_kept(root)
+    trajectory, problem = payload.trajectory_as_kept(root)
     if trajectory is None:
         trajectory = Trajectory(question=str(line.get("input", "")))
     found = list(facts)
@@ -44,8 +44,8 @@ def sample_card(
         found.append(("skipped", sample.skipped, "bad"))
     if problem:
         found.append(("pictures", problem, "bad"))
-    if envelope.answer != (trajectory.answer or "").strip():
-        found.append(("scored", envelope.answer, ""))
+    if payload.answer != (trajectory.answer or "").strip():
+        found.append(("scored", payload.answer, ""))
     right = task.right(sample)
     if right is None and task.main is not None and task.main in sample.scores:
         found.append((task.main, f"{sample.scores[task.main]:.3g}", ""))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mgpo_core.episodes.trajectory import Trajectory
-from mgpo_core.files.json_lines import DAMAGED, json_at, numbered_lines, reason
+from mgpo_core.files.json_lines import MALFORMED_RECORD, json_at, numbered_lines, reason
 from mgpo_core.runs.logged_scores import (
     GROUNDING,
     main_score,
@@ -26,7 +26,7 @@ from mgpo_core.runs.logged_scores import (
     repeated_scores,
     verdict,
 )
-from mgpo_core.runs.response_payload import Envelope, open_envelope
+from mgpo_core.runs.response_payload import ResponsePayload, decode_payload
 
 __all__ = ["SampleResult", "TaskResult", "clusters_of", "in_order", "read_sample", "read_task"]
 
@@ -138,7 +138,7 @@ def read_task(name: str, path: Path, report: Mapping[str, Any]) -> TaskResult:
         try:
             line = json.loads(raw)
             sample, problem = _sample(line, path, offset, higher, seen)
-        except DAMAGED as error:
+        except MALFORMED_RECORD as error:
             task.broken.append(f"{path.name}, line {number}: {reason(error)}; left out")
             continue
         if problem is not None:
@@ -154,10 +154,10 @@ def read_task(name: str, path: Path, report: Mapping[str, Any]) -> TaskResult:
     return task
 
 
-def read_sample(sample: SampleResult) -> tuple[dict[str, Any], Envelope]:
+def read_sample(sample: SampleResult) -> tuple[dict[str, Any], ResponsePayload]:
     """The sample's line and its envelope, read from its file again."""
     line = json_at(sample.file, sample.offset)
-    return line, open_envelope(_responses(line)[0])
+    return line, decode_payload(_responses(line)[0])
 
 
 def _sample(
@@ -171,11 +171,11 @@ def _sample(
     doc_id, responses = line["doc_id"], _responses(line)
     if not isinstance(doc_id, (int, str)):
         raise ValueError(f"doc_id {doc_id!r} is neither a number nor a text")
-    envelope, trajectory, problem = Envelope(""), None, None
+    payload, trajectory, problem = ResponsePayload(""), None, None
     try:
-        envelope = open_envelope(responses[0])
-        trajectory = envelope.trajectory()
-    except DAMAGED as error:
+        payload = decode_payload(responses[0])
+        trajectory = payload.trajectory()
+    except MALFORMED_RECORD as error:
         problem = error
     turn = None if trajectory is None else trajectory.judged_turn
     sample = SampleResult(
@@ -185,19 +185,19 @@ def _sample(
         categories=read_categories(line),
         file=path,
         offset=offset,
-        run_id=_run_id(envelope),
+        run_id=_run_id(payload),
         played=trajectory is not None,
-        pictured=envelope.record is not None and bool(envelope.record.get("pictures")),
+        pictured=payload.record is not None and bool(payload.record.get("pictures")),
         refused=turn is not None and turn.rejection is not None,
-        skipped=envelope.skipped,
+        skipped=payload.skipped,
         cluster=read_cluster(line, seen),
         responses=len(responses),
     )
     return sample, problem
 
 
-def _run_id(envelope: Envelope) -> str | None:
-    named = None if envelope.record is None else envelope.record.get("run")
+def _run_id(payload: ResponsePayload) -> str | None:
+    named = None if payload.record is None else payload.record.get("run")
     return named if isinstance(named, str) else None
 
 

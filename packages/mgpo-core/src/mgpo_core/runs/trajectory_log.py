@@ -1,7 +1,7 @@
 """`trajectories.jsonl`: the trajectories that a training run shows, one a line, their pictures beside it.
 
 A line is {"part": "after, temperature 1", "trajectory": Trajectory.to_dict(), "pictures": {name: file}}: the record of
-`Envelope`, with the part of the run in front. Files are relative to the run's folder and named by their content, so
+`ResponsePayload`, preceded by the part of the run. Files are relative to the run's folder, named by their content, so
 that equal pictures are stored once.
 """
 

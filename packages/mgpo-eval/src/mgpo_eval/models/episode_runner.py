@@ -14,16 +14,16 @@ from mgpo_core.episodes.episode import Episode
 from mgpo_core.episodes.trajectory import Trajectory
 from mgpo_core.images.load import load_image
 from mgpo_core.runs.evaluation_runs import FOLDER
-from mgpo_core.runs.response_payload import Envelope, seal
+from mgpo_core.runs.response_payload import ResponsePayload, encode_payload
 from mgpo_core.samples.grading import choice_letter, lone_letter, resolve_choice
 from mgpo_core.templates.base import message_text
 from mgpo_core.templates.single_image import PlainTurn, SingleTurn
-from mgpo_eval.models.journal import Finished, Journal
-from mgpo_eval.models.options import ModelOptions, PlaySettings
-from mgpo_eval.models.requests import Job, reading_error
+from mgpo_eval.models.journal import CompletedSample, Journal
+from mgpo_eval.models.options import GenerationSettings, ModelOptions
+from mgpo_eval.models.requests import EvalRequest, reading_error
 from mgpo_eval.models.saved_images import keep_pictures
 
-__all__ = ["NO_ANSWER", "Player"]
+__all__ = ["NO_ANSWER", "EpisodeRunner"]
 
 NO_ANSWER = "Z"
 """What stands for a missing or impossible choice: no stock scorer of lmms-eval 0.7.3 takes it for a letter of A to E,
@@ -33,17 +33,17 @@ _CHUNK = 512
 """Samples handed to an engine that keeps its own queue, so that their rows are read while others are played."""
 
 
-class Player:
-    """Plays jobs and writes each into the journal as soon as it is over."""
+class EpisodeRunner:
+    """Runs evaluation requests and writes each sample into the journal as soon as it is over."""
 
     def __init__(
         self,
         engine: Engine,
-        settings: PlaySettings,
+        settings: GenerationSettings,
         options: ModelOptions,
         journal: Journal,
         *,
-        run: str,
+        run_id: str,
         output: Path | None,
         progress: bool,
     ) -> None:
@@ -51,26 +51,28 @@ class Player:
         self.settings = settings
         self.options = options
         self.journal = journal
-        self.run = run
+        self.run_id = run_id
         self.output = output
         self.progress = progress
         self._with_pictures: Counter[str] = Counter()
 
-    def play(self, jobs: Sequence[Job]) -> None:
-        """Play every job; raises what a broken sample raises (`on_bad_sample=skip`: counts it as wrong)."""
+    def run(self, eval_requests: Sequence[EvalRequest]) -> None:
+        """Run every request; raises what a broken sample raises (`on_bad_sample=skip`: counts it as wrong)."""
         from tqdm.auto import tqdm
 
-        with tqdm(total=len(jobs), unit="sample", desc=self.settings.mode, disable=not self.progress) as self._bar:
-            for batch in self._batches(jobs):
+        with tqdm(
+            total=len(eval_requests), unit="sample", desc=self.settings.mode, disable=not self.progress
+        ) as self._bar:
+            for batch in self._batches(eval_requests):
                 self.engine.run(batch)
 
-    def _batches(self, jobs: Sequence[Job]) -> Iterable[list[Episode]]:
+    def _batches(self, eval_requests: Sequence[EvalRequest]) -> Iterable[list[Episode]]:
         if self.options.engine != "transformers":
-            for start in range(0, len(jobs), _CHUNK):
-                yield list(self._episodes(jobs[start : start + _CHUNK]))
+            for start in range(0, len(eval_requests), _CHUNK):
+                yield list(self._episodes(eval_requests[start : start + _CHUNK]))
             return
         yield from packed(
-            self._episodes(jobs, opened=True),
+            self._episodes(eval_requests, opened=True),
             tokens=self._tokens,
             pixels=lambda episode: sum(width * height for width, height in episode.trajectory.original_sizes),
             most=self.options.limit,
@@ -85,49 +87,49 @@ class Player:
         text = sum(len(message_text(message)) for message in episode.messages) // 4
         return 2 * (pictures + text) if episode.template.max_turns > 1 else pictures + text
 
-    def _episodes(self, jobs: Iterable[Job], *, opened: bool = False) -> Iterator[Episode]:
-        """The jobs' episodes, pictures decoded if `opened`; samples that cannot be read are reported."""
-        for job in jobs:
+    def _episodes(self, eval_requests: Iterable[EvalRequest], *, opened: bool = False) -> Iterator[Episode]:
+        """The requests' episodes, images decoded if `opened`; samples that cannot be read are reported."""
+        for request in eval_requests:
             try:
-                sample = job.sample()
-                episode = self._episode(job, sample)
+                sample = request.sample()
+                episode = self._episode(request, sample)
                 if opened:
                     _ = episode.messages
                 elif self.options.on_bad_sample == "skip":
                     for source in sample.images:
-                        load_image(source, name=f"a picture of {job.name}")
+                        load_image(source, name=f"a picture of {request.name}")
             except Exception as error:
-                self._skip(job, reading_error(job.name, error), error)
+                self._skip(request, reading_error(request.name, error), error)
                 continue
             yield episode
 
-    def _episode(self, job: Job, sample: Sample) -> Episode:
+    def _episode(self, request: EvalRequest, sample: Sample) -> Episode:
         settings = self.settings
         return Episode(
             sample,
-            template=job.template if sample.images else SingleTurn(),
+            template=request.template if sample.images else SingleTurn(),
             budget=settings.budget,
             space=settings.space,
             rules=settings.episode.rules,
             strict=settings.episode.strict_boxes,
-            on_done=lambda episode: self._finish(job, episode),
+            on_done=lambda episode: self._finish(request, episode),
         )
 
-    def _skip(self, job: Job, reason: Exception, cause: Exception) -> None:
+    def _skip(self, request: EvalRequest, reason: Exception, cause: Exception) -> None:
         if self.options.on_bad_sample == "error":
             raise reason from cause
-        record: dict[str, Any] = {"run": self.run, "trajectory": None, "pictures": {}, "skipped": str(reason)}
-        self.journal.add(Finished(job.key, seal(Envelope(NO_ANSWER, record)), skipped=True))
+        record: dict[str, Any] = {"run": self.run_id, "trajectory": None, "pictures": {}, "skipped": str(reason)}
+        self.journal.add(CompletedSample(request.key, encode_payload(ResponsePayload(NO_ANSWER, record)), skipped=True))
         self._bar.update()
 
-    def _finish(self, job: Job, episode: Episode) -> None:
+    def _finish(self, request: EvalRequest, episode: Episode) -> None:
         trajectory = episode.trajectory
-        record = {"run": self.run, "trajectory": trajectory.to_dict(), "pictures": self._pictures(job, episode)}
+        record = {"run": self.run_id, "trajectory": trajectory.to_dict(), "pictures": self._pictures(request, episode)}
         turns = trajectory.turns
         self.journal.add(
-            Finished(
-                job.key,
-                seal(Envelope(answer_of(trajectory), record)),
+            CompletedSample(
+                request.key,
+                encode_payload(ResponsePayload(answer_of(trajectory), record)),
                 input_tokens=sum(turn.prompt_tokens for turn in turns),
                 output_tokens=sum(turn.tokens for turn in turns),
                 seconds=sum(turn.seconds for turn in turns),
@@ -136,12 +138,12 @@ class Player:
         trajectory.messages = []  # with its pictures: those of thousands of samples would not fit in memory
         self._bar.update()
 
-    def _pictures(self, job: Job, episode: Episode) -> dict[str, str]:
+    def _pictures(self, request: EvalRequest, episode: Episode) -> dict[str, str]:
         limit = self.options.pictures
-        if self.output is None or 0 <= limit <= self._with_pictures[job.task]:
+        if self.output is None or 0 <= limit <= self._with_pictures[request.task]:
             return {}
-        self._with_pictures[job.task] += 1
-        return keep_pictures(episode, self.output, Path(FOLDER) / self.run / "pictures", job.name)
+        self._with_pictures[request.task] += 1
+        return keep_pictures(episode, self.output, Path(FOLDER) / self.run_id / "pictures", request.name)
 
 
 def answer_of(trajectory: Trajectory) -> str:

@@ -20,11 +20,11 @@ from mgpo_core.files.whole_file import whole_file
 from mgpo_core.runs.evaluation_runs import RUN_FILE
 from mgpo_eval.output_path import check_run_folder
 
-__all__ = ["Finished", "Journal", "weights_identity"]
+__all__ = ["CompletedSample", "Journal", "weights_identity"]
 
 
 @dataclass(frozen=True)
-class Finished:
+class CompletedSample:
     """One sample that was played (or skipped): what is returned for it, and what it cost."""
 
     key: str
@@ -48,7 +48,7 @@ class Journal:
         """Lines that a kill or a full disk cut short: their samples are played again."""
         self._lock = Lock()
         self._file = None if folder is None else folder / f"rank{rank}.jsonl"
-        self.finished: dict[str, Finished] = {}
+        self.finished: dict[str, CompletedSample] = {}
         if folder is None:
             return
         check_run_folder(folder)
@@ -60,11 +60,11 @@ class Journal:
         except OSError as error:
             raise EngineError(_not_writable(folder, error)) from error
         for path in sorted(folder.glob("rank*.jsonl")):
-            entries, broken = read_records(path, Finished)
+            entries, broken = read_records(path, CompletedSample)
             self.finished |= {entry.key: entry for entry in entries}
             self.broken += broken
 
-    def add(self, entry: Finished) -> None:
+    def add(self, entry: CompletedSample) -> None:
         """Write one finished sample, now; EngineError when it cannot be written."""
         with self._lock:
             self.finished[entry.key] = entry

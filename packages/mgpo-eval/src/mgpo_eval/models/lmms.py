@@ -27,12 +27,12 @@ from mgpo_core.boxes.plain_text import THINK
 from mgpo_core.engines import Engine, load_engine
 from mgpo_core.episodes.settings import EpisodeSettings
 from mgpo_core.runs.evaluation_runs import FOLDER
-from mgpo_core.runs.response_payload import open_envelope
-from mgpo_eval.models.episode_runner import Player
-from mgpo_eval.models.journal import Finished, Journal, weights_identity
+from mgpo_core.runs.response_payload import decode_payload
+from mgpo_eval.models.episode_runner import EpisodeRunner
+from mgpo_eval.models.journal import CompletedSample, Journal, weights_identity
 from mgpo_eval.models.options import ModelOptions, OptionError, local_folder
 from mgpo_eval.models.provenance import Provenance, describe
-from mgpo_eval.models.requests import Job, make_jobs
+from mgpo_eval.models.requests import EvalRequest, make_requests
 
 __all__ = ["MGPO", "MGPOVLLM", "MGPOOpenAI"]
 
@@ -113,31 +113,31 @@ class MGPO(lmms):
 
     def generate_until(self, requests: Sequence[Any]) -> list[GenerationResult]:
         """Play the requests of all tasks; an answer and, behind it, the trajectory for each, in their order."""
-        jobs = make_jobs(requests, self.task_dict, self.options, self.settings.templates)
+        eval_requests = make_requests(requests, self.task_dict, self.options, self.settings.templates)
         output = _output_path(requests)
         about = self._provenance()
         journal = self._open_journal(output, about)
-        todo = [job for job in jobs if job.key not in journal.finished]
-        self._announce(jobs, todo, journal, about)
+        todo = [eval_request for eval_request in eval_requests if eval_request.key not in journal.finished]
+        self._announce(eval_requests, todo, journal, about)
         started = time.perf_counter()
         if todo:
-            player = Player(
+            runner = EpisodeRunner(
                 self.engine,
                 self.settings,
                 self.options,
                 journal,
-                run=about.id,
+                run_id=about.id,
                 output=output,
                 progress=self.rank == 0,
             )
             started = time.perf_counter()  # after loading, which takes as long for one sample as for thousands
             with self._others_told():
-                player.play(todo)
-        self._report([journal.finished[job.key] for job in todo], time.perf_counter() - started)
+                runner.run(todo)
+        self._report([journal.finished[eval_request.key] for eval_request in todo], time.perf_counter() - started)
         results = [GenerationResult("")] * len(requests)  # of padding, which nobody scores
-        for job in jobs:
-            bare = self.options.response == "answer" or not _opens_envelopes(requests[job.place])
-            results[job.place] = _result(journal.finished[job.key], bare=bare)
+        for eval_request in eval_requests:
+            bare = self.options.response == "answer" or not _opens_payloads(requests[eval_request.place])
+            results[eval_request.place] = _result(journal.finished[eval_request.key], bare=bare)
         return results
 
     @contextlib.contextmanager
@@ -187,16 +187,18 @@ class MGPO(lmms):
         self.accelerator.wait_for_everyone()  # everybody has read before anybody writes
         return journal
 
-    def _announce(self, jobs: list[Job], todo: list[Job], journal: Journal, about: Provenance) -> None:
+    def _announce(
+        self, eval_requests: list[EvalRequest], todo: list[EvalRequest], journal: Journal, about: Provenance
+    ) -> None:
         if self.rank != 0:
             return
         logger.info("{}", about.table())
-        if len(todo) < len(jobs):
+        if len(todo) < len(eval_requests):
             logger.warning(
                 "{} of {} samples were finished by an earlier run with the same weights and settings ({}): their "
                 "results are used. To play them again, delete that folder or set journal=off.",
-                len(jobs) - len(todo),
-                len(jobs),
+                len(eval_requests) - len(todo),
+                len(eval_requests),
                 journal.folder,
             )
         if journal.broken:
@@ -204,7 +206,7 @@ class MGPO(lmms):
         if journal.folder is None and not self._live and self.options.journal != "off":
             logger.warning("Without --output_path nothing is kept: a run that is killed starts anew.")
 
-    def _report(self, played: Sequence[Finished], seconds: float) -> None:
+    def _report(self, played: Sequence[CompletedSample], seconds: float) -> None:
         """Throughput of all processes together, into the results; samples that were skipped are named."""
         mine = {
             "samples": len(played),
@@ -315,12 +317,12 @@ class MGPOOpenAI(MGPO):
         return self.options.weights_name
 
 
-def _result(finished: Finished, *, bare: bool) -> GenerationResult:
-    text = open_envelope(finished.text).answer if bare else finished.text
+def _result(finished: CompletedSample, *, bare: bool) -> GenerationResult:
+    text = decode_payload(finished.text).answer if bare else finished.text
     return GenerationResult(text, TokenCounts(finished.input_tokens, finished.output_tokens))
 
 
-def _opens_envelopes(request: Any) -> bool:
+def _opens_payloads(request: Any) -> bool:
     """Whether the trajectory behind the answer is taken off before a request's task scores it, or by the task itself.
 
     It is not where lmms-eval is called from Python without its command line's `--reasoning_tags`.

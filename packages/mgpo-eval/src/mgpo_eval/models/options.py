@@ -16,7 +16,7 @@ from mgpo_core.errors import EngineError, MGPOError
 from mgpo_core.messages.suggest import check_words, literal_words, nearest
 from mgpo_eval.models.templates import MigFormat, Mode, Templates, choose_mode, choose_templates
 
-__all__ = ["ModelOptions", "OptionError", "PlaySettings"]
+__all__ = ["GenerationSettings", "ModelOptions", "OptionError"]
 
 ENGINES = {"mgpo": "transformers", "mgpo_vllm": "vllm", "mgpo_openai": "openai"}
 """Model names in lmms-eval with the engines of mgpo_core that play them."""
@@ -115,7 +115,7 @@ class ModelOptions:
         """Most conversations of a batch; `auto` leaves it to tokens and pixels."""
         return 256 if self.batch_size == "auto" else int(self.batch_size)
 
-    def settings(self, checkpoint: EpisodeSettings | None, config: Any) -> PlaySettings:
+    def settings(self, checkpoint: EpisodeSettings | None, config: Any) -> GenerationSettings:
         """How episodes are played: as given, else as the checkpoint says (`mgpo.json`), else as the paper does.
 
         `config` is transformers' configuration of the model, None where there is none. Raises OptionError where a
@@ -135,7 +135,7 @@ class ModelOptions:
             raise OptionError(f"model_args: {error}{hint}") from error
         mode, space = choose_mode(self.mode, merged.template), self._space(merged.coordinate_space, config)
         templates = choose_templates(mode, merged.template, space, self.mig_format)
-        return PlaySettings(mode, templates, budget, space, merged, sampling)
+        return GenerationSettings(mode, templates, budget, space, merged, sampling)
 
     def _factor(self, config: Any) -> int:
         if self.patch_factor is not None:
@@ -162,7 +162,7 @@ class ModelOptions:
 
 
 @dataclass(frozen=True)
-class PlaySettings:
+class GenerationSettings:
     """What every episode of an evaluation has in common."""
 
     mode: str

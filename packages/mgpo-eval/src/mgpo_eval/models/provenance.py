@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from mgpo_eval.fingerprint import fingerprint
-from mgpo_eval.models.options import ModelOptions, PlaySettings
+from mgpo_eval.models.options import GenerationSettings, ModelOptions
 
 __all__ = ["Provenance", "describe"]
 
@@ -43,7 +43,7 @@ class Provenance:
         return "\n".join(lines)
 
 
-def describe(options: ModelOptions, settings: PlaySettings, weights: str | None, device: str) -> Provenance:
+def describe(options: ModelOptions, settings: GenerationSettings, weights: str | None, device: str) -> Provenance:
     """The provenance of an evaluation; `weights` identifies them, None where nobody can tell."""
     episode = settings.episode
     found = {

@@ -28,11 +28,11 @@ from mgpo_eval.models.options import ModelOptions, OptionError
 from mgpo_eval.models.templates import Templates
 from mgpo_eval.tasks.readers import find_reader
 
-__all__ = ["Job", "make_jobs"]
+__all__ = ["EvalRequest", "make_requests"]
 
 
 @dataclass(frozen=True)
-class Job:
+class EvalRequest:
     """One request to be played: where its answer goes, how it is known again, and how its sample is made."""
 
     place: int
@@ -49,16 +49,16 @@ class Job:
         return f"{self.task}/{self.doc_id}" + (f"#{self.repeat}" if self.repeat else "")
 
 
-def make_jobs(
+def make_requests(
     requests: Sequence[Any], task_dict: Mapping[str, Any], options: ModelOptions, templates: Templates
-) -> list[Job]:
-    """A job for every request that is not padding, in order; `prompts="auto"` reads known benchmarks by column.
+) -> list[EvalRequest]:
+    """One for every request that is not padding, in order; `prompts="auto"` reads known benchmarks by column.
 
     OptionError where a task's answers are boxes and the trajectories, which it scores, are to be left out.
     """
     tables: dict[tuple[str, str], Table] = {}
     seen: Counter[tuple[str, int]] = Counter()
-    jobs = []
+    eval_requests = []
     for place, request in enumerate(requests):
         if (request.metadata or {}).get("__padding_only__"):
             continue
@@ -74,8 +74,8 @@ def make_jobs(
         make = table.reading(doc_id, doc_to_messages, template, by_columns=options.prompts == "auto")
         text = hashlib.sha256(str(context).encode()).hexdigest()[:16]
         key = f"{task}/{doc_id}/{repeat}/{table.identity}/{text}"
-        jobs.append(Job(place, task, doc_id, repeat, key, make, template))
-    return jobs
+        eval_requests.append(EvalRequest(place, task, doc_id, repeat, key, make, template))
+    return eval_requests
 
 
 MIG_COLUMNS = {"task", "images", "question", "answer", "additional_info", "need_format", "place"}

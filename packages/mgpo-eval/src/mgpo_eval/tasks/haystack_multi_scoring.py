@@ -17,7 +17,7 @@ from mgpo_core.boxes.regions import View
 from mgpo_core.episodes.trajectory import Trajectory
 from mgpo_core.images.load import load_image
 from mgpo_core.runs.logged_scores import TRUE_BOXES
-from mgpo_core.runs.response_payload import Envelope, open_envelope
+from mgpo_core.runs.response_payload import ResponsePayload, decode_payload
 from mgpo_core.templates.multi_image import MultiImage
 from mgpo_eval import mig_bench
 from mgpo_eval.tasks.haystack_rows import answer_of_set, boxes_in, pictures_of_set
@@ -54,24 +54,24 @@ def target(row: Row) -> str:
 
 def score(row: Row, results: Sequence[str]) -> dict[str, Any]:
     """`process_results`: the metrics of one sample, those of its task, and the true box, for a report."""
-    envelope = open_envelope(results[0])
-    found = _metrics(row, envelope)
+    payload = decode_payload(results[0])
+    found = _metrics(row, payload)
     task = str(row["category"])
     metrics: dict[str, Any] = dict(found)
     for name in SCORES:
         metrics |= {f"{name}{end}": found[name] for end in ("_low", "_high", f"/{task}")}
     return metrics | {
-        "skipped": float(envelope.skipped is not None),
+        "skipped": float(payload.skipped is not None),
         "category": task,
         TRUE_BOXES: [list(box) for box in row["boxes"]],
     }
 
 
-def _metrics(row: Row, envelope: Envelope) -> dict[str, float]:
+def _metrics(row: Row, payload: ResponsePayload) -> dict[str, float]:
     """The metrics of the answer; a sample that could not be played is wrong."""
-    if envelope.skipped is not None:
+    if payload.skipped is not None:
         return dict.fromkeys((*SCORES, "answered_rate"), 0.0)
-    trajectory = envelope.trajectory() or _read(row, envelope.answer)
+    trajectory = payload.trajectory() or _read(row, payload.answer)
     played = replace(trajectory, true_boxes=boxes_in(row["boxes"]))
     levels = {name: float(played.answer_iou >= least) for name, least in mig_bench.THRESHOLDS.items()}
     return played.metrics() | {name: levels[name] for name in SCORES if name in levels}

@@ -13,7 +13,7 @@ from mgpo_core.episodes.intervals import standard_error
 from mgpo_core.episodes.trajectory import Trajectory
 from mgpo_core.images.load import load_image
 from mgpo_core.runs.logged_scores import TRUE_BOXES
-from mgpo_core.runs.response_payload import open_envelope
+from mgpo_core.runs.response_payload import decode_payload
 from mgpo_eval import mig_bench
 from mgpo_eval.tasks.scoring import with_stderr
 
@@ -42,12 +42,12 @@ def target(row: Row) -> str:
 def score(row: Row, results: Sequence[str]) -> dict[str, Any]:
     """`process_results`: every metric of one record, for all tasks and for its own; the true box, for a report."""
     record = mig_bench.Record.from_row(row)
-    envelope = open_envelope(results[0])
-    trajectory = envelope.trajectory()
+    payload = decode_payload(results[0])
+    trajectory = payload.trajectory()
     if trajectory is not None and trajectory.answers_with_box:
         found, boxes = mig_bench.score_played(record, trajectory), _box_metrics(record, trajectory)
     else:  # asked as published, as models other than ours are; or a record that could not be played
-        found = mig_bench.score(record, envelope.answer)
+        found = mig_bench.score(record, payload.answer)
         boxes = dict.fromkeys(("valid_box_rate", "answered_rate"), float(found.box is not None))
     values = found.metrics()
     entries = {name: {"score": value, "task": record.task} for name, value in values.items()}
@@ -55,7 +55,7 @@ def score(row: Row, results: Sequence[str]) -> dict[str, Any]:
         f"{name}{end}": entry for name, entry in entries.items() for end in ("", "_low", "_high")
     }
     metrics |= {f"{name}/{record.task}": value for name, value in values.items()}
-    metrics |= boxes | {"skipped": float(envelope.skipped is not None)}
+    metrics |= boxes | {"skipped": float(payload.skipped is not None)}
     metrics |= {"inverted": float(record.inverted), "clipped": float(record.clipped), "category": record.task}
     if trajectory is None:
         return metrics

@@ -20,7 +20,7 @@ from mgpo_core.episodes.intervals import Clusters, interval, standard_error
 from mgpo_core.errors import SampleError
 from mgpo_core.images.load import load_image
 from mgpo_core.runs.logged_scores import CLUSTER, TRUE_BOXES
-from mgpo_core.runs.response_payload import Envelope, open_envelope
+from mgpo_core.runs.response_payload import ResponsePayload, decode_payload
 from mgpo_core.samples.grading import choice_letter, resolve_choice
 from mgpo_eval.tasks.readers import Reader, find_reader
 
@@ -51,13 +51,13 @@ def target(row: Row) -> str:
 def score(row: Row, results: Sequence[str]) -> dict[str, Any]:
     """`process_results`: the metrics of one sample, its categories' accuracies, and what a report shows beside them."""
     reader = _reader(row)
-    envelope = open_envelope(results[0])
+    payload = decode_payload(results[0])
     _, choices = reader.question(row)
     truth = reader.answer(row)
-    right = float(_letter(envelope, choices) == truth)
+    right = float(_letter(payload, choices) == truth)
     metrics: dict[str, Any] = {"accuracy": right, "accuracy_low": right, "accuracy_high": right}
-    metrics["skipped"] = float(envelope.skipped is not None)
-    metrics |= _box_metrics(envelope, reader, row, choices, truth)
+    metrics["skipped"] = float(payload.skipped is not None)
+    metrics |= _box_metrics(payload, reader, row, choices, truth)
     categories = reader.categories(row)
     metrics |= {f"accuracy/{category}": right for category in categories}
     if (cluster := reader.cluster(row)) is not None:
@@ -67,11 +67,11 @@ def score(row: Row, results: Sequence[str]) -> dict[str, Any]:
 
 
 def _box_metrics(
-    envelope: Envelope, reader: Reader, row: Row, choices: tuple[str, ...], truth: str
+    payload: ResponsePayload, reader: Reader, row: Row, choices: tuple[str, ...], truth: str
 ) -> dict[str, float]:
-    trajectory = envelope.trajectory()
+    trajectory = payload.trajectory()
     if trajectory is None:
-        return {"answered_rate": float(_letter(envelope, choices) is not None)}
+        return {"answered_rate": float(_letter(payload, choices) is not None)}
     played = replace(trajectory, truth=truth, true_boxes=reader.boxes(row))
     metrics = {name: value for name, value in played.metrics().items() if name != "accuracy"}
     if reader.count(row) > 1 and "hit_rate" in metrics:
@@ -80,10 +80,10 @@ def _box_metrics(
     return metrics
 
 
-def _letter(envelope: Envelope, choices: tuple[str, ...]) -> str | None:
+def _letter(payload: ResponsePayload, choices: tuple[str, ...]) -> str | None:
     """The choice that an answer names, of any model."""
-    boxed = extract_boxed(envelope.answer)
-    index = resolve_choice(envelope.answer if boxed is None else boxed, choices)
+    boxed = extract_boxed(payload.answer)
+    index = resolve_choice(payload.answer if boxed is None else boxed, choices)
     return None if index is None else choice_letter(index)
 
 

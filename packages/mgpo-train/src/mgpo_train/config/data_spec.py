@@ -66,7 +66,7 @@ class DataSpec:
         if not given.get("path"):
             raise SampleError(f"data: {show(value)} names no path: give a file, a folder, a hub id or haystack:train")
         path = given["path"] = str(given["path"])
-        made = is_made(path)
+        made = is_synthetic(path)
         if "\0" in path:
             raise SampleError(
                 f"data: the path {show(path)} has a NUL character in it: give a file, a folder or a hub id"
@@ -91,7 +91,7 @@ class DataSpec:
             if not isinstance(getattr(self, name), str | None):
                 raise SampleError(f"data: {name}={show(getattr(self, name))} of {show(self.path)}: give a text")
         check_words(vars(self), literal_words(DataSpec), SampleError, "data: ")
-        if is_made(self.path):
+        if is_synthetic(self.path):
             self.refuse("its samples are made, not read", "columns", "schema", "name", "box_scale", "box_format")
             self.refuse(f"write {self.path.partition(':')[0]}:{self.split}", "split")
             if "seen" in self.options:
@@ -120,7 +120,7 @@ class DataSpec:
                 raise SampleError(f"data: {name!r} is not a valid option for {show(self.path)}: {why}")
 
 
-def is_made(path: str) -> bool:
+def is_synthetic(path: str) -> bool:
     """Whether the samples of a path are made instead of read."""
     return path.startswith((HAYSTACK, HAYSTACK_MULTI))
 
@@ -131,7 +131,7 @@ def _given(value: str | Mapping[str, Any]) -> dict[str, Any]:
         return {k: v for k, v in value.items() if v is not None}
     path, _, query = value.partition("?")
     # of haystack `images` is a number: how many
-    texts = [name for name in TEXTS if name != "images"] if is_made(path) else TEXTS
+    texts = [name for name in TEXTS if name != "images"] if is_synthetic(path) else TEXTS
     given = {k: v if k in texts else _scalar(v) for k, v in parse_qsl(query, keep_blank_values=True)}
     return {**given, "path": path}
 

@@ -81,13 +81,13 @@ def recorded(config: MGPOConfig) -> dict[str, Any]:
     return plain
 
 
-def same_length(then: Mapping[str, Any], config: MGPOConfig) -> bool:
+def same_schedule(then: Mapping[str, Any], config: MGPOConfig) -> bool:
     """Whether a run with these options was to be as long as this one."""
     now = recorded(config)
     return all(then.get(name) == now[name] for name in LENGTH)
 
 
-def check_same_options(then: Mapping[str, Any], given: Mapping[str, Any], config: MGPOConfig) -> None:
+def check_compatible_options(then: Mapping[str, Any], given: Mapping[str, Any], config: MGPOConfig) -> None:
     """Raise ConfigError, naming the options, when resuming would make another run of one with the options `then`.
 
     `given` are those that the first run was given, for what this version does not know any more.

@@ -12,7 +12,7 @@ from typing import Any
 
 from mgpo_core.errors import SampleError
 from mgpo_core.messages.shown import one_line, show
-from mgpo_train.config.data_spec import DataSpec, is_hub_id, is_made
+from mgpo_train.config.data_spec import DataSpec, is_hub_id, is_synthetic
 from mgpo_train.data.json_rows import NamedRow, read_json_rows
 
 __all__ = ["Table", "UnreachableDataError", "open_table", "refuse_missing"]
@@ -72,7 +72,7 @@ def open_table(spec: DataSpec) -> Table:
 def refuse_missing(spec: DataSpec) -> None:
     """Raise SampleError when a path is there neither as a file nor as a folder, and can be no id of the hub."""
     path = Path(spec.path).expanduser()
-    if is_made(spec.path) or _is(path, "file") or _is(path, "dir"):
+    if is_synthetic(spec.path) or _is(path, "file") or _is(path, "dir"):
         return
     if not is_hub_id(spec.path) or path.suffix in (*_JSON, ".parquet"):
         raise SampleError(

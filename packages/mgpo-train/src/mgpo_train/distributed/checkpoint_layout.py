@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from mgpo_train.config.options import ConfigError
-from mgpo_train.distributed.layout import Layout
+from mgpo_train.distributed.sharding_plan import ShardingPlan
 
 _OPTIMIZER = ("optimizer.pt", "optimizer.bin", "optimizer_[0-9]*", "global_step*")
 """What the optimiser's state is written under; the last is DeepSpeed's folder."""
@@ -24,8 +24,8 @@ def checkpoint_step(checkpoint: Path) -> int:
 def is_whole(checkpoint: Path) -> bool:
     """Whether a checkpoint was written to its end by all processes.
 
-    `trainer_state.json` is written last, after all processes have written their parts (`ResumesWeights`). Shards are
-    counted all the same: a file system may have lost what a machine that went down wrote.
+    `trainer_state.json` is written last, after all processes have written their parts (`CheckpointResumeMixin`). Shards
+    are counted all the same: a file system may have lost what a machine wrote before it went down.
     """
     try:
         state = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
@@ -37,18 +37,18 @@ def is_whole(checkpoint: Path) -> bool:
     return ranks is None or (processes > 0 and ranks == list(range(processes)))
 
 
-def checkpoint_layout(checkpoint: Path) -> Layout:
+def checkpoint_layout(checkpoint: Path) -> ShardingPlan:
     """What wrote a whole checkpoint: one process or DDP, DeepSpeed and its stage (2 stands for 1 too), or FSDP."""
     processes = max(1, _processes(checkpoint))
     if _shard_ranks(checkpoint) is not None:
         stage = 3 if any(_shard_folder(checkpoint).glob("*zero_pp_rank_*_model_states.pt")) else 2
-        return Layout(checkpoint.name, processes, "deepspeed", stage)
+        return ShardingPlan(checkpoint.name, processes, "deepspeed", stage)
     if any(checkpoint.glob("pytorch_model_fsdp*")):
-        return Layout(checkpoint.name, processes, "fsdp", 3)
-    return Layout(checkpoint.name, processes, "ddp" if processes > 1 else "one")
+        return ShardingPlan(checkpoint.name, processes, "fsdp", 3)
+    return ShardingPlan(checkpoint.name, processes, "ddp" if processes > 1 else "one")
 
 
-def check_layout(checkpoint: Path, running: Layout) -> None:
+def check_layout(checkpoint: Path, running: ShardingPlan) -> None:
     """Raise ConfigError, naming the remedy, when the run cannot read the checkpoint's optimiser, or there is none."""
     if not any(any(checkpoint.glob(name)) for name in _OPTIMIZER):
         raise ConfigError(
@@ -65,27 +65,27 @@ def check_layout(checkpoint: Path, running: Layout) -> None:
     )
 
 
-def needs_conversion(checkpoint: Path, running: Layout) -> bool:
+def needs_conversion(checkpoint: Path, running: ShardingPlan) -> bool:
     """Whether DeepSpeed's shards were cut for another number of processes than run now."""
     written = checkpoint_layout(checkpoint)
     return written.kind == "deepspeed" and written.devices != running.devices
 
 
-def describe(layout: Layout) -> str:
+def describe(plan: ShardingPlan) -> str:
     """A layout in words."""
-    processes = "1 process" if layout.devices == 1 else f"{layout.devices} processes"
-    kinds = {"deepspeed": f" with DeepSpeed's ZeRO-{layout.stage}", "fsdp": " with FSDP"}
-    return processes + kinds.get(layout.kind, " without DeepSpeed")
+    processes = "1 process" if plan.devices == 1 else f"{plan.devices} processes"
+    kinds = {"deepspeed": f" with DeepSpeed's ZeRO-{plan.stage}", "fsdp": " with FSDP"}
+    return processes + kinds.get(plan.kind, " without DeepSpeed")
 
 
-def _family(layout: Layout) -> str:
+def _family(plan: ShardingPlan) -> str:
     """Layouts of one family read each other's checkpoints."""
-    if layout.kind == "deepspeed":
-        return "zero3" if layout.stage == 3 else "zero2"
-    return "fsdp" if layout.kind == "fsdp" else "plain"
+    if plan.kind == "deepspeed":
+        return "zero3" if plan.stage == 3 else "zero2"
+    return "fsdp" if plan.kind == "fsdp" else "plain"
 
 
-def _remedy(written: Layout) -> str:
+def _remedy(written: ShardingPlan) -> str:
     if _family(written) == "plain":
         return "without DeepSpeed and FSDP"
     name = {"zero2": "zero2.yaml", "zero3": "zero3.yaml", "fsdp": "fsdp2.yaml"}[_family(written)]

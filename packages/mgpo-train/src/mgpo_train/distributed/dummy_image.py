@@ -64,7 +64,7 @@ class DummyImage:
         return torch.stack([features.sum() for features in encoded]).sum() * 0
 
 
-def with_stand_in(images: list[list[Image.Image]], side: int) -> list[list[Image.Image]]:
+def with_placeholder_image(images: list[list[Image.Image]], side: int) -> list[list[Image.Image]]:
     """The images of every rollout for TRL: where a whole batch has none, one black picture of `side` x `side` pixels.
 
     TRL (1.16) gathers the pictures of all processes for its logs, on those processes that have some: one without

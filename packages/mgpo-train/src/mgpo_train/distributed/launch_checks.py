@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from accelerate import DistributedType
 
 from mgpo_train.config.options import ConfigError
-from mgpo_train.distributed.layout import Layout, launched_layout
+from mgpo_train.distributed.sharding_plan import ShardingPlan, launched_plan
 
 if TYPE_CHECKING:
     from mgpo_train.config.config import MGPOConfig
@@ -27,23 +27,23 @@ _KINDS = {
 }
 
 
-def running_layout(config: MGPOConfig) -> Layout:
+def running_plan(config: MGPOConfig) -> ShardingPlan:
     """How this run's weights, gradients and optimiser are to lie on its processes."""
     plugin = config.deepspeed_plugin
     if plugin is not None:
-        return Layout("as launched", config.world_size, "deepspeed", int(plugin.zero_stage))
-    return launched_layout() or Layout("one device")
+        return ShardingPlan("as launched", config.world_size, "deepspeed", int(plugin.zero_stage))
+    return launched_plan() or ShardingPlan("one device")
 
 
 def check_launch(config: MGPOConfig) -> None:
     """Raise ConfigError, naming the remedy, for a way of spreading the model that cannot work."""
-    layout = running_layout(config)
-    if layout.kind == "fsdp":
+    plan = running_plan(config)
+    if plan.kind == "fsdp":
         _check_fsdp(config)
-    if layout.kind == "deepspeed":
+    if plan.kind == "deepspeed":
         _check_build_locks()
-    if layout.kind == "deepspeed" and layout.stage == 3:
-        _check_zero3(config, layout)
+    if plan.kind == "deepspeed" and plan.stage == 3:
+        _check_zero3(config, plan)
 
 
 def _check_build_locks() -> None:
@@ -87,14 +87,14 @@ def _check_fsdp(config: MGPOConfig) -> None:
         )
 
 
-def _check_zero3(config: MGPOConfig, layout: Layout) -> None:
+def _check_zero3(config: MGPOConfig, plan: ShardingPlan) -> None:
     zero = config.deepspeed_plugin.deepspeed_config.get("zero_optimization", {})
     if not zero.get("stage3_gather_16bit_weights_on_model_save"):
         raise ConfigError(
             "ZeRO-3 without whole weights in model/ and the checkpoints, which nothing could load: set "
             "zero3_save_16bit_model: true under deepspeed_config in the accelerate configuration"
         )
-    if layout.devices > 1 and config.method != "sft" and not config.use_vllm and not config.ds3_gather_for_generation:
+    if plan.devices > 1 and config.method != "sft" and not config.use_vllm and not config.ds3_gather_for_generation:
         raise ConfigError(
             "ds3_gather_for_generation=false under ZeRO-3: processes decode different numbers of tokens and would "
             "wait for each other's weights for ever; leave it out, or use_vllm"
@@ -103,7 +103,7 @@ def _check_zero3(config: MGPOConfig, layout: Layout) -> None:
 
 def check_trainer(trainer: Any, config: MGPOConfig) -> None:
     """Raise ConfigError when DeepSpeed or FSDP was asked for and the trainer goes without: accelerate says nothing."""
-    kind = running_layout(config).kind
+    kind = running_plan(config).kind
     if kind not in _KINDS or trainer.accelerator.distributed_type == _KINDS[kind][0]:
         return
     _, name, remedy = _KINDS[kind]

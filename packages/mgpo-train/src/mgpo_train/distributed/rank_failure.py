@@ -2,7 +2,7 @@
 
 Without this they wait inside a collective until its timeout (30 minutes) and then complain about the network. Every
 process has a thread that talks to the others through the run's key/value store (the one at MASTER_ADDR:MASTER_PORT):
-it tells that it is alive, and looks for a process that has announced its failure, has fallen silent, or is gone.
+it sends a heartbeat, and looks for a process that has announced its failure, has fallen silent, or is gone.
 A launcher that ends the others first (torchrun, accelerate) does so by SIGTERM, which the thread answers by the same
 message, even while the main thread is stuck in a collective.
 """
@@ -26,11 +26,11 @@ from mgpo_core.errors import MGPOError
 from mgpo_train.config.options import ConfigError
 from mgpo_train.config.user_errors import disk_failure
 
-BEAT = 3.0
-"""Seconds between two signs of life."""
+HEARTBEAT_INTERVAL = 3.0
+"""Seconds between two heartbeats."""
 
-SILENCE = 40.0
-"""Seconds without a sign of life after which a process counts as gone."""
+HEARTBEAT_TIMEOUT = 40.0
+"""Seconds without a heartbeat after which a process counts as gone."""
 
 GRACE = 2.0
 """Seconds to look for another process's end when a collective fails: connections break before a process is gone."""
@@ -40,8 +40,8 @@ _PREFIX = "mgpo_train/"
 
 
 @contextlib.contextmanager
-def watched(interrupted: Callable[[], str] = lambda: "interrupted") -> Iterator[None]:
-    """Run the body under watch, where it is one of several processes (RANK, WORLD_SIZE); else do nothing.
+def fail_fast(interrupted: Callable[[], str] = lambda: "interrupted") -> Iterator[None]:
+    """Run the body, monitoring the other ranks; does nothing where there is one process (RANK, WORLD_SIZE).
 
     An exception of the body is announced to the others, printed, and ends this process with status 1; a Ctrl-C with
     130, and with what `interrupted` says.
@@ -50,35 +50,35 @@ def watched(interrupted: Callable[[], str] = lambda: "interrupted") -> Iterator[
     if world < 2:
         yield
         return
-    watch = RankWatch(rank, world, _store())
-    watch.start()
+    monitor = RankMonitor(rank, world, _store())
+    monitor.start()
     try:
         yield
     except KeyboardInterrupt as error:
-        watch.announce(error)
+        monitor.announce(error)
         _end(f"rank {rank}: {interrupted()}", INTERRUPTED)
     except BaseException as error:
-        cause = watch.cause(error)
+        cause = monitor.cause(error)
         if cause:
             _end(f"rank {rank} ends, because {cause}", FAILED)
-        watch.announce(error)
+        monitor.announce(error)
         if full := disk_failure(error):
             _end(f"rank {rank}: {full}", FAILED)
         if not isinstance(error, (MGPOError, ConfigError)):  # their message says all
             traceback.print_exc()
         _end(f"rank {rank} failed: {type(error).__name__}: {error}", FAILED)
-    watch.finish()
+    monitor.finish()
 
 
-class RankWatch:
-    """This process's signs of life, and its look at those of the others."""
+class RankMonitor:
+    """Sends this process's heartbeat and checks those of the others."""
 
     def __init__(self, rank: int, world: int, store: Any) -> None:
         self.rank, self.world, self.store = rank, world, store
         self._finished = threading.Event()
         self._seen: dict[int, tuple[str, float]] = {}
         self._signals, self._wake = socket.socketpair()
-        self._thread = threading.Thread(target=self._watch, name="rank-watch", daemon=True)
+        self._thread = threading.Thread(target=self._monitor, name="rank-watch", daemon=True)
 
     def start(self) -> None:
         """Begin; in the main thread, for the sake of the signal handler."""
@@ -120,14 +120,14 @@ class RankWatch:
         signal.set_wakeup_fd(self._before[1])
         signal.signal(signal.SIGTERM, self._before[0])
 
-    def _watch(self) -> None:
+    def _monitor(self) -> None:
         beats = 0
         while not self._finished.is_set():
             try:
                 self.store.set(f"{_PREFIX}alive/{self.rank}", f"{beats} {socket.gethostname()} {os.getpid()}")
                 found = self._failure()
             except Exception as error:  # whatever the store raises when its host is gone
-                if self._finished.wait(BEAT):
+                if self._finished.wait(HEARTBEAT_INTERVAL):
                     return
                 found = f"rank 0 or its launcher, which holds the run's store, is gone ({_line(error)})"
             if found:
@@ -146,12 +146,11 @@ class RankWatch:
             beat, now = self.store.get(f"{_PREFIX}alive/{rank}").decode(), time.monotonic()
             last, since = self._seen.get(rank, ("", now))
             self._seen[rank] = (beat, since if beat == last else now)
-            if now - self._seen[rank][1] > SILENCE:
-                return (
-                    f"rank {rank} has given no sign of life for {SILENCE:.0f} s: it was killed, or its machine is gone"
-                )
+            if now - self._seen[rank][1] > HEARTBEAT_TIMEOUT:
+                silent = f"rank {rank} has sent no heartbeat for {HEARTBEAT_TIMEOUT:.0f} s"
+                return f"{silent}: it was killed, or its machine is down"
             if _is_gone(beat):
-                return f"rank {rank} died without a word: it was killed (out of memory?)"
+                return f"rank {rank} exited without an error message: it was killed (out of memory?)"
         return None
 
     def _done(self, rank: int) -> bool:
@@ -159,7 +158,7 @@ class RankWatch:
 
     def _told_to_end(self) -> bool:
         """Wait one beat; True as soon as SIGTERM arrives."""
-        readable, _, _ = select.select([self._signals], [], [], BEAT)
+        readable, _, _ = select.select([self._signals], [], [], HEARTBEAT_INTERVAL)
         return bool(readable) and signal.SIGTERM in self._signals.recv(64)
 
     def _why_told(self) -> str:
@@ -179,12 +178,12 @@ def _store() -> Any:
     client = TCPStore(
         os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=timedelta(seconds=30)
     )
-    # a launcher that starts the group anew keeps its store
+    # a launcher that restarts the group keeps its store
     return PrefixStore(f"attempt{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", client)
 
 
 def _is_gone(beat: str) -> bool:
-    """Whether the process that gave this sign of life was one of this machine and is no more."""
+    """Whether the process that sent this heartbeat ran on this machine and has ended."""
     _, host, process = beat.split(" ")
     if host != socket.gethostname():
         return False

@@ -12,7 +12,7 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def gathered(model: Any) -> Iterator[None]:
+def gather_zero3_params(model: Any) -> Iterator[None]:
     """Within it every process holds all of the model's parameters; nothing happens to a model that is not split.
 
     To be entered by all processes, and to read only. For a model that DeepSpeed does not train yet: of one that it

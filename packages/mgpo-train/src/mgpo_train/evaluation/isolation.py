@@ -16,7 +16,7 @@ from accelerate.state import GradientState
 
 
 @contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
+def preserve_rng_state() -> Iterator[None]:
     """Put back the random generators (of this process's GPU too) and the gradient accumulation afterwards."""
     accumulation = GradientState()
     kept, python, numpy = accumulation.plugin_kwargs, random.getstate(), np.random.get_state()

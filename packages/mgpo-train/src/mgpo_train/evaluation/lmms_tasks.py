@@ -84,7 +84,7 @@ class LMMSTasks:
             torch.autocast(device, dtype=config.autocast_dtype, enabled=config.autocast_dtype is not None),
         ):
             results = self._evaluate(
-                model=self._player(engine, policy),
+                model=self._runner(engine, policy),
                 tasks=list(config.eval_tasks),
                 limit=config.eval_limit,
                 batch_size=config.per_device_eval_batch_size,
@@ -109,7 +109,7 @@ class LMMSTasks:
             if not any(score.startswith(f"{name}/") for score in scores.values):
                 raise ConfigError(f"eval_tasks={name!r}: lmms-eval gives no number for it; leave it out")
 
-    def _player(self, engine: Any, policy: Any) -> Any:
+    def _runner(self, engine: Any, policy: Any) -> Any:
         """lmms-eval's model `mgpo` on the engine at hand."""
         config = self.config
         return self._model_class(

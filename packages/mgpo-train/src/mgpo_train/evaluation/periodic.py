@@ -22,7 +22,7 @@ from mgpo_core.episodes.trajectory import METRICS
 from mgpo_train.config.config import MGPOConfig
 from mgpo_train.config.options import ConfigError
 from mgpo_train.evaluation.evaluate import evaluate_policy
-from mgpo_train.evaluation.isolation import undisturbed
+from mgpo_train.evaluation.isolation import preserve_rng_state
 from mgpo_train.evaluation.lmms_tasks import LMMSTasks, Scores
 from mgpo_train.models.checkpoint import write_model
 from mgpo_train.output.best_checkpoint import Best, BestFolder, best_of
@@ -73,7 +73,7 @@ class PeriodicEvaluation(TrainerCallback):
     def _evaluate_if_due(self, state: Any, control: Any) -> None:
         step, every = state.global_step, self.config.eval_every
         if step in (0, state.max_steps) or (every and step % every == 0):
-            with undisturbed():
+            with preserve_rng_state():
                 scores = self._scores(step)
                 self._keep_if_best(step, scores)
             self._write(scores, control)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mgpo_train.config.config import MGPOConfig
 
 
-class ResumesWeights(OwnCheckpoints):
+class CheckpointResumeMixin(OwnCheckpoints):
     """Mixin for a transformers `Trainer`: what upstream leaves open when a run goes on from a checkpoint.
 
     Whole models are loaded name by name, or refused; a checkpoint is complete once it has a `trainer_state.json`; and

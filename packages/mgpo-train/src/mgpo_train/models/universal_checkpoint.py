@@ -19,7 +19,7 @@ import torch
 from transformers import TrainerCallback
 
 from mgpo_train.distributed.checkpoint_layout import checkpoint_layout, needs_conversion
-from mgpo_train.distributed.launch_checks import running_layout
+from mgpo_train.distributed.launch_checks import running_plan
 from mgpo_train.output.folder import own_record, writing
 
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 FOLDER, LATEST = "universal", "latest_universal"
 
 
-def fit_shards(checkpoint: Path, trainer: Any, config: MGPOConfig) -> None:
+def load_universal_if_needed(checkpoint: Path, trainer: Any, config: MGPOConfig) -> None:
     """Have the trainer read a checkpoint's universal form where its shards are for another number of processes.
 
     To be called by all processes, before training.
     """
-    if not needs_conversion(checkpoint, running_layout(config)):
+    if not needs_conversion(checkpoint, running_plan(config)):
         return
     with config.main_process_first(local=False, desc="merging the checkpoint's shards"):
         if config.process_index == 0:

@@ -13,8 +13,8 @@ from mgpo_core.files.output_folder import MODEL_FILES, RUN_FILE, OutputFolderErr
 from mgpo_core.runs.run_folder import CONFIG_FILE
 from mgpo_core.runs.trajectory_log import TRAJECTORIES_FILE, remove_trajectories
 from mgpo_train.config.options import ConfigError
-from mgpo_train.config.resume_options import SECRET, check_same_options, recorded
-from mgpo_train.config.resume_options import same_length as _same_length
+from mgpo_train.config.resume_options import SECRET, check_compatible_options, recorded
+from mgpo_train.config.resume_options import same_schedule as _same_schedule
 from mgpo_train.data.fingerprint import check_same_data
 from mgpo_train.distributed.checkpoint_layout import check_layout, checkpoint_step, is_whole
 from mgpo_train.output.best_checkpoint import BEST_FOLDER
@@ -109,17 +109,17 @@ def _written_on_resume(out: Path) -> list[str]:
     return [path.name for path in out.iterdir() if path.name not in kept]
 
 
-def refuse_to_mix(out: Path, config: MGPOConfig) -> None:
+def ensure_fresh_output_dir(out: Path, config: MGPOConfig) -> None:
     """Raise ConfigError when the folder holds an earlier run that is not to be deleted."""
     check_folder(out, resume=False, overwrite=config.overwrite)
 
 
-def same_length(out: Path, config: MGPOConfig) -> bool:
+def same_schedule(out: Path, config: MGPOConfig) -> bool:
     """Whether the run in the folder was to be as long as this one."""
-    return _same_length(_written(out).get("options", {}), config)
+    return _same_schedule(_written(out).get("options", {}), config)
 
 
-def check_same(out: Path, config: MGPOConfig, data: Mapping[str, Any] | None = None) -> None:
+def check_resume_compatible(out: Path, config: MGPOConfig, data: Mapping[str, Any] | None = None) -> None:
     """Raise ConfigError, naming options or data, when resuming would make another run of the one in the folder.
 
     `data`: the fingerprints of `data_fingerprint`, by option.
@@ -127,7 +127,7 @@ def check_same(out: Path, config: MGPOConfig, data: Mapping[str, Any] | None = N
     check_folder(out, resume=True, overwrite=False)
     written = _written(out)
     if "options" in written:
-        check_same_options(written["options"], written.get("given") or {}, config)
+        check_compatible_options(written["options"], written.get("given") or {}, config)
     names = {name: getattr(config, name, None) for name in data or ()}
     check_same_data(written.get("data") or {}, data or {}, names)
 
@@ -145,12 +145,12 @@ def prepare(
     checkpoint = None
     if resume:
         if main:  # when the others come here, it has marked the folder
-            check_same(out, config, data)
+            check_resume_compatible(out, config, data)
         checkpoint = last_checkpoint(out)
         if checkpoint is not None:
-            from mgpo_train.distributed.launch_checks import running_layout  # which imports torch
+            from mgpo_train.distributed.launch_checks import running_plan  # which imports torch
 
-            check_layout(checkpoint, running_layout(config))
+            check_layout(checkpoint, running_plan(config))
         if checkpoint is None and read_summary(out) is not None:
             raise ConfigError(
                 f"--resume: the run in {out} is finished, and no checkpoint is left to resume from: "
@@ -158,7 +158,7 @@ def prepare(
             )
     if main:
         if not resume:
-            refuse_to_mix(out, config)
+            ensure_fresh_output_dir(out, config)
         given = {name: value for name, value in settings.items() if name not in SECRET}
         _mark(out, {"options": recorded(config), "data": dict(data or {})}, given, resume=resume)
     return checkpoint, 0 if checkpoint is None else checkpoint_step(checkpoint)

@@ -26,7 +26,7 @@ def learning_warnings(rows: Rows, scores: Mapping[str, Any]) -> list[str]:
     training is no better than before is no finding: few samples or steps explain it too.
     """
     steps = [row for row in rows if not is_evaluation(row)]
-    return [*_broken_steps(steps), *(_flat_groups(steps) or _collapsed(steps)), *_worse(scores)]
+    return [*_broken_steps(steps), *(_zero_variance_groups(steps) or _collapsed(steps)), *_worse(scores)]
 
 
 def _broken_steps(steps: Rows) -> list[str]:
@@ -48,7 +48,7 @@ def _broken_steps(steps: Rows) -> list[str]:
     return found
 
 
-def _flat_groups(steps: Rows) -> list[str]:
+def _zero_variance_groups(steps: Rows) -> list[str]:
     """Whether groups of rollouts had an advantage to learn from."""
     flat = _values(steps, "frac_zero_advantage_groups")
     mean = _mean(flat)

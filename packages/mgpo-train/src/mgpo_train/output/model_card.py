@@ -19,7 +19,7 @@ from mgpo_core import Box, Sample, haystack
 from mgpo_core.files.whole_file import whole_file
 from mgpo_core.images.crop import CropOutcome
 from mgpo_core.templates.base import Message, Template
-from mgpo_train.config.data_spec import DataSpec, is_hub_id, is_made
+from mgpo_train.config.data_spec import DataSpec, is_hub_id, is_synthetic
 from mgpo_train.config.options import grouped_fields
 from mgpo_train.output.public_names import public_source, public_text
 from mgpo_train.output.summary import table_rows
@@ -126,7 +126,7 @@ def card_text(
         _opening(config, summary, adapter, step, best),
         _loading(config, adapter),
         _prompts(config.make_template()),
-        _playing(config),
+        _rollout_settings(config),
         _training(config, facts),
         _scores(summary, step),
         _caveats(config, summary, best),
@@ -159,7 +159,7 @@ def _opening(
         state = f"The finished model, after {summary.get('steps', 'all')} steps."
     return (
         f"# {Path(base).name.replace(':', '-')}, {_KINDS[config.method]}{', adapter' if adapter else ''}\n\n{what} "
-        f"`{base}`{'' if is_hub_id(config.model) or is_made(config.model) else ' (a local folder)'} by "
+        f"`{base}`{'' if is_hub_id(config.model) or is_synthetic(config.model) else ' (a local folder)'} by "
         f"{_KINDS[config.method]} with mgpo-train{merged}. {state}\n\nIt answers questions about images. "
         + (_LOOKS if config.make_template().max_turns > 1 else "It looks once, at the image as the budget shows it.")
     )
@@ -217,7 +217,7 @@ def _shown(message: Message) -> str:
     return "".join("<image>" if part["type"] == "image" else part["text"] for part in message["content"])
 
 
-def _playing(config: MGPOConfig) -> str:
+def _rollout_settings(config: MGPOConfig) -> str:
     budget, rules = config.budget, config.rules
     rows = {
         "pixels of an image (and of a crop)": f"{budget.min_pixels:,} to {budget.max_pixels:,}, sides multiples of "

@@ -16,7 +16,7 @@ from mgpo_train.config.options import grouped_fields
 from mgpo_train.data.run_data import load_data
 from mgpo_train.data.sources import SampleSet
 from mgpo_train.output.folder import earlier_run
-from mgpo_train.sizing.hardware import Machine
+from mgpo_train.sizing.hardware import HardwareTarget
 from mgpo_train.sizing.sizing import size_run
 
 PUBLISHED_ROWS = {
@@ -30,24 +30,24 @@ ASSUMED_SIZE = (2000, 1500)
 """Pixels of an assumed picture: the average that MME-RealWorld's authors give."""
 
 
-def print_dry_run(config: MGPOConfig, given: Mapping[str, Any], machine: Machine | None = None) -> None:
+def print_dry_run(config: MGPOConfig, overrides: Mapping[str, Any], machine: HardwareTarget | None = None) -> None:
     """Print what a run would do on a machine; raises the errors that the run would raise before training."""
-    machine = machine or Machine()
+    machine = machine or HardwareTarget()
     # its errors first: nobody should have to look for them above the options
     data = load_data(config, unreachable=assumed_samples)
-    sized = size_run(_as_on(machine, config, given), data.train, machine)
+    sized = size_run(_as_on(machine, config, overrides), data.train, machine)
     budget = {"min_pixels": config.budget.min_pixels, "max_pixels": config.budget.max_pixels}
     for title, options in grouped_fields().items():
         print(f"# {title}")
         for option in options:
             value = budget.get(option.name, getattr(config, option.name))
-            print(f"{option.name}: {_shown(value)}{_mark(option.name, given)}")
+            print(f"{option.name}: {_shown(value)}{_mark(option.name, overrides)}")
     ours = {option.name for options in grouped_fields().values() for option in options}
-    rest = [name for name in given if name not in ours]
+    rest = [name for name in overrides if name not in ours]
     if rest:
         print("# Other (TRL, transformers)")
         for name in rest:
-            print(f"{name}: {_shown(getattr(config, name))}{_mark(name, given)}")
+            print(f"{name}: {_shown(getattr(config, name))}{_mark(name, overrides)}")
     print("# Data")
     print(config.budget_origin)
     for title, samples in (("train", data.train), ("held out", data.held_out), ("ood", data.ood)):
@@ -76,13 +76,13 @@ def assumed_samples(spec: DataSpec) -> SampleSet | None:
     return SampleSet([sample] * min(rows, spec.n or rows), what)
 
 
-def _as_on(machine: Machine, config: MGPOConfig, given: Mapping[str, Any]) -> MGPOConfig:
+def _as_on(machine: HardwareTarget, config: MGPOConfig, overrides: Mapping[str, Any]) -> MGPOConfig:
     """The configuration as it would resolve on the machine's GPU, when this one has none."""
     if machine.gpu is None:
         return config
     resolved = copy.copy(config)
     for name in ("bf16", "gradient_checkpointing"):
-        if given.get(name) is None and not config.fp16:
+        if overrides.get(name) is None and not config.fp16:
             setattr(resolved, name, True)
     return resolved
 
@@ -92,5 +92,5 @@ def _shown(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _mark(name: str, given: Mapping[str, Any]) -> str:
-    return "  # given" if name in given else ""
+def _mark(name: str, overrides: Mapping[str, Any]) -> str:
+    return "  # given" if name in overrides else ""

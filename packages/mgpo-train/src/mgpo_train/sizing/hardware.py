@@ -8,7 +8,7 @@ from typing import Any
 
 from mgpo_core.messages.suggest import nearest
 from mgpo_train.config.options import ConfigError
-from mgpo_train.distributed.layout import Layout, find_layout, launched_layout
+from mgpo_train.distributed.sharding_plan import ShardingPlan, find_plan, launched_plan
 
 GIB = 1024**3
 
@@ -35,10 +35,10 @@ GPUS: dict[str, GPU] = {
 
 
 @dataclass(frozen=True)
-class Machine:
+class HardwareTarget:
     """The devices that a run is sized for; without a GPU's name there is no estimate of time."""
 
-    layout: Layout = Layout("one device")
+    plan: ShardingPlan = ShardingPlan("one device")
     gpu: GPU | None = None
     response_tokens: int = 256
     """Tokens of a typical response: an assumption, which no file holds."""
@@ -46,7 +46,7 @@ class Machine:
     def describe(self) -> str:
         """One line for the report."""
         gpu = "devices" if self.gpu is None else self.gpu.name
-        return f"{self.layout.devices} x {gpu}, accelerate: {self.layout.name}"
+        return f"{self.plan.devices} x {gpu}, accelerate: {self.plan.name}"
 
 
 def find_gpu(name: str) -> GPU:
@@ -57,7 +57,7 @@ def find_gpu(name: str) -> GPU:
     return GPUS[key]
 
 
-def read_machine(recipe: Mapping[str, Any], asked: Mapping[str, str]) -> Machine:
+def read_hardware(recipe: Mapping[str, Any], asked: Mapping[str, str]) -> HardwareTarget:
     """The machine to size for: what was asked for, else how the process was launched, else what the recipe names.
 
     `recipe` is a recipe's `machine`: accelerate, devices and gpu. Raises ConfigError for what does not exist.
@@ -65,18 +65,18 @@ def read_machine(recipe: Mapping[str, Any], asked: Mapping[str, str]) -> Machine
     unknown = [key for key in recipe if key not in ("accelerate", "devices", "gpu")]
     if unknown:
         raise ConfigError(f"machine has no {unknown[0]!r}: {nearest(unknown[0], ('accelerate', 'devices', 'gpu'))}")
-    layout, devices = Layout("one device"), asked.get("devices")
+    plan, devices = ShardingPlan("one device"), asked.get("devices")
     if "accelerate" in asked:
-        layout = find_layout(asked["accelerate"])
-    elif (launched := launched_layout()) is not None:
-        layout = launched
+        plan = find_plan(asked["accelerate"])
+    elif (launched := launched_plan()) is not None:
+        plan = launched
     elif "accelerate" in recipe:
-        layout, devices = find_layout(str(recipe["accelerate"])), devices or recipe.get("devices")
+        plan, devices = find_plan(str(recipe["accelerate"])), devices or recipe.get("devices")
     if devices is not None:
-        kind = "ddp" if layout.kind == "one" and int(devices) > 1 else layout.kind
-        layout = replace(layout, devices=_positive("devices", devices), kind=kind)
+        kind = "ddp" if plan.kind == "one" and int(devices) > 1 else plan.kind
+        plan = replace(plan, devices=_positive("devices", devices), kind=kind)
     gpu = asked.get("gpu", recipe.get("gpu"))
-    machine = Machine(layout, None if gpu is None else find_gpu(str(gpu)))
+    machine = HardwareTarget(plan, None if gpu is None else find_gpu(str(gpu)))
     if "response_tokens" in asked:
         machine = replace(machine, response_tokens=_positive("response_tokens", asked["response_tokens"]))
     return machine

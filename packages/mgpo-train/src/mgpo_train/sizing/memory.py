@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mgpo_train.config.config import MGPOConfig
-from mgpo_train.distributed.layout import Layout
-from mgpo_train.sizing.hardware import GIB, Machine
+from mgpo_train.distributed.sharding_plan import ShardingPlan
+from mgpo_train.sizing.hardware import GIB, HardwareTarget
 from mgpo_train.sizing.shapes import ModelShapes
 
 GATHERED = 2 * 10**9
@@ -42,14 +42,14 @@ class Memory:
         return self.held | worst
 
 
-def weight_bytes(config: MGPOConfig, layout: Layout) -> int:
+def weight_bytes(config: MGPOConfig, plan: ShardingPlan) -> int:
     """Bytes of one stored number: DeepSpeed stores bfloat16 beside the optimiser's float32 copy."""
-    return 2 if config.dtype == "bfloat16" or (layout.kind == "deepspeed" and config.bf16) else 4
+    return 2 if config.dtype == "bfloat16" or (plan.kind == "deepspeed" and config.bf16) else 4
 
 
-def stored_bytes(config: MGPOConfig, shapes: ModelShapes, layout: Layout) -> float:
+def stored_bytes(config: MGPOConfig, shapes: ModelShapes, plan: ShardingPlan) -> float:
     """Bytes of the policy's weights, all devices' shares together; QLoRA's take 4 or 8 bits."""
-    width = weight_bytes(config, layout)
+    width = weight_bytes(config, plan)
     if not (config.load_in_4bit or config.load_in_8bit):
         return float(shapes.parameters * width)
     quantised = 0.5 if config.load_in_4bit else 1.0
@@ -58,42 +58,42 @@ def stored_bytes(config: MGPOConfig, shapes: ModelShapes, layout: Layout) -> flo
     return (shapes.parameters - whole) * quantised + whole * 2
 
 
-def estimate_memory(config: MGPOConfig, shapes: ModelShapes, length: int, machine: Machine) -> Memory:
+def estimate_memory(config: MGPOConfig, shapes: ModelShapes, length: int, machine: HardwareTarget) -> Memory:
     """Bytes per device if every trajectory had `length` tokens."""
-    layout = machine.layout
-    held, host = _held(config, shapes, layout)
+    plan = machine.plan
+    held, host = _held(config, shapes, plan)
     rollout, note = _rollout(config, shapes, length, machine)
-    update = _update(config, shapes, length, layout)
+    update = _update(config, shapes, length, plan)
     if config.use_vllm and not config.vllm_enable_sleep_mode:
         held, rollout = held | rollout, {}
     return Memory(held, rollout, update, host, note)
 
 
-def _held(config: MGPOConfig, shapes: ModelShapes, layout: Layout) -> tuple[dict[str, int], int]:
+def _held(config: MGPOConfig, shapes: ModelShapes, plan: ShardingPlan) -> tuple[dict[str, int], int]:
     """(weights, reference, gradients and optimiser per device, bytes offloaded)."""
-    width, trained = weight_bytes(config, layout), shapes.trained_parameters
-    weights = stored_bytes(config, shapes, layout) / layout.share(3)
+    width, trained = weight_bytes(config, plan), shapes.trained_parameters
+    weights = stored_bytes(config, shapes, plan) / plan.share(3)
     # AdamW: two numbers per trained one; DeepSpeed keeps a float32 copy of the weights as a third
     if config.use_peft:
-        width = 4 if layout.kind != "deepspeed" else 2  # PEFT keeps adapters in float32
-    optimiser = trained * (12 if layout.kind == "deepspeed" and config.bf16 else 2 * width) / layout.share(1)
-    gradients = trained * width / layout.share(2)
-    if layout.kind == "ddp":
+        width = 4 if plan.kind != "deepspeed" else 2  # PEFT keeps adapters in float32
+    optimiser = trained * (12 if plan.kind == "deepspeed" and config.bf16 else 2 * width) / plan.share(1)
+    gradients = trained * width / plan.share(2)
+    if plan.kind == "ddp":
         gradients *= 2  # and the buckets in which they travel
     held = {"weights": weights, "gradients": gradients, "optimiser": optimiser}
     if config.beta and config.method != "sft" and not config.use_peft:
-        held["reference model"] = shapes.parameters * weight_bytes(config, layout) / layout.share(3)
-    if layout.stage == 3:
-        held["gathered layers"] = min(GATHERED, shapes.parameters * weight_bytes(config, layout))
+        held["reference model"] = shapes.parameters * weight_bytes(config, plan) / plan.share(3)
+    if plan.stage == 3:
+        held["gathered layers"] = min(GATHERED, shapes.parameters * weight_bytes(config, plan))
     host = 0.0
-    for name, offloaded in (("optimiser", layout.offload_optimiser), ("weights", layout.offload_weights)):
+    for name, offloaded in (("optimiser", plan.offload_optimiser), ("weights", plan.offload_weights)):
         if offloaded:
-            host += held.pop(name) * layout.devices
+            host += held.pop(name) * plan.devices
     return {name: int(size) for name, size in held.items()}, int(host)
 
 
 def _rollout(
-    config: MGPOConfig, shapes: ModelShapes, length: int, machine: Machine
+    config: MGPOConfig, shapes: ModelShapes, length: int, machine: HardwareTarget
 ) -> tuple[dict[str, int], str | None]:
     """What the rollouts take on top of what is held."""
     if config.method == "sft":
@@ -106,8 +106,8 @@ def _rollout(
         return {"vLLM": int(config.vllm_gpu_memory_utilization * machine.gpu.memory)}, None
     compute = 2 if config.in_bfloat16 else 4
     parts = {"rollout cache": decoded_together(config) * length * shapes.cache * compute}
-    if machine.layout.stage == 3 and config.ds3_gather_for_generation:
-        parts["gathered model"] = shapes.parameters * weight_bytes(config, machine.layout)
+    if machine.plan.stage == 3 and config.ds3_gather_for_generation:
+        parts["gathered model"] = shapes.parameters * weight_bytes(config, machine.plan)
     return parts, None
 
 
@@ -117,7 +117,7 @@ def decoded_together(config: MGPOConfig) -> int:
     return min(made, config.rollout_batch_size or made)
 
 
-def _update(config: MGPOConfig, shapes: ModelShapes, length: int, layout: Layout) -> dict[str, int]:
+def _update(config: MGPOConfig, shapes: ModelShapes, length: int, plan: ShardingPlan) -> dict[str, int]:
     """Activations of one forward and backward pass, and the tiles of logits."""
     compute = 2 if config.in_bfloat16 else 4
     rows, kept = config.per_device_train_batch_size, 1 if config.gradient_checkpointing else KEPT
@@ -130,7 +130,7 @@ def _update(config: MGPOConfig, shapes: ModelShapes, length: int, layout: Layout
     return {"activations": activations, "logits": tile + head}
 
 
-def fits(memory: Memory, machine: Machine) -> str | None:
+def fits(memory: Memory, machine: HardwareTarget) -> str | None:
     """One line on whether it fits into the GPU; None when no GPU was named."""
     if machine.gpu is None:
         return None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mgpo_core import Sample
 from mgpo_train.config.config import MGPOConfig
-from mgpo_train.sizing.hardware import GIB, Machine
+from mgpo_train.sizing.hardware import GIB, HardwareTarget
 from mgpo_train.sizing.memory import Memory, estimate_memory, fits
 from mgpo_train.sizing.shapes import ModelShapes, read_shapes
 from mgpo_train.sizing.step_time import BANDWIDTH, COMPUTE, StepTime, estimate_time
@@ -29,7 +29,7 @@ class Sizing:
     shapes: ModelShapes
     memory: Memory
     time: StepTime | None
-    machine: Machine
+    machine: HardwareTarget
 
     def lines(self) -> list[str]:
         """The report that `--dry-run` prints."""
@@ -83,18 +83,18 @@ def _millions(parts: dict[str, int], adapters: int) -> str:
     return ", ".join(listed + ([f"adapters {adapters / 1e6:.2f} M"] if adapters else []))
 
 
-def size_run(config: MGPOConfig, samples: Sequence[Sample], machine: Machine | None = None) -> Sizing:
+def size_run(config: MGPOConfig, samples: Sequence[Sample], machine: HardwareTarget | None = None) -> Sizing:
     """Size a run for a machine; needs the model's configuration, or one that ships with this package.
 
     Raises EngineError when nothing is known of the model.
     """
-    machine = machine or Machine()
+    machine = machine or HardwareTarget()
     shapes, tokens = read_shapes(config), measure_trajectories(config, samples)
-    rows = config.per_device_train_batch_size * config.gradient_accumulation_steps * machine.layout.devices
+    rows = config.per_device_train_batch_size * config.gradient_accumulation_steps * machine.plan.devices
     group = 1 if config.method == "sft" else config.num_generations or 1
     return Sizing(
         samples=len(samples),
-        steps=planned_steps(config, len(samples), devices=machine.layout.devices),
+        steps=planned_steps(config, len(samples), devices=machine.plan.devices),
         prompts_per_step=rows // group,
         rollouts_per_step=rows,
         steps_per_batch=_steps_per_batch(config),

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from mgpo_train.config.config import MGPOConfig
-from mgpo_train.sizing.hardware import GIB, GPU, Machine
+from mgpo_train.sizing.hardware import GIB, GPU, HardwareTarget
 from mgpo_train.sizing.memory import decoded_together, stored_bytes
 from mgpo_train.sizing.shapes import ModelShapes
 from mgpo_train.sizing.trajectory_size import TrajectorySize
@@ -38,7 +38,9 @@ class StepTime:
         return self.rollouts + self.scoring + self.update
 
 
-def estimate_time(config: MGPOConfig, shapes: ModelShapes, size: TrajectorySize, machine: Machine) -> StepTime | None:
+def estimate_time(
+    config: MGPOConfig, shapes: ModelShapes, size: TrajectorySize, machine: HardwareTarget
+) -> StepTime | None:
     """Seconds per optimiser step, communication between devices not counted; None without a GPU's name."""
     if machine.gpu is None:
         return None
@@ -107,11 +109,11 @@ class _Work:
         return opening + (self.size.turns - 1) * later
 
 
-def _decode(work: _Work, gpu: GPU, machine: Machine, made: int) -> float:
+def _decode(work: _Work, gpu: GPU, machine: HardwareTarget, made: int) -> float:
     """Seconds to decode `made` rollouts per device: weights and cache are read for every token of a batch."""
     config, shapes = work.config, work.shapes
     together, group, overhead = decoded_together(config), 1, EAGER_STEP
-    weights, number = stored_bytes(config, shapes, machine.layout), 2 if config.bf16 else 4
+    weights, number = stored_bytes(config, shapes, machine.plan), 2 if config.bf16 else 4
     if config.use_vllm:
         group, overhead = config.vllm_tensor_parallel_size, 0.0
         weights, number = 2.0 * sum(shapes.parts.values()), 2

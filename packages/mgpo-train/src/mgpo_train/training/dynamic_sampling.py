@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def flat_groups(rewards: Sequence[float], group_size: int) -> list[int]:
+def zero_variance_groups(rewards: Sequence[float], group_size: int) -> list[int]:
     """Indices of the groups whose rewards (B,) are all equal; neighbours form a group of `group_size`."""
     values = np.asarray(rewards, dtype=np.float64).reshape(-1, group_size)
     return [int(index) for index in np.flatnonzero(np.ptp(values, axis=1) < 1e-8)]
 
 
-def fresh_samples(count: int, available: int, taken: Sequence[int], *seed: int) -> list[int]:
+def resample(count: int, available: int, taken: Sequence[int], *seed: int) -> list[int]:
     """`count` sample indices below `available`, drawn without those already `taken` while there are others.
 
     A pure function of its arguments, so that every process draws the same.

@@ -32,12 +32,12 @@ from mgpo_core import Episode, Sample, Trajectory
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.errors import TokenAlignmentError
 from mgpo_train.config.config import MGPOConfig
-from mgpo_train.distributed.dummy_image import DummyImage, with_stand_in
-from mgpo_train.models.checkpoint import ResumesWeights
+from mgpo_train.distributed.dummy_image import DummyImage, with_placeholder_image
+from mgpo_train.models.checkpoint import CheckpointResumeMixin
 from mgpo_train.output.metrics import Measured, MetricsLog, mean_of, step_metrics
 from mgpo_train.rewards import Reward, check_rewardable, difficulty_weights, make_rewards, shuffle_rewards
-from mgpo_train.training.dynamic_sampling import flat_groups, fresh_samples
-from mgpo_train.training.logprob_gap import DEFAULT_LIMITS, GapAlarm, gaps_by_turn, together, turn_numbers
+from mgpo_train.training.dynamic_sampling import resample, zero_variance_groups
+from mgpo_train.training.logprob_gap import DEFAULT_LIMITS, LogprobGapGuard, gaps_by_turn, together, turn_numbers
 from mgpo_train.training.rollout import Rollouts, collect, make_episodes, without_overlong
 from mgpo_train.training.timing import PhaseClock
 from mgpo_train.training.transformers_rollouts import TransformersRollouts
@@ -47,7 +47,7 @@ _IMPOSSIBLE = -1e4
 """Added to the logits of tokens that may not be sampled; finite, so that 0 times it stays 0 in the entropy."""
 
 
-class MGPOTrainer(ResumesWeights, GRPOTrainer):
+class MGPOTrainer(CheckpointResumeMixin, GRPOTrainer):
     """GRPO on multi-turn trajectories: loss on the sampled tokens of every turn, images where the engine saw them.
 
     `samples` are what is trained on; `metrics_log` keeps the last step's trajectories for the report. Raises
@@ -84,10 +84,10 @@ class MGPOTrainer(ResumesWeights, GRPOTrainer):
         self.tools: list[Any] = [_crop_tool]
         self._standalone_tools: list[Any] = []
         self.clock = PhaseClock()
-        self.player = _player(self, args, processor)
+        self.rollout_backend = _rollout_backend(self, args, processor)
         self._inputs: list[dict[str, Any]] = []
         self._rounds, self._rounds_of = 0, ("", -1)
-        self._alarm = GapAlarm(_gap_limit(args))
+        self._gap_guard = LogprobGapGuard(_gap_limit(args))
         self._rollouts: Rollouts | None = None
         self._head_bias: Tensor | None = None
         self._scored: tuple[Tensor, Tensor] | None = None
@@ -108,12 +108,12 @@ class MGPOTrainer(ResumesWeights, GRPOTrainer):
             output["pixel_values"] = output["pixel_values"].bfloat16()  # as autocast would, at half the memory
         return output
 
-    def _play(self, indices: Sequence[int]) -> list[Trajectory]:
+    def _generate_trajectories(self, indices: Sequence[int]) -> list[Trajectory]:
         """One rollout of each of the samples at `indices`, sampled by a seed of its own; on all processes at once."""
         self._rounds += 1
         seed = hash((self.args.seed, self.state.global_step, self._rounds, self.model.training))
         with self.clock("rollouts"):
-            return self.player.run(self._episodes, indices, seed)
+            return self.rollout_backend.run(self._episodes, indices, seed)
 
     def _episodes(self, indices: Sequence[int]) -> list[Episode]:
         return make_episodes([self.samples[index] for index in indices], self.args)
@@ -123,12 +123,12 @@ class MGPOTrainer(ResumesWeights, GRPOTrainer):
         if self._rounds_of != (mode, self.state.global_step):
             self._rounds, self._rounds_of = 0, (mode, self.state.global_step)
         with self.clock("sync"):
-            self.player.sync(self.state.global_step)
-        with self.player.awake():
-            trajectories = self._play([row["sample"] for row in self._inputs])
+            self.rollout_backend.sync(self.state.global_step)
+        with self.rollout_backend.awake():
+            trajectories = self._generate_trajectories([row["sample"] for row in self._inputs])
             if mode == "train" and self.args.dynamic_sampling:
-                trajectories = self._replace_flat_groups(trajectories)
-        rollouts, engine_metrics = collect(trajectories, self.tokens), self.player.metrics()
+                trajectories = self._replace_zero_variance_groups(trajectories)
+        rollouts, engine_metrics = collect(trajectories, self.tokens), self.rollout_backend.metrics()
         if self.args.mask_truncated_completions:
             rollouts, engine_metrics["overlong_filtered"] = without_overlong(rollouts)
         for name, value in mean_of(gather_object([engine_metrics])).items():
@@ -140,7 +140,7 @@ class MGPOTrainer(ResumesWeights, GRPOTrainer):
             self.state.num_input_tokens_seen += counted
         self._metrics[mode]["num_tokens"] = [self.state.num_input_tokens_seen]
         completions = [[{"role": "assistant", "content": t.turns[-1].text}] for t in trajectories]
-        images = with_stand_in(rollouts.images, self.args.budget.factor)
+        images = with_placeholder_image(rollouts.images, self.args.budget.factor)
         return (
             rollouts.prompt_ids,
             rollouts.completion_ids,
@@ -152,7 +152,7 @@ class MGPOTrainer(ResumesWeights, GRPOTrainer):
             images,
         )
 
-    def _replace_flat_groups(self, trajectories: list[Trajectory]) -> list[Trajectory]:
+    def _replace_zero_variance_groups(self, trajectories: list[Trajectory]) -> list[Trajectory]:
         """Play fresh samples in place of groups whose rewards are all equal, for so many rounds at most.
 
         Groups may lie across processes: all of them see all rewards, and draw the same fresh samples.
@@ -161,16 +161,14 @@ class MGPOTrainer(ResumesWeights, GRPOTrainer):
         indices, replaced = gather_object([row["sample"] for row in self._inputs]), 0
         flat: list[int] = []
         for step_round in range(self.args.dynamic_sampling + 1):
-            flat = flat_groups(gather_object([self._reward_of(t) for t in trajectories]), group)
+            flat = zero_variance_groups(gather_object([self._reward_of(t) for t in trajectories]), group)
             if not flat or step_round == self.args.dynamic_sampling:
                 break
-            fresh = fresh_samples(
-                len(flat), len(self.samples), indices, self.args.seed, self.state.global_step, step_round
-            )
+            fresh = resample(len(flat), len(self.samples), indices, self.args.seed, self.state.global_step, step_round)
             for place, sample in zip(flat, fresh, strict=True):
                 indices[place * group : (place + 1) * group] = [sample] * group
             rows = [row for row in range(len(trajectories)) if (first + row) // group in flat]
-            for row, new in zip(rows, self._play([indices[first + row] for row in rows]), strict=True):
+            for row, new in zip(rows, self._generate_trajectories([indices[first + row] for row in rows]), strict=True):
                 trajectories[row] = new
                 self._inputs[row].update(self.train_dataset[indices[first + row]])
             replaced += len(flat)
@@ -281,7 +279,7 @@ class MGPOTrainer(ResumesWeights, GRPOTrainer):
             metrics[f"logprob_gap_max/turn{gap.turn}"].append(gap.max)
         for gap in together(gather_object(gaps_by_turn(entropies, torch.zeros_like(entropies), turns))):
             metrics[f"entropy/turn{gap.turn}"].append(gap.mean)
-        self._alarm.add(gaps, step=self.state.global_step + 1)
+        self._gap_guard.add(gaps, step=self.state.global_step + 1)
 
 
 def _gap_limit(args: MGPOConfig) -> float:
@@ -301,7 +299,7 @@ class _MaskedHead:
             self.bias.ds_status = type(split).AVAILABLE  # type: ignore[union-attr]
 
 
-def _player(trainer: MGPOTrainer, args: MGPOConfig, processor: Any) -> Any:
+def _rollout_backend(trainer: MGPOTrainer, args: MGPOConfig, processor: Any) -> Any:
     if not args.use_vllm:
         return TransformersRollouts(trainer, args, processor)
     from mgpo_train.training.vllm_rollouts import VLLMRollouts

@@ -44,7 +44,7 @@ def gaps_by_turn(trainer: Tensor, engine: Tensor, turns: Tensor) -> list[TurnGap
     return found
 
 
-class GapAlarm:
+class LogprobGapGuard:
     """Stops a run when a turn's mean gap is over `limit` nats; a limit of 0 or less: never.
 
     Small batches add up to `TOKENS` before they are judged: of a few tokens, one odd one would decide.
@@ -54,20 +54,20 @@ class GapAlarm:
 
     def __init__(self, limit: float) -> None:
         self.limit = limit
-        self._heard: dict[int, TurnGap] = {}
+        self._pending: dict[int, TurnGap] = {}
 
     def add(self, gaps: Sequence[TurnGap], *, step: int) -> None:
         """Hear a batch's gaps; raises LogprobGapError when enough is heard and it is too much, or is no number."""
         if self.limit <= 0:
             return
         for gap in gaps:
-            (heard,) = together([self._heard[gap.turn], gap] if gap.turn in self._heard else [gap])
-            if heard.mean == heard.mean and heard.tokens < self.TOKENS:
-                self._heard[gap.turn] = heard
+            (pending,) = together([self._pending[gap.turn], gap] if gap.turn in self._pending else [gap])
+            if pending.mean == pending.mean and pending.tokens < self.TOKENS:
+                self._pending[gap.turn] = pending
                 continue
-            self._heard.pop(gap.turn, None)
-            if not heard.mean <= self.limit:
-                raise LogprobGapError(_explained(heard, self.limit, step))
+            self._pending.pop(gap.turn, None)
+            if not pending.mean <= self.limit:
+                raise LogprobGapError(_explained(pending, self.limit, step))
 
 
 def together(gaps: Iterable[TurnGap]) -> list[TurnGap]:

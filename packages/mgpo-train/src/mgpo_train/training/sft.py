@@ -22,13 +22,13 @@ from mgpo_core.templates.base import message_images
 from mgpo_core.templates.multi_image import solution_text
 from mgpo_train.config.config import MGPOConfig
 from mgpo_train.distributed.dummy_image import DummyImage
-from mgpo_train.models.checkpoint import ResumesWeights
+from mgpo_train.models.checkpoint import CheckpointResumeMixin
 from mgpo_train.models.lora import lora_config
 
 _IGNORED = -100
 
 
-def check_teachable(sample: Sample, *, with_box: bool) -> None:
+def check_sft_sample(sample: Sample, *, with_box: bool) -> None:
     """Raise SampleError when the sample lacks what is taught: a solution where the answer is a box, else an answer."""
     if with_box and sample.solution is None:
         raise SampleError(
@@ -39,10 +39,10 @@ def check_teachable(sample: Sample, *, with_box: bool) -> None:
         raise SampleError(f"sample {sample.id!r} has no answer to teach: add one, or leave the row out")
 
 
-def response_text(episode: Episode) -> str:
+def sft_target(episode: Episode) -> str:
     r"""The response that is taught: the sample's solution where the answer is a box, else `\boxed{answer}` alone."""
     sample = episode.sample
-    check_teachable(sample, with_box=episode.template.answers_with_box)
+    check_sft_sample(sample, with_box=episode.template.answers_with_box)
     if episode.template.answers_with_box and sample.solution is not None:
         return solution_text(sample.solution, episode.view)
     return f"\\boxed{{{sample.answer}}}"
@@ -61,7 +61,7 @@ class AnswerCollator:
             episode = self.config.episode(sample)
             messages = episode.messages
             prompt = self.tokens.opening(messages, name=sample.id)
-            response = self.tokens.tokenizer.encode(response_text(episode), add_special_tokens=False)
+            response = self.tokens.tokenizer.encode(sft_target(episode), add_special_tokens=False)
             response = [*response, self.tokens.end_id]
             self.tokens.check(prompt + response, message_images(messages), name=sample.id)
             sequences.append(prompt + response)
@@ -82,7 +82,7 @@ def _padded(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
     return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])
 
 
-class AnswerTrainer(ResumesWeights, SFTTrainer):
+class AnswerTrainer(CheckpointResumeMixin, SFTTrainer):
     """TRL's trainer; batches may lack images."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -97,7 +97,7 @@ def make_trainer(model: Any, processor: Any, config: MGPOConfig, samples: Sequen
     """An `SFTTrainer` over the samples with the run's training arguments; SampleError when one has no answer."""
     with_box = config.make_template().answers_with_box
     for sample in samples:  # what is missing is told before training starts
-        check_teachable(sample, with_box=with_box)
+        check_sft_sample(sample, with_box=with_box)
     tokens = TurnTokenizer(processor)
     indices = Dataset.from_dict({"input_ids": [[0]] * len(samples), "sample": list(range(len(samples)))})
     trainer = AnswerTrainer(

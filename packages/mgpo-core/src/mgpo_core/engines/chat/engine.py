@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from mgpo_core.engines.chat.data_urls import DataUrls
 from mgpo_core.engines.sampling_options import SamplingOptions
-from mgpo_core.engines.streaming import GrowingText, Watch, Watcher, run_watched
+from mgpo_core.engines.streaming import StreamCallback, StreamedText, TextStream, run_streaming
 from mgpo_core.engines.turn_tokens import FenceScanner
 from mgpo_core.episodes.episode import Episode
 from mgpo_core.episodes.trajectory import Trajectory
@@ -110,45 +110,50 @@ class OpenAIEngine:
             raise EngineError(f"the server at {self.url} does not serve {served!r}: {nearest(served, owners)}")
         return served, owners[served] == "vllm"
 
-    def run(self, episodes: Sequence[Episode], *, watch: Watch | None = None) -> list[Trajectory]:
-        """Play every episode to its end; trajectories in the order given, without `tokens`.
+    def run(self, episodes: Sequence[Episode], *, on_text: StreamCallback | None = None) -> list[Trajectory]:
+        """Run every episode to its end; trajectories in the order given, without `tokens`.
 
-        `watch` is called with every piece of text that comes, in another thread than the caller's; when it raises, the
+        `on_text` gets every piece of text that comes, in another thread than the caller's; when it raises, the
         streams are closed. Raises EngineError for a server that fails or refuses, TokenAlignmentError where it has
         shrunk the pictures. The other episodes are then cancelled.
         """
-        run_watched(lambda watcher: self._run(episodes, watcher), watch)
+        run_streaming(lambda text_stream: self._run(episodes, text_stream), on_text)
         return [episode.trajectory for episode in episodes]
 
-    def _run(self, episodes: Sequence[Episode], watcher: Watcher | None) -> None:
+    def _run(self, episodes: Sequence[Episode], text_stream: TextStream | None) -> None:
         # a loop in a thread of its own: the caller may be inside one (a notebook, a web app); Ctrl-C stops it
         with start_blocking_portal() as portal:
             try:
-                portal.call(self._play_all, episodes, watcher)
+                portal.call(self._generate_all, episodes, text_stream)
             except BaseExceptionGroup as group:
                 first = group.exceptions[0]  # the first to fail; the others were cancelled for it
                 raise first from first.__cause__
 
-    async def _play_all(self, episodes: Sequence[Episode], watcher: Watcher | None) -> None:
+    async def _generate_all(self, episodes: Sequence[Episode], text_stream: TextStream | None) -> None:
         pictures, places = DataUrls(), asyncio.Semaphore(self.concurrency)
         with tqdm(total=len(episodes), unit="episode", disable=not self.progress) as bar:
             async with openai.AsyncOpenAI(**self._client) as client, asyncio.TaskGroup() as tasks:
 
                 async def in_its_place(index: int, episode: Episode) -> None:
                     async with places:
-                        await self._play(client, pictures, index, episode, watcher)
+                        await self._generate(client, pictures, index, episode, text_stream)
                     bar.update()
 
                 for index, episode in enumerate(episodes):
                     tasks.create_task(in_its_place(index, episode))
 
-    async def _play(
-        self, client: openai.AsyncOpenAI, pictures: DataUrls, index: int, episode: Episode, watcher: Watcher | None
+    async def _generate(
+        self,
+        client: openai.AsyncOpenAI,
+        pictures: DataUrls,
+        index: int,
+        episode: Episode,
+        text_stream: TextStream | None,
     ) -> None:
         while not episode.done:
             messages = [await _chat_message(message, pictures) for message in episode.messages]
             request = self._request(index, episode) | {"messages": messages}
-            response = await self._respond(client, request, episode, watcher)
+            response = await self._respond(client, request, episode, text_stream)
             if response is None:
                 episode.end_too_long()
                 break
@@ -182,7 +187,7 @@ class OpenAIEngine:
         return request
 
     async def _respond(
-        self, client: openai.AsyncOpenAI, request: dict[str, Any], episode: Episode, watcher: Watcher | None
+        self, client: openai.AsyncOpenAI, request: dict[str, Any], episode: Episode, text_stream: TextStream | None
     ) -> _Response | None:
         """One response; the client retries a request that fails, and a stream that breaks is asked for again here.
 
@@ -196,10 +201,10 @@ class OpenAIEngine:
             except openai.OpenAIError as error:
                 if episode.turn and re.match(_TOO_LONG, _said(error), _FLAGS):
                     left = {name: value for name, value in request.items() if name != "max_tokens"}
-                    return None if left == request else await self._respond(client, left, episode, watcher)
+                    return None if left == request else await self._respond(client, left, episode, text_stream)
                 raise self._failure(episode, error) from error
             try:
-                response = await self._read(stream, episode, watcher)
+                response = await self._read(stream, episode, text_stream)
             except (openai.OpenAIError, json.JSONDecodeError) as error:
                 if attempt == self.retries:
                     raise self._failure(episode, error) from error
@@ -209,9 +214,11 @@ class OpenAIEngine:
                 return response
         raise AssertionError("unreachable")
 
-    async def _read(self, stream: openai.AsyncStream[Any], episode: Episode, watcher: Watcher | None) -> _Response:
+    async def _read(
+        self, stream: openai.AsyncStream[Any], episode: Episode, text_stream: TextStream | None
+    ) -> _Response:
         """The response of a stream, which is closed where the fence closes: the server then stops generating."""
-        response = _Response.to(episode, watcher)
+        response = _Response.to(episode, text_stream)
         async with stream:
             async for chunk in stream:
                 if chunk.usage:
@@ -254,7 +261,7 @@ class _Response:
 
     scanner: FenceScanner | None
     pieces: list[bytes]
-    watched: GrowingText | None = None
+    watched: StreamedText | None = None
     closed: bool = False  # whether the fence of the wanted box has
     ended: str = ""  # the server's finish reason
     prompt_tokens: int = 0
@@ -262,11 +269,11 @@ class _Response:
     seconds: float = 0.0
 
     @classmethod
-    def to(cls, episode: Episode, watcher: Watcher | None) -> _Response:
+    def to(cls, episode: Episode, text_stream: TextStream | None) -> _Response:
         """An empty one, that looks for the closed fence if the episode wants a box."""
         pieces: list[bytes] = []  # the scanner looks bytes up by token; here by the piece's number
         scanner = FenceScanner(cast(Any, pieces), strict=episode.strict) if episode.wants_box else None
-        return cls(scanner, pieces, None if watcher is None else GrowingText(watcher, episode))
+        return cls(scanner, pieces, None if text_stream is None else StreamedText(text_stream, episode))
 
     def take(self, choice: Any) -> None:
         """Read one choice of a chunk."""

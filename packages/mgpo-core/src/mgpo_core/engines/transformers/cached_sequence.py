@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mgpo_core.engines.dialogue import Dialogue, Response
+from mgpo_core.engines.tokenized_episode import Response, TokenizedEpisode
 from mgpo_core.engines.transformers.kv_cache import RowCache
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 
-__all__ = ["CachedResponse", "Row", "TurnPositions"]
+__all__ = ["CachedResponse", "CachedSequence", "TurnPositions"]
 
 
 @dataclass
@@ -53,7 +53,7 @@ class TurnPositions:
 
 
 @dataclass
-class Row(Dialogue):
+class CachedSequence(TokenizedEpisode):
     """A dialogue with its cache; `positions` (3, uncached) belong to the ids after the first `cached` ones."""
 
     turn_positions: TurnPositions = field(kw_only=True)
@@ -80,7 +80,7 @@ class Row(Dialogue):
         return images
 
     def response(self, limit: int) -> CachedResponse:
-        """As `Dialogue.response`, with room for the cache."""
+        """As `TokenizedEpisode.response`, with room for the cache."""
         response = super().response(limit)
         assert isinstance(response, CachedResponse)
         return response

@@ -20,9 +20,9 @@ from torch import Tensor
 from mgpo_core.engines.families import find_family, inner_model
 from mgpo_core.engines.loading import load_model, load_processor
 from mgpo_core.engines.sampling_options import SamplingOptions
-from mgpo_core.engines.streaming import Watch, Watcher, run_watched
+from mgpo_core.engines.streaming import StreamCallback, TextStream, run_streaming
 from mgpo_core.engines.transformers.attention import engine_attention
-from mgpo_core.engines.transformers.cached_sequence import CachedResponse, Row, TurnPositions
+from mgpo_core.engines.transformers.cached_sequence import CachedResponse, CachedSequence, TurnPositions
 from mgpo_core.engines.transformers.confidence import choice_probabilities
 from mgpo_core.engines.transformers.kv_cache import BatchCache
 from mgpo_core.engines.transformers.sampling import Sampler
@@ -84,23 +84,23 @@ class TransformersEngine:
     def _device(self) -> torch.device:
         return self.model.get_input_embeddings().weight.device
 
-    def run(self, episodes: Sequence[Episode], *, watch: Watch | None = None) -> list[Trajectory]:
-        """Play every episode to its end; trajectories in the order given, `tokens` filled.
+    def run(self, episodes: Sequence[Episode], *, on_text: StreamCallback | None = None) -> list[Trajectory]:
+        """Run every episode to its end; trajectories in the order given, `tokens` filled.
 
-        `watch` is called after every sampled token, in this thread.
+        `on_text` is called after every sampled token, in this thread.
         """
-        run_watched(lambda watcher: self._play_all(episodes, watcher), watch)
+        run_streaming(lambda text_stream: self._generate_all(episodes, text_stream), on_text)
         return [episode.trajectory for episode in episodes]
 
-    def _play_all(self, episodes: Sequence[Episode], watcher: Watcher | None) -> None:
+    def _generate_all(self, episodes: Sequence[Episode], text_stream: TextStream | None) -> None:
         from tqdm.auto import tqdm
 
         with _inference(self.model):
-            play = _Play(self, watcher)
+            generation = _Generation(self, text_stream)
             with tqdm(total=len(episodes), unit="episode", disable=not self.progress) as bar:
                 for start in range(0, len(episodes), self.batch_size):
                     batch = episodes[start : start + self.batch_size]
-                    play.batch(batch)
+                    generation.batch(batch)
                     bar.update(len(batch))
 
     def choice_probabilities(self, trajectory: Trajectory) -> dict[str, float]:
@@ -112,12 +112,12 @@ class TransformersEngine:
             return choice_probabilities(self.model, self.tokenizer, trajectory)
 
 
-class _Play:
+class _Generation:
     """One call of `run`: the model's parts, the sampler, and the features of the images in hand."""
 
-    def __init__(self, engine: TransformersEngine, watcher: Watcher | None = None) -> None:
+    def __init__(self, engine: TransformersEngine, text_stream: TextStream | None = None) -> None:
         self.engine = engine
-        self.watcher = watcher
+        self.text_stream = text_stream
         self.model = engine.model
         self.tokenizer = engine.tokenizer
         self.core = inner_model(engine.model)
@@ -139,7 +139,9 @@ class _Play:
     def batch(self, episodes: Sequence[Episode]) -> None:
         """Play these episodes turn by turn until all are done."""
         rows = [
-            Row(episode, self.tokenizer, turn_positions=self.positions, watcher=self.watcher, room=self.room)
+            CachedSequence(
+                episode, self.tokenizer, turn_positions=self.positions, text_stream=self.text_stream, room=self.room
+            )
             for episode in episodes
             if not episode.done
         ]
@@ -154,7 +156,7 @@ class _Play:
             row.episode.trajectory.tokens = row.tokens()
         self.features.clear()
 
-    def _responses(self, rows: list[Row]) -> list[CachedResponse]:
+    def _responses(self, rows: list[CachedSequence]) -> list[CachedResponse]:
         """Responses to all rows; a batch that does not fit into memory is halved until it does."""
         if not self.reuse_cache:
             return [self._respond_without_cache(row) for row in rows]
@@ -179,7 +181,7 @@ class _Play:
         return self._responses(rows[:half]) + self._responses(rows[half:])
 
     @torch.no_grad()
-    def _respond(self, rows: list[Row]) -> list[CachedResponse]:
+    def _respond(self, rows: list[CachedSequence]) -> list[CachedResponse]:
         """Sample one response for each row; all rows have a cache or none has."""
         started = time.perf_counter()
         cache, logits = self._prefill(rows)
@@ -209,7 +211,12 @@ class _Play:
         return responses
 
     def _keep_caches(
-        self, cache: BatchCache, rows: list[Row], responses: list[CachedResponse], slots: list[int], running: list[bool]
+        self,
+        cache: BatchCache,
+        rows: list[CachedSequence],
+        responses: list[CachedResponse],
+        slots: list[int],
+        running: list[bool],
     ) -> None:
         """Cut out the caches of rows that have just finished, if another turn may follow."""
         for slot, active in enumerate(running):
@@ -218,7 +225,7 @@ class _Play:
                 # the last sampled token was never fed to the model
                 response.cache = cache.row(slot, len(row.ids) + len(response.ids) - 1)
 
-    def _prefill(self, rows: list[Row]) -> tuple[BatchCache, Tensor]:
+    def _prefill(self, rows: list[CachedSequence]) -> tuple[BatchCache, Tensor]:
         """Feed what the cache lacks; equal prompts are computed once. Returns the cache and the next logits (B, V)."""
         caches = [row.cache for row in rows if row.cache is not None]
         if caches:
@@ -235,7 +242,7 @@ class _Play:
             logits = logits[chosen]
         return cache, logits
 
-    def _feed(self, cache: BatchCache, rows: list[Row]) -> Tensor:
+    def _feed(self, cache: BatchCache, rows: list[CachedSequence]) -> Tensor:
         """Run the uncached ids of `rows`, padded on the left, through the model; logits after the last (B, V)."""
         lengths = [len(row.ids) - row.cached for row in rows]
         width = max(lengths)
@@ -272,7 +279,9 @@ class _Play:
             )
         return self.head(output.last_hidden_state[:, -1])
 
-    def _insert_features(self, ids: Tensor, embeds: Tensor, rows: list[Row]) -> tuple[Tensor, dict[str, Any]]:
+    def _insert_features(
+        self, ids: Tensor, embeds: Tensor, rows: list[CachedSequence]
+    ) -> tuple[Tensor, dict[str, Any]]:
         """Embeddings with the features of images that are not in the cache yet, and what else these bring."""
         images = [image for row in rows for image in row.new_images]
         if not images:
@@ -288,7 +297,7 @@ class _Play:
         return embeds, self.family.language_inputs(image_mask, features)
 
     @torch.no_grad()
-    def _respond_without_cache(self, row: Row) -> CachedResponse:
+    def _respond_without_cache(self, row: CachedSequence) -> CachedResponse:
         """The reference: the whole conversation through the model's own forward for every single token."""
         started = time.perf_counter()
         response = row.response(self.engine.options.max_new_tokens)

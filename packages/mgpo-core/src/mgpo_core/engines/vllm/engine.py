@@ -18,9 +18,9 @@ import torch
 from vllm import LLM, SamplingParams
 from vllm.sampling_params import RequestOutputKind
 
-from mgpo_core.engines.dialogue import Dialogue, Response
 from mgpo_core.engines.sampling_options import SamplingOptions
-from mgpo_core.engines.streaming import Watch, Watcher, run_watched
+from mgpo_core.engines.streaming import StreamCallback, TextStream, run_streaming
+from mgpo_core.engines.tokenized_episode import Response, TokenizedEpisode
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.engines.vllm.requests import ON_CPU, RolloutCounts, check_prompt, collapse_images
 from mgpo_core.episodes.episode import Episode
@@ -70,27 +70,27 @@ class VLLMEngine:
         self.progress = progress
         self.counts = RolloutCounts()
 
-    def run(self, episodes: Sequence[Episode], *, watch: Watch | None = None) -> list[Trajectory]:
-        """Play every episode to its end; trajectories in the order given, `tokens` filled.
+    def run(self, episodes: Sequence[Episode], *, on_text: StreamCallback | None = None) -> list[Trajectory]:
+        """Run every episode to its end; trajectories in the order given, `tokens` filled.
 
-        `watch` is called in this thread, once for every token, when the step of vLLM that brought it has ended: tokens
+        `on_text` is called in this thread, once for every token, when the step of vLLM that made it has ended: tokens
         come one a step, or several where vLLM was told to guess ahead. Meanwhile vLLM stands still.
         """
-        run_watched(lambda watcher: self._play_all(episodes, watcher), watch)
+        run_streaming(lambda text_stream: self._generate_all(episodes, text_stream), on_text)
         return [episode.trajectory for episode in episodes]
 
-    def _play_all(self, episodes: Sequence[Episode], watcher: Watcher | None) -> None:
+    def _generate_all(self, episodes: Sequence[Episode], text_stream: TextStream | None) -> None:
         from tqdm.auto import tqdm
 
         self.counts = RolloutCounts()
-        play = _Play(self, watcher)
+        generation = _Generation(self, text_stream)
         with tqdm(total=len(episodes), unit="episode", disable=not self.progress) as bar:
             try:
                 waiting = iter(enumerate(episodes))
-                while play.take_on(waiting):
-                    bar.update(play.step())
+                while generation.take_on(waiting):
+                    bar.update(generation.step())
             finally:
-                play.abort()
+                generation.abort()
 
 
 @dataclass
@@ -98,17 +98,17 @@ class _Flight:
     """A request that vLLM is working on."""
 
     index: int
-    dialogue: Dialogue
+    tokenized: TokenizedEpisode
     response: Response
     started: float
 
 
-class _Play:
+class _Generation:
     """One call of `run`."""
 
-    def __init__(self, engine: VLLMEngine, watcher: Watcher | None) -> None:
+    def __init__(self, engine: VLLMEngine, text_stream: TextStream | None) -> None:
         self.owner = engine
-        self.watcher = watcher
+        self.text_stream = text_stream
         self.llm = engine.llm
         self.core = engine.llm.llm_engine
         self.tokenizer = engine.tokenizer
@@ -125,26 +125,28 @@ class _Play:
             if episode is None:
                 break
             if not episode.done:
-                self.begin(index, Dialogue(episode, self.tokenizer, watcher=self.watcher, room=self.room))
+                self.begin(
+                    index, TokenizedEpisode(episode, self.tokenizer, text_stream=self.text_stream, room=self.room)
+                )
         return bool(self.flights)
 
-    def begin(self, index: int, dialogue: Dialogue) -> int:
+    def begin(self, index: int, tokenized: TokenizedEpisode) -> int:
         """Ask vLLM for the dialogue's next response; 1 if the episode ended because the context has no room for it."""
-        turn = dialogue.episode.turn
-        flight = _Flight(index, dialogue, dialogue.response(self.owner.options.max_new_tokens), time.perf_counter())
-        if dialogue.full:
+        turn = tokenized.episode.turn
+        flight = _Flight(index, tokenized, tokenized.response(self.owner.options.max_new_tokens), time.perf_counter())
+        if tokenized.full:
             return self._commit(flight)
-        request = self.owner.options.request(dialogue, index, self.vocabulary, self.room)
+        request = self.owner.options.request(tokenized, index, self.vocabulary, self.room)
         params = SamplingParams(**request, output_kind=RequestOutputKind.DELTA)
-        prompt: dict[str, Any] = {"prompt_token_ids": collapse_images(dialogue.ids, self.tokenizer.image_id)}
-        if dialogue.images:
-            prompt["multi_modal_data"] = {"image": list(dialogue.images)}
+        prompt: dict[str, Any] = {"prompt_token_ids": collapse_images(tokenized.ids, self.tokenizer.image_id)}
+        if tokenized.images:
+            prompt["multi_modal_data"] = {"image": list(tokenized.images)}
         try:
             (rendered,) = self.llm._preprocess_cmpl([prompt])
             name = f"mgpo-{next(_REQUESTS)}"
             self.core.add_request(name, rendered, params)
         except (ValueError, TypeError) as error:
-            raise EngineError(f"Sample {dialogue.name!r}: vLLM refused turn {turn + 1}: {error}") from error
+            raise EngineError(f"Sample {tokenized.name!r}: vLLM refused turn {turn + 1}: {error}") from error
         self.flights[name] = flight
         return 0
 
@@ -156,9 +158,9 @@ class _Play:
             if flight is None:  # a token that was under way when its request was aborted
                 continue
             if not flight.response.ids:
-                check_prompt(flight.dialogue, output.prompt_token_ids)
+                check_prompt(flight.tokenized, output.prompt_token_ids)
                 self.owner.counts.add(
-                    flight.dialogue.episode.turn, len(flight.dialogue.ids), output.num_cached_tokens or 0
+                    flight.tokenized.episode.turn, len(flight.tokenized.ids), output.num_cached_tokens or 0
                 )
             if self._take(flight, output):
                 del self.flights[output.request_id]
@@ -175,18 +177,18 @@ class _Play:
                 return True
         if output.finished:
             raise EngineError(
-                f"Sample {flight.dialogue.name!r}: vLLM ended a response of {len(flight.response.ids)} tokens with "
+                f"Sample {flight.tokenized.name!r}: vLLM ended a response of {len(flight.response.ids)} tokens with "
                 f"{piece.finish_reason!r} before its limit of {flight.response.limit}."
             )
         return False
 
     def _commit(self, flight: _Flight) -> int:
         flight.response.seconds = time.perf_counter() - flight.started
-        dialogue = flight.dialogue
-        dialogue.commit(flight.response)
-        if not dialogue.episode.done:
-            return self.begin(flight.index, dialogue)
-        dialogue.episode.trajectory.tokens = dialogue.tokens()
+        tokenized = flight.tokenized
+        tokenized.commit(flight.response)
+        if not tokenized.episode.done:
+            return self.begin(flight.index, tokenized)
+        tokenized.episode.trajectory.tokens = tokenized.tokens()
         return 1
 
     def abort(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mgpo_core.engines.dialogue import Dialogue
+from mgpo_core.engines.tokenized_episode import TokenizedEpisode
 from mgpo_core.errors import TokenAlignmentError
 
 __all__ = [
@@ -63,15 +63,15 @@ def collapse_images(ids: Sequence[int], image_id: int) -> list[int]:
     return [token for at, token in enumerate(ids) if token != image_id or at == 0 or ids[at - 1] != image_id]
 
 
-def check_prompt(dialogue: Dialogue, seen: Sequence[int] | None) -> None:
+def check_prompt(tokenized: TokenizedEpisode, seen: Sequence[int] | None) -> None:
     """Raise TokenAlignmentError unless vLLM's expanded prompt is the dialogue's: it may have resized a picture."""
-    if seen is None or list(seen) == dialogue.ids:
+    if seen is None or list(seen) == tokenized.ids:
         return
-    image_id = dialogue.tokenizer.image_id
-    theirs, ours = list(seen).count(image_id), dialogue.ids.count(image_id)
-    sizes = ", ".join(f"{image.width}x{image.height}" for image in dialogue.images)
+    image_id = tokenized.tokenizer.image_id
+    theirs, ours = list(seen).count(image_id), tokenized.ids.count(image_id)
+    sizes = ", ".join(f"{image.width}x{image.height}" for image in tokenized.images)
     raise TokenAlignmentError(
-        f"Sample {dialogue.name!r}: vLLM read {len(seen)} prompt tokens ({theirs} of images) where there are "
-        f"{len(dialogue.ids)} ({ours} of images; pictures of {sizes} pixels). It resized a picture: start it with "
+        f"Sample {tokenized.name!r}: vLLM read {len(seen)} prompt tokens ({theirs} of images) where there are "
+        f"{len(tokenized.ids)} ({ours} of images; pictures of {sizes} pixels). It resized a picture: start it with "
         "mm_processor_kwargs whose min_pixels and max_pixels are those of the pixel budget."
     )

@@ -17,9 +17,9 @@ from typing import Any
 import httpx
 
 from mgpo_core.engines.chat.data_urls import DataUrls
-from mgpo_core.engines.dialogue import Dialogue, Response
 from mgpo_core.engines.sampling_options import SamplingOptions
-from mgpo_core.engines.streaming import Watch, Watcher, run_watched
+from mgpo_core.engines.streaming import StreamCallback, TextStream, run_streaming
+from mgpo_core.engines.tokenized_episode import Response, TokenizedEpisode
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.engines.vllm.requests import RolloutCounts, check_prompt, collapse_images
 from mgpo_core.episodes.episode import Episode
@@ -101,25 +101,25 @@ class VLLMServerEngine:
         self.room = int(served["max_model_len"])
         return str(served["id"])
 
-    def run(self, episodes: Sequence[Episode], *, watch: Watch | None = None) -> list[Trajectory]:
-        """Play every episode to its end; trajectories in the order given, `tokens` filled.
+    def run(self, episodes: Sequence[Episode], *, on_text: StreamCallback | None = None) -> list[Trajectory]:
+        """Run every episode to its end; trajectories in the order given, `tokens` filled.
 
-        `watch` is called for every token as it comes, in another thread than the caller's; when it raises, the streams
+        `on_text` is called for every token that comes, in another thread than the caller's; when it raises, the streams
         are closed, and vLLM then stops generating.
         """
-        run_watched(lambda watcher: self._run(episodes, watcher), watch)
+        run_streaming(lambda text_stream: self._run(episodes, text_stream), on_text)
         return [episode.trajectory for episode in episodes]
 
-    def _run(self, episodes: Sequence[Episode], watcher: Watcher | None) -> None:
+    def _run(self, episodes: Sequence[Episode], text_stream: TextStream | None) -> None:
         self.counts = RolloutCounts()
         # a thread of its own: the caller may be inside an event loop (a notebook, a web app)
         with ThreadPoolExecutor(max_workers=1) as executor:
             try:
-                executor.submit(asyncio.run, self._play_all(episodes, watcher)).result()
+                executor.submit(asyncio.run, self._generate_all(episodes, text_stream)).result()
             except BaseExceptionGroup as group:
                 raise group.exceptions[0] from None  # the first to fail; the others were cancelled for it
 
-    async def _play_all(self, episodes: Sequence[Episode], watcher: Watcher | None) -> None:
+    async def _generate_all(self, episodes: Sequence[Episode], text_stream: TextStream | None) -> None:
         from tqdm.auto import tqdm
 
         limits = httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency)
@@ -131,67 +131,69 @@ class VLLMServerEngine:
                 asyncio.TaskGroup() as tasks,
             ):
                 for index, episode in enumerate(episodes):
-                    task = tasks.create_task(self._play(client, pictures, places, index, episode, watcher))
+                    task = tasks.create_task(self._generate(client, pictures, places, index, episode, text_stream))
                     task.add_done_callback(lambda _: bar.update())
 
-    async def _play(
+    async def _generate(
         self,
         client: httpx.AsyncClient,
         pictures: DataUrls,
         places: asyncio.Semaphore,
         index: int,
         episode: Episode,
-        watcher: Watcher | None,
+        text_stream: TextStream | None,
     ) -> None:
         async with places:
             if episode.done:
                 return
-            dialogue = Dialogue(episode, self.tokenizer, watcher=watcher, room=self.room)
+            tokenized = TokenizedEpisode(episode, self.tokenizer, text_stream=text_stream, room=self.room)
             while not episode.done:
-                full = dialogue.full  # by the prompt alone
-                response = dialogue.response(0) if full else await self._respond(client, pictures, index, dialogue)
-                dialogue.commit(response)
-            episode.trajectory.tokens = dialogue.tokens()
+                full = tokenized.full  # by the prompt alone
+                response = tokenized.response(0) if full else await self._respond(client, pictures, index, tokenized)
+                tokenized.commit(response)
+            episode.trajectory.tokens = tokenized.tokens()
 
-    async def _respond(self, client: httpx.AsyncClient, pictures: DataUrls, index: int, dialogue: Dialogue) -> Response:
+    async def _respond(
+        self, client: httpx.AsyncClient, pictures: DataUrls, index: int, tokenized: TokenizedEpisode
+    ) -> Response:
         """One response, asked for again when the connection breaks; the same seed samples the same tokens again."""
         body = {
             "model": self.served,
-            "token_ids": collapse_images(dialogue.ids, self.tokenizer.image_id),
-            "content_parts": [{"type": "image_url", "url": await pictures.url(image)} for image in dialogue.images],
-            "sampling_params": self._sampling(index, dialogue),
+            "token_ids": collapse_images(tokenized.ids, self.tokenizer.image_id),
+            "content_parts": [{"type": "image_url", "url": await pictures.url(image)} for image in tokenized.images],
+            "sampling_params": self._sampling(index, tokenized),
             "return_token_ids": True,
             "stream": True,
             "stream_options": {"include_usage": True},
         }
         for attempt in range(self.retries + 1):
             try:
-                return await self._stream(client, body, dialogue)
+                return await self._stream(client, body, tokenized)
             except (httpx.TransportError, _ServerError) as error:
                 if attempt == self.retries:
                     raise EngineError(
-                        f"Sample {dialogue.name!r}: the vLLM server at {self.url} did not answer turn "
-                        f"{dialogue.episode.turn + 1} after {attempt + 1} attempts ({type(error).__name__}: {error}); "
+                        f"Sample {tokenized.name!r}: the vLLM server at {self.url} did not answer turn "
+                        f"{tokenized.episode.turn + 1} after {attempt + 1} attempts ({type(error).__name__}: {error}); "
                         "look at its log, restart it, and go on with --resume."
                     ) from error
                 self.retried += 1
                 await asyncio.sleep(2.0**attempt)
         raise AssertionError("unreachable")
 
-    def _sampling(self, index: int, dialogue: Dialogue) -> dict[str, Any]:
-        request = self.options.request(dialogue, index, self.vocabulary, self.room)
+    def _sampling(self, index: int, tokenized: TokenizedEpisode) -> dict[str, Any]:
+        request = self.options.request(tokenized, index, self.vocabulary, self.room)
         # JSON has no integer keys; vLLM turns them back
         return request | {"logit_bias": {str(i): bias for i, bias in request["logit_bias"].items()}}
 
-    async def _stream(self, client: httpx.AsyncClient, body: dict[str, Any], dialogue: Dialogue) -> Response:
-        response = dialogue.response(body["sampling_params"]["max_tokens"])
+    async def _stream(self, client: httpx.AsyncClient, body: dict[str, Any], tokenized: TokenizedEpisode) -> Response:
+        response = tokenized.response(body["sampling_params"]["max_tokens"])
         started = time.perf_counter()
         async with client.stream("POST", "/inference/v1/generate", json=body) as reply:
-            await self._check_status(reply, dialogue)
+            await self._check_status(reply, tokenized)
             async for chunk in _events(reply):
                 if chunk.get("prompt_token_ids"):
-                    check_prompt(dialogue, chunk["prompt_token_ids"])
-                self._count(chunk, dialogue)
+                    check_prompt(tokenized, chunk["prompt_token_ids"])
+                self._count(chunk, tokenized)
                 # after a stop or the limit the usage is still to come; at a closed fence the server is cut short
                 if not response.finish_reason and self._take(chunk, response) and response.finish_reason == "cut":
                     break
@@ -200,7 +202,7 @@ class VLLMServerEngine:
         response.seconds = time.perf_counter() - started
         return response
 
-    async def _check_status(self, reply: httpx.Response, dialogue: Dialogue) -> None:
+    async def _check_status(self, reply: httpx.Response, tokenized: TokenizedEpisode) -> None:
         if reply.status_code == 200:
             return
         text = (await reply.aread()).decode(errors="replace")[:500]
@@ -208,7 +210,7 @@ class VLLMServerEngine:
             raise _ServerError(f"status {reply.status_code}: {text}")
         hint = f"; restart it with {SERVE_FLAGS}" if reply.status_code == 404 else ""
         raise EngineError(
-            f"Sample {dialogue.name!r}: the vLLM server at {self.url} refused turn {dialogue.episode.turn + 1} "
+            f"Sample {tokenized.name!r}: the vLLM server at {self.url} refused turn {tokenized.episode.turn + 1} "
             f"(status {reply.status_code}: {text}){hint}."
         )
 
@@ -221,10 +223,10 @@ class VLLMServerEngine:
                     return True
         return False
 
-    def _count(self, chunk: dict[str, Any], dialogue: Dialogue) -> None:
+    def _count(self, chunk: dict[str, Any], tokenized: TokenizedEpisode) -> None:
         usage = chunk.get("usage") or {}
         if details := usage.get("prompt_tokens_details"):
-            self.counts.add(dialogue.episode.turn, usage["prompt_tokens"], details.get("cached_tokens") or 0)
+            self.counts.add(tokenized.episode.turn, usage["prompt_tokens"], details.get("cached_tokens") or 0)
 
 
 def _vocabulary_size(model: Any) -> int:

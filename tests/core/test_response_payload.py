@@ -11,7 +11,7 @@ from PIL import Image
 
 from mgpo_core import Episode, PixelBudget, Sample
 from mgpo_core.errors import SampleError
-from mgpo_core.runs.response_payload import Envelope, kept_picture, open_envelope, seal
+from mgpo_core.runs.response_payload import ResponsePayload, decode_payload, encode_payload, kept_picture
 
 texts = st.text(st.characters(codec="utf-8"), max_size=40)
 
@@ -29,28 +29,28 @@ def strip_as_lmms_eval(text: str) -> str:
 
 @given(answer=texts.filter(lambda text: "think>" not in text), said=texts)
 def test_whatever_was_said_the_answer_is_what_remains(answer: str, said: str) -> None:
-    sealed = seal(Envelope(answer, {"trajectory": None, "said": said + "</think><think>"}))
-    assert strip_as_lmms_eval(sealed) == answer.strip()
-    opened = open_envelope(sealed)
+    encoded = encode_payload(ResponsePayload(answer, {"trajectory": None, "said": said + "</think><think>"}))
+    assert strip_as_lmms_eval(encoded) == answer.strip()
+    opened = decode_payload(encoded)
     assert opened.answer == answer.strip()
     assert opened.record == {"trajectory": None, "said": said + "</think><think>"}
 
 
 def test_a_model_that_thinks_in_the_same_tags_keeps_its_record() -> None:
-    sealed = seal(Envelope("<think>hm</think> C", {"trajectory": None}))
-    assert open_envelope(sealed).record == {"trajectory": None}
-    assert strip_as_lmms_eval(sealed) == "C"
+    encoded = encode_payload(ResponsePayload("<think>hm</think> C", {"trajectory": None}))
+    assert decode_payload(encoded).record == {"trajectory": None}
+    assert strip_as_lmms_eval(encoded) == "C"
 
 
 def test_any_other_text_is_an_answer() -> None:
-    assert open_envelope(" C\n") == Envelope("C")
-    assert open_envelope("<think>a plan") == Envelope("<think>a plan")
-    assert open_envelope("<think>a plan</think>B") == Envelope("<think>a plan</think>B")
+    assert decode_payload(" C\n") == ResponsePayload("C")
+    assert decode_payload("<think>a plan") == ResponsePayload("<think>a plan")
+    assert decode_payload("<think>a plan</think>B") == ResponsePayload("<think>a plan</think>B")
 
 
 def test_a_broken_record_is_named() -> None:
     with pytest.raises(SampleError, match=r"behind the answer 'C' is broken.*was the log edited"):
-        open_envelope('C\n<think>{"run": </think>')
+        decode_payload('C\n<think>{"run": </think>')
 
 
 def test_a_trajectory_comes_back_with_grey_pictures_where_none_was_kept() -> None:
@@ -60,7 +60,7 @@ def test_a_trajectory_comes_back_with_grey_pictures_where_none_was_kept() -> Non
     episode.observe('```json\n[{"bbox_2d": [0, 0, 100, 80], "label": "x"}]\n```', tokens=7, prompt_tokens=30)
     episode.observe(r"\boxed{B}", tokens=3)
     record = {"run": "r", "trajectory": episode.trajectory.to_dict(), "pictures": {}}
-    back = open_envelope(seal(Envelope("B", record))).trajectory()
+    back = decode_payload(encode_payload(ResponsePayload("B", record))).trajectory()
     assert back is not None
     assert back.turns == episode.trajectory.turns
     assert (back.original_sizes, back.input_sizes) == (((300, 200),), episode.trajectory.input_sizes)

@@ -14,11 +14,11 @@ import yaml
 from mgpo_core.messages.suggest import nearest
 from mgpo_train.config.options import ConfigError
 
-LAYOUTS = Path(str(resources.files("mgpo_train"))) / "accelerate"
+PLANS = Path(str(resources.files("mgpo_train"))) / "accelerate"
 
 
 @dataclass(frozen=True)
-class Layout:
+class ShardingPlan:
     """How weights, gradients and optimiser lie on the devices: what an accelerate configuration says of it."""
 
     name: str
@@ -35,23 +35,23 @@ class Layout:
         return self.devices if self.stage >= stage else 1
 
 
-def find_layout(name: str) -> Layout:
+def find_plan(name: str) -> ShardingPlan:
     """The layout of a shipped accelerate configuration (`zero3`), or of a YAML file; raises ConfigError."""
-    path = Path(name).expanduser() if name.endswith((".yaml", ".yml")) else LAYOUTS / f"{name}.yaml"
+    path = Path(name).expanduser() if name.endswith((".yaml", ".yml")) else PLANS / f"{name}.yaml"
     if not path.is_file():
-        known = [file.stem for file in LAYOUTS.glob("*.yaml")]
+        known = [file.stem for file in PLANS.glob("*.yaml")]
         raise ConfigError(f"there is no accelerate configuration {name!r}: {nearest(path.stem, known)}")
     options = yaml.safe_load(path.read_text("utf-8"))
     if not isinstance(options, dict) or "distributed_type" not in options:
         raise ConfigError(f"{path} is no accelerate configuration: it has no distributed_type")
-    return _layout(path.stem, options)
+    return _plan(path.stem, options)
 
 
-def _layout(name: str, options: Mapping[str, Any]) -> Layout:
+def _plan(name: str, options: Mapping[str, Any]) -> ShardingPlan:
     kind, devices = str(options["distributed_type"]), int(options.get("num_processes") or 1)
     if kind == "DEEPSPEED":
         zero = options.get("deepspeed_config") or {}
-        return Layout(
+        return ShardingPlan(
             name,
             devices,
             "deepspeed",
@@ -61,15 +61,15 @@ def _layout(name: str, options: Mapping[str, Any]) -> Layout:
         )
     if kind == "FSDP":
         offload = bool((options.get("fsdp_config") or {}).get("fsdp_offload_params"))
-        return Layout(name, devices, "fsdp", 3, offload, offload)
-    return Layout(name, devices, "ddp" if devices > 1 else "one")
+        return ShardingPlan(name, devices, "fsdp", 3, offload, offload)
+    return ShardingPlan(name, devices, "ddp" if devices > 1 else "one")
 
 
-def launched_layout(environment: Mapping[str, str] = os.environ) -> Layout | None:
+def launched_plan(environment: Mapping[str, str] = os.environ) -> ShardingPlan | None:
     """The layout that `accelerate launch` started this process with; None when nothing was launched."""
     devices = int(environment.get("WORLD_SIZE", "1"))
     if environment.get("ACCELERATE_USE_DEEPSPEED") == "true":
-        return Layout(
+        return ShardingPlan(
             "as launched",
             devices,
             "deepspeed",
@@ -79,5 +79,5 @@ def launched_layout(environment: Mapping[str, str] = os.environ) -> Layout | Non
         )
     if environment.get("ACCELERATE_USE_FSDP") == "true":
         offload = environment.get("FSDP_OFFLOAD_PARAMS") == "true"
-        return Layout("as launched", devices, "fsdp", 3, offload, offload)
-    return Layout("as launched", devices, "ddp") if devices > 1 else None
+        return ShardingPlan("as launched", devices, "fsdp", 3, offload, offload)
+    return ShardingPlan("as launched", devices, "ddp") if devices > 1 else None

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from mgpo_core.engines.streaming import GrowingText, Watcher
+from mgpo_core.engines.streaming import StreamedText, TextStream
 from mgpo_core.engines.turn_tokens import FenceScanner, TurnTokenizer
 from mgpo_core.episodes.episode import Episode
 from mgpo_core.episodes.trajectory import Tokens
 from mgpo_core.errors import TokenAlignmentError
 from mgpo_core.templates.base import message_images
 
-__all__ = ["LEAST_ANSWER", "Dialogue", "Response"]
+__all__ = ["LEAST_ANSWER", "Response", "TokenizedEpisode"]
 
 LEAST_ANSWER = 8
 """Tokens that must be left for the answer to a follow-up: `\\boxed{A}` and its end take six or seven."""
@@ -30,7 +30,7 @@ class Response:
     logprobs: list[float] = field(default_factory=list)
     finish_reason: str = ""
     seconds: float = 0.0
-    watched: WatchedTokens | None = None
+    watched: StreamedTokens | None = None
 
     def push(self, token: int, logprob: float, end_id: int) -> bool:
         """Take one sampled token; True when the response is over."""
@@ -51,11 +51,11 @@ class Response:
         del self.ids[count:], self.logprobs[count:]
 
 
-class WatchedTokens:
+class StreamedTokens:
     """Tells the run's watcher what the sampled tokens of one response read, after every token."""
 
-    def __init__(self, watcher: Watcher, episode: Episode, tokenizer: TurnTokenizer) -> None:
-        self._text = GrowingText(watcher, episode)
+    def __init__(self, text_stream: TextStream, episode: Episode, tokenizer: TurnTokenizer) -> None:
+        self._text = StreamedText(text_stream, episode)
         self._tokenizer = tokenizer
 
     def push(self, token: int, *, over: bool) -> None:
@@ -65,7 +65,7 @@ class WatchedTokens:
 
 
 @dataclass
-class Dialogue:
+class TokenizedEpisode:
     """An episode with its tokens: an engine samples a `Response` to `ids` and commits it, until the episode is done."""
 
     episode: Episode
@@ -76,7 +76,7 @@ class Dialogue:
     spans: list[tuple[int, int]] = field(default_factory=list)
     images: list[Image.Image] = field(default_factory=list)
     prompt_length: int = 0
-    watcher: Watcher | None = field(default=None, kw_only=True)
+    text_stream: TextStream | None = field(default=None, kw_only=True)
     """Is told how every response grows."""
     room: int | None = field(default=None, kw_only=True)
     """How many tokens the whole conversation may have, the last response included; None: no limit."""
@@ -110,8 +110,8 @@ class Dialogue:
     def _response(self, limit: int) -> Response:
         return Response(self._scanner(), limit, watched=self._watched())
 
-    def _watched(self) -> WatchedTokens | None:
-        return None if self.watcher is None else WatchedTokens(self.watcher, self.episode, self.tokenizer)
+    def _watched(self) -> StreamedTokens | None:
+        return None if self.text_stream is None else StreamedTokens(self.text_stream, self.episode, self.tokenizer)
 
     def _scanner(self) -> FenceScanner | None:
         return self.tokenizer.scanner(strict=self.episode.strict) if self.episode.wants_box else None
