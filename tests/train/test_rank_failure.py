@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from patience import HANG
 
-from mgpo_train.distributed.rank_failure import RankWatch
+from mgpo_train.distributed.rank_failure import RankMonitor
 
 
 class StoreOfRankZero:
@@ -24,9 +24,9 @@ class StoreOfRankZero:
 
 def test_a_finished_rank_does_not_fail_when_the_store_is_gone() -> None:
     store = StoreOfRankZero()
-    watch = RankWatch(rank=1, world=2, store=store)
-    watch.start()
-    watch.finish()
+    monitor = RankMonitor(rank=1, world=2, store=store)
+    monitor.start()
+    monitor.finish()
     assert any("done" in name for name in store.values)
-    watch._thread.join(HANG)
-    assert not watch._thread.is_alive()
+    monitor._thread.join(HANG)
+    assert not monitor._thread.is_alive()

@@ -107,7 +107,7 @@ def test_memory_grows_with_what_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("layout", "weights", "gradients", "optimiser"),
+    ("plan", "weights", "gradients", "optimiser"),
     [
         # of 10,000 numbers 8,000 are trained; bytes per device
         (ShardingPlan("one"), 40_000, 32_000, 64_000),
