@@ -222,34 +222,6 @@ def is_option(name: str) -> bool:
     return name in {field.name for field in dataclasses.fields(MGPOConfig)}
 
 
-FRAMEWORKS = {"TRL": "trl", "vLLM": "vllm", "lmms-eval": "lmms_eval", "DeepSpeed": "deepspeed", "Gradio": "gradio"}
-
-
-def importers(module: str) -> set[str]:
-    """The source files that import a framework at any depth, by their path below the folder of their package."""
-    found = set()
-    for member in MEMBERS:
-        source = ROOT / member / "src"
-        for path in source.rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text())):
-                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-                if isinstance(node, ast.ImportFrom) and not node.level:
-                    names = [node.module or ""]
-                if isinstance(node, ast.Call) and ast.unparse(node.func) == "importlib.import_module":
-                    names = [str(node.args[0].value)] if isinstance(node.args[0], ast.Constant) else []
-                if any(name.partition(".")[0] == module for name in names):
-                    found.add(f"{project(member)['name']}/{path.relative_to(source).as_posix().partition('/')[2]}")
-    return found
-
-
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_contributing_names_the_files_that_import_each_framework(framework: str) -> None:
-    [row] = re.findall(rf"^\| {framework} \|([^|]*)\|", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.MULTILINE)
-    named = {f"{package}/{file}" for package, files in re.findall(r"([\w-]+): ((?:`[^`]+`(?:, )?)+)", row)
-             for file in re.findall(r"`([^`]+)`", files)}  # fmt: skip
-    assert named == importers(FRAMEWORKS[framework])
-
-
 def test_links_between_documents_lead_somewhere() -> None:
     broken = []
     for path, text in texts():
@@ -264,7 +236,7 @@ def test_links_between_documents_lead_somewhere() -> None:
 def test_test_files_mirror_the_packages_and_have_names_of_their_own() -> None:
     tests = [path.relative_to(ROOT / "tests") for path in files() if re.match(r"test_.*\.py$", path.name)]
     assert {path.parts[0] for path in tests if len(path.parts) > 1} <= {"core", "train", "eval", "demo"}
-    of_all = {"test_packaging.py", "test_repository.py", "test_user_files.py"}
+    of_all = {"test_packaging.py", "test_repository.py", "test_structure.py", "test_user_files.py"}
     assert {path.name for path in tests if len(path.parts) == 1} == of_all
     assert not [name for name, count in Counter(path.name for path in tests).items() if count > 1]
 

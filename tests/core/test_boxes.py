@@ -417,7 +417,7 @@ def test_any_text_is_read_without_raising(text: str, strict: bool) -> None:
 
 
 def papers_rule(text: str) -> tuple[list[Box], int] | None:
-    """The rule as REFERENCE section 1 words it, written the plain way."""
+    """The paper's rule, written the plain way."""
     for match in re.finditer(r"```json(.*?)(?=```)", text, re.DOTALL):
         try:
             value = json.loads(match[1])

@@ -1,4 +1,4 @@
-"""Every name of TRL's that trainer.py stands on, and what it is expected to do; a failure names the file to mend."""
+"""The names of TRL that training/grpo.py relies on, and what they do; a failure names the file to mend."""
 
 from __future__ import annotations
 

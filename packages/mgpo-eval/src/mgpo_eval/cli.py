@@ -1,6 +1,6 @@
 """`mgpo-eval`: lmms-eval's command line with our tasks, a report, and an exit status that tells whether it worked.
 
-Stands on lmms-eval 0.7.3: `cli.dispatch.main`, which reads `sys.argv`, and `evaluator.simple_evaluate`, whose errors it
+Relies on lmms-eval 0.7.3: `cli.dispatch.main`, which reads `sys.argv`, and `evaluator.simple_evaluate`, whose errors it
 swallows (it exits 0 after a failure and without results).
 """
 

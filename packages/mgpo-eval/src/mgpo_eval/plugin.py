@@ -1,6 +1,6 @@
 """What lmms-eval finds by itself once mgpo-eval is installed: our models, and with them our tasks.
 
-Stands on lmms-eval 0.7.3: the entry point group `lmms_eval.models`, read at `import lmms_eval.models`, and
+Relies on lmms-eval 0.7.3: the entry point group `lmms_eval.models`, read at `import lmms_eval.models`, and
 `TaskManager.initialize_tasks(include_path=, include_defaults=)`. There is no entry point for tasks, so the function
 that lists them is wrapped to see our folder too; names of stock tasks win. Nor is there one for standard errors:
 `evaluator_utils.stderr_for_metric(metric, bootstrap_iters)` knows those of lmms-eval's own averages, and is wrapped to

@@ -1,4 +1,7 @@
-"""A whole run: samples, model, evaluation, training, evaluation, summary. What `mgpo-train` does."""
+"""A whole run: samples, model, evaluation, training, evaluation, summary. What `mgpo-train` does.
+
+Relies on `trl.models.utils.unwrap_model_for_generation` (1.16).
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Gradio 6.31 makes a component anew for every output that an event leaves as it is, and keeps all of them, with what they
 showed, in the session until the page is closed: a tenth of a megabyte for each run.
-Stands on `App.state_holder` and on `SessionState`'s `blocks_config.blocks` and `config_values`.
+Relies on `App.state_holder` and on `SessionState`'s `blocks_config.blocks` and `config_values`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A login for the MCP tools: Gradio 6.31 guards its pages, API and files by `auth`, and leaves its MCP server open.
 
-Stands on `Blocks.mcp_server_obj._client_instance`, the client through which Gradio's MCP server calls its own API.
+Relies on `Blocks.mcp_server_obj._client_instance`, the client through which Gradio's MCP server calls its own API.
 """
 
 from __future__ import annotations

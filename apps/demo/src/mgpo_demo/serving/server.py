@@ -1,6 +1,6 @@
 """What the command starts: the models loaded in the background, the page served meanwhile; and how both end.
 
-Stands on Gradio 6.31: `Blocks.launch`, and GRADIO_TEMP_DIR, which is read at every request: one server a process.
+Relies on Gradio 6.31: `Blocks.launch`, and GRADIO_TEMP_DIR, which is read at every request: one server a process.
 """
 
 from __future__ import annotations

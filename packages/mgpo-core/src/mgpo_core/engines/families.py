@@ -25,7 +25,7 @@ __all__ = ["FAMILIES", "ModelFamily", "find_family", "inner_model", "visual_fact
 class ModelFamily:
     """A family whose image features take the place of the image tokens' embeddings, and that is all they do.
 
-    Stands on transformers' `get_image_features(...).pooler_output`, one (tokens, hidden) for each image (5.17).
+    Relies on transformers' `get_image_features(...).pooler_output`, one (tokens, hidden) for each image (5.17).
     """
 
     name: ClassVar[str]

@@ -1,8 +1,8 @@
 """lmms-eval's sample log of one task: a line per sample, read into scores; trajectories stay in the file.
 
 A log of thousands of trajectories would fill the memory with text that a report shows a part of, so a sample keeps the
-place of its line, and `read_sample` reads it again. Checked against lmms-eval 0.7.3 (loggers/evaluation_tracker.py,
-save_results_samples).
+place of its line, and `read_sample` reads it again. Checked against lmms-eval 0.7.3
+(`EvaluationTracker.save_results_samples`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The models `mgpo`, `mgpo_vllm` and `mgpo_openai` of lmms-eval: one class, three engines of mgpo_core.
 
-Stands on lmms-eval 0.7.3: a subclass of `lmms` with `is_simple = False`, `generate_until(requests)` for the requests of
+Relies on lmms-eval 0.7.3: a subclass of `lmms` with `is_simple = False`, `generate_until(requests)` for the requests of
 all tasks at once, `GenerationResult`, `log_metrics`, and the command line's options as `task.args`, which a request
 reaches through its `doc_to_messages`. tests/eval/test_command.py fails when one of these moves.
 """

@@ -1,6 +1,6 @@
 """lmms-eval's requests as samples: a key to know each again by, and pictures that are read only when they are played.
 
-Stands on lmms-eval 0.7.3: request arguments `(ctx, doc_to_messages, gen_kwargs, doc_id, task, split)` of chat models,
+Relies on lmms-eval 0.7.3: request arguments `(ctx, doc_to_messages, gen_kwargs, doc_id, task, split)` of chat models,
 `lm.task_dict[task]` being the task's data set, `metadata["__padding_only__"]`, `ChatMessages.extract_media()`.
 """
 

@@ -1,6 +1,6 @@
 """Tasks whose rows are made or read by us instead of by `datasets.load_dataset`: haystack and MIG-Bench.
 
-Stands on lmms-eval 0.7.3: a YAML file with `class:` makes a task of that class from the file's other entries;
+Relies on lmms-eval 0.7.3: a YAML file with `class:` makes a task of that class from the file's other entries;
 `ConfigurableMessagesTask.download` fills `dataset` and `dataset_no_image`.
 """
 

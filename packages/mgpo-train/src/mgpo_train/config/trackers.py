@@ -1,4 +1,7 @@
-"""`report_to`: whether the trackers that are named can be used, told before the model is loaded."""
+"""`report_to`: whether the trackers that are named can be used, told before the model is loaded.
+
+Relies on `transformers.integrations.integration_utils.INTEGRATION_TO_CALLBACK` (5.17).
+"""
 
 from __future__ import annotations
 

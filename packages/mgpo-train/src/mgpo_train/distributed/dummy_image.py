@@ -4,7 +4,7 @@ A process whose samples happen to hold no image would skip the vision tower. Und
 for ever for its part of the tower's parameters; under DDP the tower's gradients never arrive. Such a batch therefore
 encodes one tiny black image, of which nothing reaches the result: its features are multiplied by zero and added.
 
-Stands on the inner model of a family (transformers 5.17), `language_model(inputs_embeds=)` among its parts.
+Relies on the inner model of a family (transformers 5.17), `language_model(inputs_embeds=)` among its parts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What `accelerate launch` asked for, and a refusal of what would hang, lose the weights, or run as something else."""
+"""What `accelerate launch` asked for, and a refusal of what would hang, lose the weights, or run as something else.
+
+Relies on `deepspeed.ops.op_builder.all_ops.ALL_OPS` (0.19).
+"""
 
 from __future__ import annotations
 

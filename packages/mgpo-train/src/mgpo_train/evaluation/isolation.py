@@ -2,6 +2,8 @@
 
 lmms-eval (0.7.3) seeds the random generators of Python, numpy and torch; the `Accelerator` that it makes for itself
 sets the gradient accumulation that all accelerators of a process share (accelerate 1.15) to one step.
+
+Relies on `accelerate.state.GradientState` for that.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Tasks of lmms-eval, played by the policy in training: the one file that touches lmms-eval.
 
-Stands on lmms-eval 0.7.3, imported when a run names `eval_tasks`: `models.get_model`, `tasks.TaskManager` with
+Relies on lmms-eval 0.7.3, imported when a run names `eval_tasks`: `models.get_model`, `tasks.TaskManager` with
 `all_tasks` and `all_subtasks`, and `evaluator.simple_evaluate`, which takes the samples of its process (RANK,
 WORLD_SIZE) and gives on the first one `results` (task -> "metric,filter" -> value) and `higher_is_better`. The model
 `mgpo` there is mgpo-eval's, found by its entry point: this package knows it by its name and by the arguments of its

@@ -4,6 +4,8 @@ The policy plays greedily: the held-out samples by `evaluate.py`, tasks of lmms-
 first step, every N steps and after the last. Training continues as if nothing had happened. The order within a step
 lets a killed run resume correctly: first `best/`, then the line in `metrics.jsonl`, then the checkpoint, so that a
 checkpoint's line is always there, and what it says is kept.
+
+Relies on `trl.models.utils.unwrap_model_for_generation` (1.16).
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ transformers (5.17) writes Qwen2.5-VL checkpoints under the hub's names (`model.
 the names of the model's own parameters (`model.language_model.layers...`, `model.visual...`). `from_pretrained` maps
 them; `Trainer._load_from_checkpoint` does not: it loads with `strict=False`, finds nothing that fits, and a resumed run
 goes on from the start weights with the optimiser state of a later step. It only warns.
+
+Relies on `transformers.utils.hub.PushInProgress`, and on `Trainer._load_from_checkpoint`, `_push_from_checkpoint`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """DeepSpeed checkpoints for another number of processes than wrote them, by DeepSpeed's universal format.
 
-Stands on `deepspeed.checkpoint.ds_to_universal.main` (0.19.8), which merges the shards into one file per parameter, and
+Relies on `deepspeed.checkpoint.ds_to_universal.main` (0.19.8), which merges the shards into one file per parameter, and
 on the option `checkpoint: {load_universal: true}` of its engine. What upstream gets wrong when it loads one under
 ZeRO-3 is put right here: all groups of parameters got the first one's weight decay, and shared one counter of steps,
 which then counted every step once per group (Adam's bias correction).

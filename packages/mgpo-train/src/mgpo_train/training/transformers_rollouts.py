@@ -1,4 +1,7 @@
-"""Rollouts with the transformers engine, on the very model that is trained."""
+"""Rollouts with the transformers engine, on the very model that is trained.
+
+Relies on `trl.models.utils.unwrap_model_for_generation` (1.16).
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Episodes on any server that speaks OpenAI's chat API (vLLM, SGLang, LMDeploy, a hosted one): text in, text out.
 
-Stands on the `openai` package (3.52): its retries, streams that end in `APIError` when they break, and the
+Relies on the `openai` package (3.52): its retries, streams that end in `APIError` when they break, and the
 `continuous_usage_stats` of vLLM. The server tokenises, so nothing here knows an id: `trajectory.tokens` stays None.
 To train, or for log-probabilities, take the engine "vllm" or "vllm-server".
 """

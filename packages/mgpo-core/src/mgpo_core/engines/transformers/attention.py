@@ -1,6 +1,6 @@
 """The attention of the engine's language model: torch's kernel under any mask, without copies of shared keys.
 
-Stands on transformers' `AttentionInterface` (5.17). Its own "sdpa" repeats keys and values for every query head when
+Relies on transformers' `AttentionInterface` (5.17). Its own "sdpa" repeats keys and values for every query head when
 there is a mask, which costs more than attending on a CPU; flash kernels read left padding only, and cannot be given
 the holes that a turn appended to rows of different lengths leaves.
 """

@@ -1,7 +1,7 @@
 r"""How sure a model is of its answer: a probability for each choice of a finished trajectory.
 
 Every choice is put in the place of the answer, behind the sampled tokens, and scored by the log-probability of its own.
-Stands on transformers' forward with `past_key_values`, 3-row `position_ids` and `logits_to_keep` (5.17).
+Relies on transformers' forward with `past_key_values`, 3-row `position_ids` and `logits_to_keep` (5.17).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Batched generation with transformers: own decode loop, one key/value cache per conversation, turns appended to it.
 
-Stands on transformers 5.17: `get_rope_index(input_ids, mm_token_type_ids, image_grid_thw=)`, and `language_model`
+Relies on transformers 5.17: `get_rope_index(input_ids, mm_token_type_ids, image_grid_thw=)`, and `language_model`
 taking `inputs_embeds`, 3-row `position_ids` and prepared masks (4-D). What differs between models is in families.py.
 """
 

@@ -1,6 +1,6 @@
 """Key/value caches of a batch of rows that differ in length: written in place, cut into rows, put together again.
 
-Stands on transformers' `Cache`, `DynamicLayer` (5.17): `update`, `keys`, `values`.
+Relies on transformers' `Cache`, `DynamicLayer` (5.17): `update`, `keys`, `values`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The vision tower: features of many images in few calls, and two exact rewrites that make it fast on a CPU.
 
-Stands on transformers' patch embeddings and vision attentions of Qwen2.5-VL and Qwen3-VL (5.17), which compute the
+Relies on transformers' patch embeddings and vision attentions of Qwen2.5-VL and Qwen3-VL (5.17), which compute the
 same. The towers of other families run as they are.
 """
 

@@ -1,8 +1,8 @@
 """Rollouts with vLLM in this process: every episode goes on as soon as its own turn is over.
 
-Drives `vllm.LLM.llm_engine` (0.31) request by request, where `LLM.generate` would wait for the slowest of a batch:
-`add_request`, `step` (deltas of ids and log-probabilities), `abort_request` at the closed fence. Prompts are rendered
-by `LLM._preprocess_cmpl`. tests/train/test_vllm_contract.py fails when one of these names moves.
+Relies on `vllm.LLM.llm_engine` (0.31), driven request by request, where `LLM.generate` would wait for the slowest of
+a batch: `add_request`, `step` (deltas of ids and log-probabilities), `abort_request` at the closed fence. Prompts are
+rendered by `LLM._preprocess_cmpl`. tests/train/test_vllm_contract.py fails when one of these names moves.
 """
 
 from __future__ import annotations

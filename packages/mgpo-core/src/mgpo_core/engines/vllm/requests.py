@@ -1,6 +1,6 @@
 """What both vLLM engines say to vLLM and check of its replies; no vLLM and no torch here.
 
-Stands on vLLM 0.31: prompts as token ids in which **one** image token stands for each picture (vLLM repeats it itself,
+Relies on vLLM 0.31: prompts as token ids in which **one** image token stands for each picture (vLLM repeats it itself,
 and would repeat an already repeated one again), `logprobs_mode="processed_logprobs"`.
 """
 
