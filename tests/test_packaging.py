@@ -137,27 +137,34 @@ def test_metadata_is_complete_and_names_no_address(package: str, dist: Path) -> 
     assert not [requirement for requirement in metadata.get_all("Requires-Dist", []) if "://" in requirement]
 
 
-def installed_alone(requirement: Path | str, dist: Path, tmp_path: Path) -> Path:
-    """The Python of a new environment that holds the requirement."""
-    environment = tmp_path / "environment"
+@pytest.fixture(scope="module")
+def for_the_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the demo's environment, which its extra is added to: torch in it is compiled once."""
+    return tmp_path_factory.mktemp("demo")
+
+
+def installed_alone(requirement: Path | str, dist: Path, folder: Path) -> Path:
+    """The Python of an environment in the folder, a new one as a rule, that holds the requirement."""
+    environment = folder / "environment"
     python = environment / "bin" / "python"
-    uv("venv", "--quiet", "--python", sys.executable, environment)
+    if not python.exists():
+        uv("venv", "--quiet", "--python", sys.executable, environment)
     # --no-config: outside the workspace, as a user would; our own packages come from the folder of wheels.
     uv(
         *("pip", "install", "--quiet", "--no-config", "--python", python),
         # uv would take wheels of the same name and place, built by an earlier run, out of its cache
         *(option for name in PACKAGES for option in ("--refresh-package", name)),
         *("--find-links", dist, requirement),
-        cwd=tmp_path,
+        cwd=folder,
     )
     return python
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_installs_alone_into_a_new_environment_imports_and_has_its_commands(
-    package: str, dist: Path, tmp_path: Path
+    package: str, dist: Path, for_the_demo: Path, tmp_path: Path
 ) -> None:
-    python = installed_alone(wheel_of(dist, package), dist, tmp_path)
+    python = installed_alone(wheel_of(dist, package), dist, for_the_demo if package == "mgpo-demo" else tmp_path)
     environment = python.parent.parent
     installed = {line.partition("==")[0] for line in uv("pip", "freeze", "--python", python).splitlines()}
     installed = {line.partition(" @ ")[0] for line in installed}
@@ -197,9 +204,11 @@ def test_installs_alone_into_a_new_environment_imports_and_has_its_commands(
         assert command in done.stdout
 
 
-def test_the_demos_documented_examples_run_where_it_is_installed_with_mcp(dist: Path, tmp_path: Path) -> None:
-    """In an environment of its own: Gradio's MCP server stands on mcp 1.x, and vLLM, where it is, on 2.x."""
-    python = installed_alone(f"mgpo-demo[mcp] @ {wheel_of(dist, 'mgpo-demo').as_uri()}", dist, tmp_path)
+def test_the_demos_documented_examples_run_where_it_is_installed_with_mcp(
+    dist: Path, for_the_demo: Path, tmp_path: Path
+) -> None:
+    """Not in the tests' environment: Gradio's MCP server needs mcp 1.x, and vLLM, where it is installed, 2.x."""
+    python = installed_alone(f"mgpo-demo[mcp] @ {wheel_of(dist, 'mgpo-demo').as_uri()}", dist, for_the_demo)
     isolated = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"PYTHONUNBUFFERED": "1"}
     examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs/demo.md").read_text(), flags=re.DOTALL)
     assert [("gradio_client" in example, "ClientSession" in example) for example in examples] == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from dataclasses import replace
@@ -35,9 +36,14 @@ def said(tokenized, text, *, ended=True):
     tokenized.commit(response)
 
 
+@functools.cache
+def turns_of(processor):
+    return TurnTokenizer(processor)
+
+
 def tokenized_episode(tiny, room=None, habit="Alpha", template=None):
     episode = Episode(tiny.lesson(habit, (168, 168), 2), budget=BUDGET, template=template)
-    return TokenizedEpisode(episode, TurnTokenizer(tiny.processor), room=room)
+    return TokenizedEpisode(episode, turns_of(tiny.processor), room=room)
 
 
 def lengths(tiny, habit, template=None):

@@ -6,13 +6,12 @@ import itertools
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from patience import HANG
+import warm_start
 
 from mgpo_core.engines.loading import load_processor
 from mgpo_core.engines.turn_tokens import TurnTokenizer
@@ -34,10 +33,15 @@ SERVE = [
 
 
 def run(*arguments: object) -> None:
-    finished = subprocess.run(
-        [sys.executable, str(RUNS), *map(str, arguments)], capture_output=True, text=True, timeout=HANG, check=False
-    )
-    assert finished.returncode == 0, finished.stdout[-2000:] + finished.stderr[-6000:]
+    warm_start.check([str(RUNS), *map(str, arguments)])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def vllm_imported_once():
+    """The fork server of this pytest process imports vLLM too, unless it runs already."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WARM_VLLM", "1")
+        yield
 
 
 @pytest.fixture(scope="module")
