@@ -42,7 +42,8 @@ MEMBERS = {
 }
 
 ROOMS = {
-    "mgpo_core": """errors messages files boxes images samples templates episodes haystack engines render runs""",
+    "mgpo_core": """errors messages registry files boxes images samples templates episodes haystack engines
+        render runs""",
     # `config.options`: rewards raise its ConfigError, and MGPOConfig checks the names of rewards.
     # `reasoning_data.trace`, `.writers`: rows of training data and the haystack are written out as reasoning, too.
     "mgpo_train": """config.data_spec config.options rewards config reasoning_data.trace reasoning_data.writers data
@@ -78,8 +79,8 @@ UNSTABLE = {"lmms_eval"}
 """Documents commands and classes to derive from, and keeps none of its modules' names."""
 BEFORE = re.compile(r"\(before: [^)]*\)|`[^`]+`(?: and `[^`]+`)* (?:is|are) now|^\| `[^|]*\|", flags=re.MULTILINE)
 """Names in the changelog that were replaced: in brackets, in front of "is now", in the first column of a table."""
-WRITTEN = {"MODEL_CARD.md", "checkpoint-N/zero_to_fp32.py", "benchmarks/NAME.py"}
-"""Names of files that runs write, and one that stands for any."""
+WRITTEN = {"MODEL_CARD.md", "checkpoint-N/zero_to_fp32.py", "benchmarks/NAME.py", "path/to/file.py"}
+"""Names of files that runs write, and names that stand for any file."""
 PUBLIC = {"accelerate.utils", "transformers.utils.cached_file"}
 
 
