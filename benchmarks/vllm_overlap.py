@@ -113,13 +113,13 @@ def _server_with_barrier(engine: Any, played: Any) -> Any:
     plain, waiting = engine._respond, []
     barrier = asyncio.Event()
 
-    async def respond(client: Any, pictures: Any, index: int, tokenized: Any) -> Any:
+    async def respond(client: Any, images: Any, index: int, tokenized: Any) -> Any:
         if tokenized.episode.turn:
             waiting.append(index)
             if len(waiting) == len(played):
                 barrier.set()
             await barrier.wait()
-        return await plain(client, pictures, index, tokenized)
+        return await plain(client, images, index, tokenized)
 
     engine._respond = respond
     try:

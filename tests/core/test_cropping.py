@@ -85,7 +85,7 @@ def test_crop_is_the_smallest_cut_of_the_original_that_covers_the_box(
     assert outcome.image.size == SMALL_BUDGET.smart_resize(*cut.size)
 
 
-def test_crop_shows_detail_that_the_small_picture_has_lost() -> None:
+def test_crop_shows_detail_that_the_small_image_has_lost() -> None:
     canvas = np.full((1344, 1344, 3), 128, np.uint8)
     canvas[400:560, 400:560] = np.where(np.arange(160) % 8 < 4, 0, 255)[:, None, None]  # stripes of 8 pixels
     image = Image.fromarray(canvas)

@@ -53,11 +53,11 @@ def test_the_opening_shows_the_resized_original():
 
 def test_two_threads_that_look_at_an_episode_open_it_once():
     both = threading.Event()
-    picture = noise()
+    image = noise()
 
     def slow():
         both.wait(0.2)  # time for the other thread to come
-        return picture
+        return image
 
     play = Episode(Sample.of("Which?", slow, choices=("x", "y"), answer="B"), budget=BUDGET)
     threads = [threading.Thread(target=lambda: play.messages) for _ in range(2)]
@@ -203,7 +203,7 @@ def test_an_unknown_finish_reason_is_refused():
         episode().observe("x", finish_reason="eos")
 
 
-def test_copies_share_pictures_and_nothing_else():
+def test_copies_share_images_and_nothing_else():
     play = episode()
     play.observe("no box")
     a, b = play.copies(2)
@@ -233,7 +233,7 @@ class CountingSource:
         return noise()
 
 
-def test_a_picture_is_decoded_once_for_a_group_and_let_go_when_the_group_is_done():
+def test_an_image_is_decoded_once_for_a_group_and_let_go_when_the_group_is_done():
     source = CountingSource()
     group = episode(source).copies(4)
     assert source.calls == 0

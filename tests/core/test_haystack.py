@@ -40,10 +40,10 @@ def test_seeds_and_splits_give_different_scenes():
 
 def test_the_true_box_holds_the_named_shape():
     for sample in haystack.make("val", n=12, seed=1):
-        picture, box = pixels(sample).astype(int), sample.boxes[0]
+        image, box = pixels(sample).astype(int), sample.boxes[0]
         x, y = map(round, box.center)
         # between the mark and the outline, to the right of the centre, lies the shape's own colour
-        patch = picture[y - 3 : y + 4, x + 60 : x + 67].reshape(-1, 3).mean(axis=0)
+        patch = image[y - 3 : y + 4, x + 60 : x + 67].reshape(-1, 3).mean(axis=0)
         assert np.abs(patch - COLOURS[sample.metadata["colour"]]).max() < 12
 
 
@@ -67,16 +67,16 @@ def test_ood_is_larger_fuller_and_smaller_than_train():
 
 
 @pytest.mark.parametrize("split", ["val", "ood"])
-def test_changing_the_mark_changes_the_downsized_picture_by_a_rounding_step_at_most(split):
+def test_changing_the_mark_changes_the_downsized_image_by_a_rounding_step_at_most(split):
     from dataclasses import replace
 
     for index in range(4):
         scene = make_scene(split, 3, index, DIFFICULTY[split])
         small, large = [], []
         for mark in MARKS:
-            picture = replace(scene, shapes=(replace(scene.target, mark=mark), *scene.shapes[1:])).render()
-            small.append(np.asarray(haystack.BUDGET.resize(picture)).astype(int))
-            large.append(np.asarray(picture).astype(int))
+            image = replace(scene, shapes=(replace(scene.target, mark=mark), *scene.shapes[1:])).render()
+            small.append(np.asarray(haystack.BUDGET.resize(image)).astype(int))
+            large.append(np.asarray(image).astype(int))
         assert max(np.abs(a - small[0]).max() for a in small[1:]) <= 1
         assert min(np.abs(a - large[0]).max() for a in large[1:]) > 80
 
@@ -108,7 +108,7 @@ def test_samples_of_one_image_stay_what_they_were(expected):
     images=st.integers(2, 6),
     twins=st.sampled_from([0.0, 0.15, 1.0]),
 )
-def test_exactly_one_of_several_pictures_holds_the_named_shape(split, seed, images, twins):
+def test_exactly_one_of_several_images_holds_the_named_shape(split, seed, images, twins):
     for sample in haystack.make(split, 3, seed, images=images, twins=twins):
         name = f"{sample.metadata['colour']} {sample.metadata['shape']}"
         assert sample.question == f"Which stripes are on the {name}?"
@@ -122,7 +122,7 @@ def test_exactly_one_of_several_pictures_holds_the_named_shape(split, seed, imag
         assert f"{images}-images" in sample.id
 
 
-def test_every_picture_holds_the_named_shape_equally_often():
+def test_every_image_holds_the_named_shape_equally_often():
     for images in (2, 3, 6):
         n = 300 * images
         places = Counter(sample.metadata["target_image"] for sample in haystack.make("train", n, 4, images=images))
@@ -130,7 +130,7 @@ def test_every_picture_holds_the_named_shape_equally_often():
         assert set(places) == set(range(images)) and all(abs(count - 300) < 87 for count in places.values())
 
 
-def test_the_named_colour_does_not_tell_the_picture():
+def test_the_named_colour_does_not_tell_the_image():
     samples = haystack.make("train", 300, 9, images=3)
     elsewhere = [
         any(
@@ -153,12 +153,12 @@ def test_samples_of_several_images_are_a_function_of_their_arguments():
     assert not np.array_equal(pixels(first[0], 0), pixels(first[0], 1))
 
 
-def test_the_true_box_of_several_pictures_holds_the_named_shape():
+def test_the_true_box_of_several_images_holds_the_named_shape():
     for sample in haystack.make("val", n=6, seed=1, images=2):
         (box,) = sample.boxes
-        picture = pixels(sample, box.image).astype(int)
+        image = pixels(sample, box.image).astype(int)
         x, y = map(round, box.center)
-        patch = picture[y - 3 : y + 4, x + 60 : x + 67].reshape(-1, 3).mean(axis=0)
+        patch = image[y - 3 : y + 4, x + 60 : x + 67].reshape(-1, 3).mean(axis=0)
         assert np.abs(patch - COLOURS[sample.metadata["colour"]]).max() < 12
 
 
@@ -174,7 +174,7 @@ def test_no_two_samples_share_a_scene_whatever_their_split_seed_and_number_of_im
     assert len(set(made)) == len(made) == 2 * 2 * 40 * (1 + 2 + 3)
 
 
-def test_pictures_are_not_drawn_before_they_are_loaded(monkeypatch):
+def test_images_are_not_drawn_before_they_are_loaded(monkeypatch):
     drawn = []
     render = haystack.Scene.render
     monkeypatch.setattr(haystack.Scene, "render", lambda scene: drawn.append(scene) or render(scene))
@@ -241,18 +241,18 @@ def test_an_unknown_checkpoint_is_refused():
 
 
 @pytest.mark.slow
-def test_no_supervised_probe_reads_the_mark_from_the_small_picture_but_one_reads_it_from_a_crop():
+def test_no_supervised_probe_reads_the_mark_from_the_small_image_but_one_reads_it_from_a_crop():
     """The probe is told where the target is, which no policy is; on crops the same probe is nearly always right."""
     small, large, labels = [], [], []
     for index in range(750):
         scene = make_scene("train", 21, index, DIFFICULTY["train"])
-        picture = scene.render()
-        seen = haystack.BUDGET.resize(picture)
+        image = scene.render()
+        seen = haystack.BUDGET.resize(image)
         for shape in scene.shapes:
             x, y = shape.x / 8, shape.y / 8
             small.append(np.asarray(seen.crop((round(x) - 14, round(y) - 14, round(x) + 14, round(y) + 14))))
             box = type(shape.box)(*(min(max(v, 0), 168) for v in (x - 16, y - 16, x + 16, y + 16)))
-            zoomed = crop(picture, box, budget=haystack.BUDGET, space=CoordinateSpace.ABSOLUTE).image
+            zoomed = crop(image, box, budget=haystack.BUDGET, space=CoordinateSpace.ABSOLUTE).image
             middle = Image.fromarray(np.asarray(zoomed)).crop(
                 (zoomed.width // 2 - 28, zoomed.height // 2 - 28) + (zoomed.width // 2 + 28, zoomed.height // 2 + 28)
             )
@@ -262,13 +262,13 @@ def test_no_supervised_probe_reads_the_mark_from_the_small_picture_but_one_reads
     assert probe_accuracy(np.stack(small), np.array(labels), epochs=12) < 0.32  # chance is 0.25, 600 held-out shapes
 
 
-def probe_accuracy(pictures: np.ndarray, labels: np.ndarray, epochs: int) -> float:
+def probe_accuracy(pixels: np.ndarray, labels: np.ndarray, epochs: int) -> float:
     """Held-out accuracy of a small convolutional network trained on four fifths of the pictures."""
     import torch
     from torch import nn
 
     torch.manual_seed(0)
-    images = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
     images = (images - images.mean(dim=(2, 3), keepdim=True)) / 20
     target = torch.from_numpy(labels)
     cut = len(labels) * 4 // 5

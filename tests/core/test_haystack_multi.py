@@ -87,10 +87,10 @@ def test_only_the_shapes_of_the_level_are_drawn() -> None:
 
 def test_boxes_are_where_the_colours_are() -> None:
     for one in make_sets("val", 10, 3):
-        pictures = [np.asarray(source()) for source in one.images]
+        images = [np.asarray(source()) for source in one.images]
         for item in one.objects:
             x, y = map(round, item.box.center)
-            patch = pictures[item.box.image][y - 14 : y + 14, x - 14 : x + 14].reshape(-1, 3).mean(axis=0)
+            patch = images[item.box.image][y - 14 : y + 14, x - 14 : x + 14].reshape(-1, 3).mean(axis=0)
             assert np.abs(patch - COLOURS[item.attributes["colour"]]).max() < 12, item
 
 
@@ -135,7 +135,7 @@ def test_what_cannot_be_made_is_refused(arguments: dict, words: str) -> None:
         make_sets(**{"n": 1, **arguments})
 
 
-PICTURE = Image.new("RGB", (100, 80))
+IMAGE = Image.new("RGB", (100, 80))
 CUP, DISH = AnnotatedObject("cup", Box(1, 1, 20, 20, 0)), AnnotatedObject("dish", Box(5, 5, 50, 50, 1))
 
 
@@ -143,7 +143,7 @@ CUP, DISH = AnnotatedObject("cup", Box(1, 1, 20, 20, 0)), AnnotatedObject("dish"
     ("changes", "words"),
     [
         ({"question": " "}, "the question is empty"),
-        ({"images": (PICTURE,), "sizes": ()}, "1 images: a set has at least two"),
+        ({"images": (IMAGE,), "sizes": ()}, "1 images: a set has at least two"),
         ({"target": 2}, "target 2 is none of its 2 objects"),
         ({"target": -1}, "target -1"),
         ({"objects": (CUP, AnnotatedObject(" ", Box(1, 1, 2, 2)))}, "object 1 has no label"),
@@ -165,7 +165,7 @@ CUP, DISH = AnnotatedObject("cup", Box(1, 1, 20, 20, 0)), AnnotatedObject("dish"
 )
 def test_a_set_that_contradicts_itself_is_refused_by_name(changes: dict, words: str) -> None:
     right = {
-        "id": "kitchen", "question": "Where is the cup?", "images": (PICTURE, PICTURE), "objects": (CUP, DISH),
+        "id": "kitchen", "question": "Where is the cup?", "images": (IMAGE, IMAGE), "objects": (CUP, DISH),
         "target": 0, "sizes": ((100, 80), (100, 80)), "relations": (Relation("same", (0, 1), (0, 1)),),
     }  # fmt: skip
     AnnotatedSet(**right)

@@ -61,17 +61,17 @@ def load(server: ChatServer, **options: Any) -> Any:
     return load_engine("openai", **({"model": "tiny", "url": server.url} | options))
 
 
-def picture(url: str) -> Image.Image:
+def image(url: str) -> Image.Image:
     head, _, data = url.partition(",")
     assert head == "data:image/png;base64"
     return Image.open(io.BytesIO(base64.b64decode(data)))
 
 
-def sent_pictures(body: dict[str, Any]) -> list[Image.Image]:
+def sent_images(body: dict[str, Any]) -> list[Image.Image]:
     parts = [
         part for message in body["messages"] if isinstance(message["content"], list) for part in message["content"]
     ]
-    return [picture(part["image_url"]["url"]) for part in parts if part["type"] == "image_url"]
+    return [image(part["image_url"]["url"]) for part in parts if part["type"] == "image_url"]
 
 
 def assert_same(sent: list[Image.Image], shown: list[Image.Image]) -> None:
@@ -98,7 +98,7 @@ def test_both_turns_are_played_and_what_was_said_is_sent_back(server):
     assert not {"top_k", "seed"} & (first.keys() | second.keys())
 
 
-def test_pictures_arrive_lossless_at_the_size_of_the_budget_and_are_encoded_once(server, monkeypatch):
+def test_images_arrive_lossless_at_the_size_of_the_budget_and_are_encoded_once(server, monkeypatch):
     encoded = []
     png = data_urls._png
     monkeypatch.setattr(data_urls, "_png", lambda image: encoded.append(image.size) or png(image))
@@ -108,15 +108,15 @@ def test_pictures_arrive_lossless_at_the_size_of_the_budget_and_are_encoded_once
     for trajectory in played:
         turns = [body for body in server.bodies if len(body["messages"]) == 4]
         crops = message_images(trajectory.messages)[1:]
-        assert_same(sent_pictures(turns[0])[1:], crops)
+        assert_same(sent_images(turns[0])[1:], crops)
         assert crops[0].size == budget.smart_resize(*crops[0].size)
     assert shown[0].size == budget.smart_resize(400, 300)
-    assert_same(sent_pictures(server.bodies[0]), shown)
+    assert_same(sent_images(server.bodies[0]), shown)
     # one picture that all three share, and a crop each
     assert len(encoded) == 4 and len(server.bodies) == 6
 
 
-def test_pictures_that_a_caller_lets_go_of_are_not_kept_with_their_urls(server, monkeypatch):
+def test_images_that_a_caller_lets_go_of_are_not_kept_with_their_urls(server, monkeypatch):
     alive: list[weakref.ref[Image.Image]] = []
     kept: list[data_urls.DataUrls] = []
     monkeypatch.setattr(engine_module, "DataUrls", lambda: kept.append(data_urls.DataUrls()) or kept[-1])
@@ -150,7 +150,7 @@ def test_results_stand_in_the_order_of_the_episodes_whoever_is_answered_first(se
     assert [trajectory.sample_id for trajectory in played] == [f"s{index}" for index in range(6)]
 
 
-def test_as_many_episodes_at_a_time_as_asked_for_and_only_those_open_their_pictures(server):
+def test_as_many_episodes_at_a_time_as_asked_for_and_only_those_open_their_images(server):
     under_way, most = set(), []
     together = threading.Barrier(3)  # three requests have to be there at once before any is answered
     server.script = lambda body, number: together.wait(HANG) >= 0 and Reply(["So \\boxed{A}"])
@@ -326,7 +326,7 @@ def test_an_interrupted_run_stops_at_once(server):
     held.set()
 
 
-def test_pictures_that_the_server_has_shrunk_are_refused(server):
+def test_images_that_the_server_has_shrunk_are_refused(server):
     needed = sum(image.width * image.height for image in episodes(1)[0].images) // 28**2
     for prompt_tokens, fits in ((needed, True), (needed - 1, False)):
         usage = {"prompt_tokens": prompt_tokens, "completion_tokens": 3}

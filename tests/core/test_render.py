@@ -138,8 +138,8 @@ def test_the_page_refers_to_nothing_outside_itself(tmp_path):
     assert not page.all("link")
     assert not page.all("iframe")
     assert not page.all("base")
-    without_pictures = re.sub(r"data:image/(jpeg|png);base64,[\w+/=]+", "", text)
-    assert not re.search(r"https?:|//\w|url\(|@import|fetch\(|XMLHttp", without_pictures)
+    without_images = re.sub(r"data:image/(jpeg|png);base64,[\w+/=]+", "", text)
+    assert not re.search(r"https?:|//\w|url\(|@import|fetch\(|XMLHttp", without_images)
 
 
 def test_the_page_allows_its_own_script_only(tmp_path):
@@ -218,7 +218,7 @@ def test_lone_surrogates_and_control_characters_do_not_break_the_file(tmp_path):
     assert "\ufffd \ufffd \ufffd[31m" in report(tmp_path, [trajectory])
 
 
-def test_true_sizes_are_stated_with_the_pictures():
+def test_true_sizes_are_stated_with_the_images():
     text = html.unescape(trajectory_html(played()))
     assert "seen at 168×168, really 1344×1344" in text
     width, height = BUDGET.smart_resize(336, 616)  # 42 x 77 pixels of the input, 8 original pixels to one
@@ -228,8 +228,8 @@ def test_true_sizes_are_stated_with_the_pictures():
 def test_the_crop_on_the_page_is_the_one_the_model_got():
     trajectory = played(image=Image.radial_gradient("L").convert("RGB").resize((1344, 1344)))
     crop = message_images(trajectory.messages)[1]
-    pictures = [decoded(image["src"]) for image in Page(trajectory_html(trajectory)).all("img")]
-    [shown] = [picture for picture in pictures if picture.size == crop.size]
+    images = [decoded(image["src"]) for image in Page(trajectory_html(trajectory)).all("img")]
+    [shown] = [image for image in images if image.size == crop.size]
     difference = np.asarray(shown, dtype=int) - np.asarray(crop, dtype=int)
     assert np.abs(difference).mean() < 3
 
@@ -243,7 +243,7 @@ def test_a_big_original_makes_a_small_page(tmp_path):
     assert len(text) < 1_200_000  # noise is what JPEG is worst at; a photograph takes a third
 
 
-def test_a_picture_that_is_gone_is_named_on_the_page_and_costs_nothing_else(tmp_path):
+def test_an_image_that_is_gone_is_named_on_the_page_and_costs_nothing_else(tmp_path):
     file = tmp_path / "photo.png"
     noise(300, 200).save(file)
     trajectory = played(image=file)
@@ -397,7 +397,7 @@ def test_the_switch_for_tokens_is_there_where_there_are_tokens(tmp_path):
     assert Page(gallery(tmp_path, [with_them])).all("button", id="all-tokens")
 
 
-def test_sizes_are_what_the_model_saw_where_the_pictures_are_small_copies():
+def test_sizes_are_what_the_model_saw_where_the_images_are_small_copies():
     trajectory = played()
     for message in trajectory.messages:
         for part in message["content"]:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mgpo_core import Episode, PixelBudget, Sample
 from mgpo_core.errors import SampleError
-from mgpo_core.runs.response_payload import ResponsePayload, decode_payload, encode_payload, kept_picture
+from mgpo_core.runs.response_payload import ResponsePayload, decode_payload, encode_payload, kept_image
 
 texts = st.text(st.characters(codec="utf-8"), max_size=40)
 
@@ -53,7 +53,7 @@ def test_a_broken_record_is_named() -> None:
         decode_payload('C\n<think>{"run": </think>')
 
 
-def test_a_trajectory_comes_back_with_grey_pictures_where_none_was_kept() -> None:
+def test_a_trajectory_comes_back_with_grey_images_where_none_was_kept() -> None:
     episode = Episode(
         Sample.of("Which?", Image.new("RGB", (300, 200), "red"), choices=("a", "b")), budget=PixelBudget(784, 28_224)
     )
@@ -71,6 +71,6 @@ def test_a_log_pulls_in_no_file_from_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "run/pictures").mkdir(parents=True)
     Image.new("RGB", (4, 4)).save(tmp_path / "secret.png")
     Image.new("RGB", (4, 4)).save(tmp_path / "run/pictures/kept.png")
-    assert kept_picture(tmp_path / "run", "pictures/kept.png") == tmp_path / "run/pictures/kept.png"
+    assert kept_image(tmp_path / "run", "pictures/kept.png") == tmp_path / "run/pictures/kept.png"
     for name in ("../secret.png", str(tmp_path / "secret.png"), "pictures/gone.png"):
-        assert kept_picture(tmp_path / "run", name) is None
+        assert kept_image(tmp_path / "run", name) is None

@@ -10,7 +10,7 @@ import pytest
 
 from mgpo_core.files.output_folder import OutputFolderError
 from mgpo_core.runs.run_folder import RunFolderError, open_run
-from mgpo_core.runs.trajectory_log import PICTURES_FOLDER, TRAJECTORIES_FILE, remove_trajectories, write_trajectories
+from mgpo_core.runs.trajectory_log import IMAGES_FOLDER, TRAJECTORIES_FILE, remove_trajectories, write_trajectories
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "eval"))
 from report_fixture import BAD_BOX, Evaluation, ours, played, skipped
@@ -78,12 +78,12 @@ def test_flags_are_the_trajectories_own_verdicts(training: Path) -> None:
         assert [turn.text for turn in card.trajectory.turns] == [turn.text for turn in trajectory.turns]
 
 
-def test_pictures_come_back_and_equal_ones_are_stored_once(training: Path) -> None:
+def test_images_come_back_and_equal_ones_are_stored_once(training: Path) -> None:
     cards = [entry.card() for entry in open_run(training).entries]
     assert cards[0].trajectory.original(0).size == (672, 504)
     assert not any(name == "pictures" for card in cards for name, _, _ in card.facts)
     named = {name for line in lines(training) for name in line["pictures"].values()}
-    files = {f"{PICTURES_FOLDER}/{path.name}" for path in (training / PICTURES_FOLDER).iterdir()}
+    files = {f"{IMAGES_FOLDER}/{path.name}" for path in (training / IMAGES_FOLDER).iterdir()}
     assert files == named
     assert len(files) < sum(len(line["pictures"]) for line in lines(training))
 
@@ -92,12 +92,12 @@ def lines(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / TRAJECTORIES_FILE).read_text().splitlines()]
 
 
-def test_writing_again_leaves_no_picture_of_before_and_removing_leaves_what_is_not_ours(training: Path) -> None:
-    mine = training / PICTURES_FOLDER / "holiday.png"
+def test_writing_again_leaves_no_image_of_before_and_removing_leaves_what_is_not_ours(training: Path) -> None:
+    mine = training / IMAGES_FOLDER / "holiday.png"
     mine.write_bytes(b"not a trajectory's")
     write_trajectories(training, {PART: [played(9, "A")]})
     named = {name for line in lines(training) for name in line["pictures"].values()}
-    assert {f"{PICTURES_FOLDER}/{path.name}" for path in mine.parent.iterdir() if path != mine} == named
+    assert {f"{IMAGES_FOLDER}/{path.name}" for path in mine.parent.iterdir() if path != mine} == named
     remove_trajectories(training)
     assert [path.name for path in mine.parent.iterdir()] == [mine.name]
     assert not (training / TRAJECTORIES_FILE).exists()
@@ -137,15 +137,15 @@ def test_an_evaluation_opens_with_the_scorers_verdicts(tmp_path: Path) -> None:
     assert any(value == "no picture" for _, value, _ in run.entries[3].card().facts)
 
 
-def test_a_picture_that_leads_out_of_the_run_is_not_read(
+def test_an_image_that_leads_out_of_the_run_is_not_read(
     training: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     secret = tmp_path_factory.mktemp("elsewhere") / "secret.png"
     played(1, "A").original(0).save(secret)
-    link = training / PICTURES_FOLDER / "link.png"
+    link = training / IMAGES_FOLDER / "link.png"
     link.symlink_to(secret)
     path = training / TRAJECTORIES_FILE
-    for name in (f"../{secret.parent.name}/secret.png", str(secret), f"{PICTURES_FOLDER}/link.png"):
+    for name in (f"../{secret.parent.name}/secret.png", str(secret), f"{IMAGES_FOLDER}/link.png"):
         changed = lines(training)[0]
         changed["pictures"] = dict.fromkeys(changed["pictures"], name)
         path.write_text(json.dumps(changed) + "\n")
@@ -158,7 +158,7 @@ def test_a_logged_run_id_reads_no_settings_from_elsewhere(tmp_path: Path) -> Non
     (tmp_path / "mgpo").mkdir()
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/run.json").write_text('{"weights": {"name": "secret"}}')
-    Evaluation(tmp_path, {"haystack": [ours(1, True, run_id="../elsewhere", pictures=False)]}, provenance=None).write()
+    Evaluation(tmp_path, {"haystack": [ours(1, True, run_id="../elsewhere", images=False)]}, provenance=None).write()
     run = open_run(tmp_path)
     assert "secret" not in run.title and any("no name of a folder" in problem for problem in run.problems)
 

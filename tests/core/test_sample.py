@@ -43,7 +43,7 @@ class Render:
         return self.image
 
 
-def test_every_kind_of_source_gives_the_same_picture(tmp_path: Path) -> None:
+def test_every_kind_of_source_gives_the_same_image(tmp_path: Path) -> None:
     image = photo()
     path, data = tmp_path / "a.png", encoded(image)
     path.write_bytes(data)
@@ -61,7 +61,7 @@ def test_every_kind_of_source_gives_the_same_picture(tmp_path: Path) -> None:
         assert load_image(source).tobytes() == image.tobytes()
 
 
-def test_a_picture_in_memory_is_not_copied_and_one_from_a_file_carries_nothing_along(tmp_path: Path) -> None:
+def test_an_image_in_memory_is_not_copied_and_one_from_a_file_carries_nothing_along(tmp_path: Path) -> None:
     image = photo()
     assert load_image(image) is image
     exif = Image.Exif()
@@ -105,7 +105,7 @@ def test_exif_orientation_is_applied_exactly_once(orientation: int, kind: str) -
         assert np.abs(pixels(image) - pixels(upright))[20:28, 36:60].max() < 12
 
 
-def test_a_callers_picture_is_not_changed() -> None:
+def test_a_callers_image_is_not_changed() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     image = Image.open(io.BytesIO(encoded(photo(), "JPEG", exif=exif)))
@@ -224,7 +224,7 @@ def test_an_animation_or_several_pages_are_refused(tmp_path: Path, kind: str) ->
     refuse(tmp_path, "moving.img", data, "3 frames .* save the one you mean")
 
 
-def test_a_still_gif_and_a_phones_mpo_are_pictures() -> None:
+def test_a_still_gif_and_a_phones_mpo_are_images() -> None:
     still = Image.new("RGB", (20, 20), "red")
     assert tuple(pixels(load_image(encoded(still, "GIF")))[0, 0]) == RED
     preview = Image.new("RGB", (10, 10), "blue")
@@ -232,7 +232,7 @@ def test_a_still_gif_and_a_phones_mpo_are_pictures() -> None:
     assert phone.size == (20, 20) and abs(pixels(phone)[0, 0] - RED).max() < 6
 
 
-def test_a_picture_over_the_limit_is_refused(tmp_path: Path) -> None:
+def test_an_image_over_the_limit_is_refused(tmp_path: Path) -> None:
     data = encoded(Image.new("L", (101, 100)))
     refuse(tmp_path, "big.png", data, "101x100 = 10,100 pixels, over the limit of 10,000; scale", max_pixels=10_000)
     assert load_image(data, max_pixels=10_100).size == (101, 100)
@@ -256,7 +256,7 @@ def test_pillows_own_limit_gives_way_to_ours(monkeypatch: pytest.MonkeyPatch) ->
     assert Image.MAX_IMAGE_PIXELS == 50
 
 
-def test_an_empty_picture_is_refused() -> None:
+def test_an_empty_image_is_refused() -> None:
     for size in ((0, 5), (5, 0)):
         with pytest.raises(ImageError, match="row 7 is empty .* drop the sample"):
             load_image(Image.new("RGB", size), name="row 7")
@@ -273,7 +273,7 @@ def test_an_empty_picture_is_refused() -> None:
         (b"", "cannot be read as a picture"),
     ],
 )
-def test_what_is_no_picture_at_all_is_refused(source: object, match: str) -> None:
+def test_what_is_no_image_at_all_is_refused(source: object, match: str) -> None:
     with pytest.raises(ImageError, match=match):
         load_image(source)  # type: ignore[arg-type]
 

@@ -171,7 +171,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=6,
 )
-pictures = st.builds(
+images = st.builds(
     lambda w, h, seed: Image.fromarray(np.random.default_rng(seed).integers(0, 256, (h, w, 3), dtype=np.uint8)),
     st.integers(1, 9),
     st.integers(1, 9),
@@ -210,7 +210,7 @@ def tokens(draw):
 
 @st.composite
 def trajectories(draw):
-    shown = draw(st.lists(pictures, min_size=1, max_size=3))
+    shown = draw(st.lists(images, min_size=1, max_size=3))
     parts = st.builds(lambda text: {"type": "text", "text": text}, texts) | st.builds(
         lambda image: {"type": "image", "image": image}, st.sampled_from(shown)
     )
@@ -219,7 +219,7 @@ def trajectories(draw):
         st.sampled_from(["system", "user", "assistant"]),
         st.lists(parts, max_size=3),
     )
-    originals = draw(st.lists(pictures, max_size=2))
+    originals = draw(st.lists(images, max_size=2))
     return Trajectory(
         sample_id=draw(texts),
         question=draw(texts),

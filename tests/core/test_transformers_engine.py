@@ -354,7 +354,7 @@ def test_an_image_outside_the_budget_is_refused_by_name(tiny):
         TransformersEngine(tiny.model, tiny.processor, max_new_tokens=2).run([episode])
 
 
-def test_the_longest_picture_that_smart_resize_makes_is_within_the_budget(tiny):
+def test_the_longest_image_that_smart_resize_makes_is_within_the_budget(tiny):
     sample = tiny.lesson("Alpha", (4000, 21), 0)  # one cell high: longer than max_pixels allows
     engine = TransformersEngine(tiny.model, tiny.processor, max_new_tokens=2)
     assert engine.run([Episode(sample, template=SingleTurn(), budget=BUDGET)])[0].done

@@ -34,12 +34,12 @@ class PageVisitor:
 
         `boxes` are on the picture that is shown, or that at `path`.
         """
-        picture = None
+        image = None
         if boxes is not None:
             path = path or self.shown["picture"]["image"]["path"]
-            picture = {"image": file_data(path, "a.png"), "boxes": boxes, "orientation": 0}
+            image = {"image": file_data(path, "a.png"), "boxes": boxes, "orientation": 0}
         begin = self.event(button, "click")
-        self.at_once(begin, [question, choices, picture])
+        self.at_once(begin, [question, choices, image])
         [then] = [event for event in self.config["dependencies"] if event.get("trigger_after") == begin["id"]]
         self.queued(then, [])
 

@@ -16,7 +16,7 @@ from mgpo_core.boxes.parse import CoordinateSpace
 from mgpo_core.episodes.settings import EpisodeSettings
 from mgpo_core.episodes.trajectory import Trajectory
 from mgpo_core.images.budget import PixelBudget
-from mgpo_demo.session.image import Picture, keep_upload
+from mgpo_demo.session.image import DemoImage, keep_upload
 from mgpo_demo.session.limits import Limits
 from mgpo_demo.session.model import DemoModel
 
@@ -61,7 +61,7 @@ def noise(width: int, height: int, seed: int = 0) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
-def picture_of(image: Image.Image, folder: Path, name: str = "boat.png") -> Picture:
+def image_of(image: Image.Image, folder: Path, name: str = "boat.png") -> DemoImage:
     """The image as a visitor's upload."""
     file = folder / f"sent-{name}"
     image.save(file)

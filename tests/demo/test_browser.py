@@ -216,7 +216,7 @@ def test_files_that_cannot_be_used_are_told_in_the_page(page: Page, tmp_path: Pa
 
 
 @pytest.mark.parametrize("place", ["#picture", "#upload button", "#intro"])
-def test_a_picture_may_be_dropped_anywhere(page: Page, place: str) -> None:
+def test_an_image_may_be_dropped_anywhere(page: Page, place: str) -> None:
     expect(page.locator("#picture")).to_be_visible()
     page.evaluate(
         """async (place) => {
@@ -356,7 +356,7 @@ def test_everything_works_by_keyboard(page: Page) -> None:
     expect(page.locator("#explain .tokens")).to_be_visible()
 
 
-def test_every_control_has_a_name_and_every_picture_a_text(page: Page) -> None:
+def test_every_control_has_a_name_and_every_image_a_text(page: Page) -> None:
     choose(page)
     run(page)
     nameless = page.evaluate(

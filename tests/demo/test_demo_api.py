@@ -76,17 +76,17 @@ def client(url: str) -> Client:
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
+def photo(tmp_path: Path) -> Path:
     file = tmp_path / "boat.png"
     noise(400, 300).save(file)
     return file
 
 
-def test_a_look_gives_answer_box_and_crop(client: Client, picture: Path) -> None:
-    outcome, seen = client.predict(handle_file(picture), "B", "red\nblue", api_name="/look")
+def test_a_look_gives_answer_box_and_crop(client: Client, photo: Path) -> None:
+    outcome, seen = client.predict(handle_file(photo), "B", "red\nblue", api_name="/look")
     assert outcome["answer"] == "B" and outcome["choice"] == "B: blue" and outcome["one_look"]["answer"] == "B"
     assert outcome["original_size"] == [400, 300] and outcome["input_size"] == list(BUDGET.smart_resize(400, 300))
-    expected = crop(Image.open(picture), Box(56, 28, 140, 112), budget=BUDGET, space=CoordinateSpace.ABSOLUTE)
+    expected = crop(Image.open(photo), Box(56, 28, 140, 112), budget=BUDGET, space=CoordinateSpace.ABSOLUTE)
     assert expected.image is not None and expected.box_original is not None
     assert outcome["box"] == list(expected.box_original.as_tuple())
     with Image.open(seen) as image:
@@ -95,14 +95,14 @@ def test_a_look_gives_answer_box_and_crop(client: Client, picture: Path) -> None
     assert [turn["finish_reason"] for turn in outcome["turns"]] == ["stop", "stop"]
 
 
-def test_a_box_of_ones_own_is_answered_from(client: Client, picture: Path) -> None:
-    outcome, _ = client.predict(handle_file(picture), "free", "", "100, 50, 300, 250", api_name="/answer_from_box")
+def test_a_box_of_ones_own_is_answered_from(client: Client, photo: Path) -> None:
+    outcome, _ = client.predict(handle_file(photo), "free", "", "100, 50, 300, 250", api_name="/answer_from_box")
     assert outcome["answer"] == "free" and outcome["choice"] is None and "one_look" not in outcome
     assert all(abs(a - b) <= 3 for a, b in zip(outcome["box"], (100, 50, 300, 250), strict=True))
 
 
-def test_the_same_picture_can_be_sent_again_and_again(client: Client, picture: Path) -> None:
-    sent = handle_file(picture)
+def test_the_same_image_can_be_sent_again_and_again(client: Client, photo: Path) -> None:
+    sent = handle_file(photo)
     for number in range(3):
         assert client.predict(sent, f"{number}", "", api_name="/look")[0]["answer"] == f"{number}"
 
@@ -118,24 +118,24 @@ def test_the_same_picture_can_be_sent_again_and_again(client: Client, picture: P
     ],
 )
 def test_errors_come_back_as_sentences_and_the_next_call_works(
-    client: Client, picture: Path, question: str, choices: str, said: str
+    client: Client, photo: Path, question: str, choices: str, said: str
 ) -> None:
     with pytest.raises(AppError, match=said) as told:
-        client.predict(handle_file(picture), question, choices, api_name="/look")
+        client.predict(handle_file(photo), question, choices, api_name="/look")
     assert "/srv" not in str(told.value)
-    assert client.predict(handle_file(picture), "fine", "", api_name="/look")[0]["answer"] == "fine"
+    assert client.predict(handle_file(photo), "fine", "", api_name="/look")[0]["answer"] == "fine"
 
 
 @pytest.mark.parametrize(
     "box",
     ["", "1, 2, 3", "a, b, c, d", "nan, 0, 50, 50", "0, 0, inf, 50", "0, 0, 401, 300", "50, 50, 10, 90", "1e999,0,1,1"],
 )
-def test_a_box_that_is_none_is_refused(client: Client, picture: Path, box: str) -> None:
+def test_a_box_that_is_none_is_refused(client: Client, photo: Path, box: str) -> None:
     with pytest.raises(AppError, match="box="):
-        client.predict(handle_file(picture), "x", "", box, api_name="/answer_from_box")
+        client.predict(handle_file(photo), "x", "", box, api_name="/answer_from_box")
 
 
-def test_large_pictures_are_refused_with_the_limit(url: str, client: Client, tmp_path: Path) -> None:
+def test_large_images_are_refused_with_the_limit(url: str, client: Client, tmp_path: Path) -> None:
     file = tmp_path / "large.png"
     Image.new("1", (2000, 1001)).save(file)
     with pytest.raises(AppError, match=r"2,000×1,001 = 2 million pixels; at most 2 million"):
@@ -146,14 +146,14 @@ def test_large_pictures_are_refused_with_the_limit(url: str, client: Client, tmp
     assert upload(url, "larger.png", os.urandom(LIMITS.saved_bytes + 100_000)).status_code == 413
 
 
-def test_a_run_ends_after_its_time(picture: Path) -> None:
+def test_a_run_ends_after_its_time(photo: Path) -> None:
     limits = dataclasses.replace(LIMITS, seconds=1.0)
     endless = scripted(lambda episode: "I look. " * 100_000, pause=0.1)
     with running(endless, limits=limits) as address, pytest.raises(AppError, match="after 1 s, the most"):
-        Client(address, verbose=False).predict(handle_file(picture), "x", "", api_name="/look")
+        Client(address, verbose=False).predict(handle_file(photo), "x", "", api_name="/look")
 
 
-def test_who_finds_the_queue_full_is_told_so(picture: Path) -> None:
+def test_who_finds_the_queue_full_is_told_so(photo: Path) -> None:
     held = threading.Event()
 
     def holding(episode) -> str:
@@ -162,7 +162,7 @@ def test_who_finds_the_queue_full_is_told_so(picture: Path) -> None:
 
     with running(scripted(holding), limits=dataclasses.replace(LIMITS, queue=1)) as address:
         client = Client(address, verbose=False)
-        jobs = [client.submit(handle_file(picture), "x", "", api_name="/look") for _ in range(6)]
+        jobs = [client.submit(handle_file(photo), "x", "", api_name="/look") for _ in range(6)]
         # whoever is answered while the first run is held is refused
         refused = next(as_completed([job.future for job in jobs], timeout=HANG)).exception()
         held.set()
@@ -247,13 +247,13 @@ def test_the_annotators_files_are_all_that_its_address_serves(url: str, path: st
     assert httpx.get(f"{custom_component_route(url)}{path}", timeout=HANG).status_code >= 400
 
 
-def test_the_folder_of_a_visitor_is_served_to_nobody(url: str, picture: Path) -> None:
+def test_the_folder_of_a_visitor_is_served_to_nobody(url: str, photo: Path) -> None:
     from mgpo_demo.session.image import keep_upload
     from mgpo_demo.session.visitors import Visitors
 
     visitors = Visitors(LIMITS)
     anna = visitors.of("anna")
-    kept = anna.show(lambda folder: keep_upload(picture, "boat.png", folder, LIMITS))
+    kept = anna.show(lambda folder: keep_upload(photo, "boat.png", folder, LIMITS))
     for path in (kept.path, kept.shown, anna.folder):
         assert httpx.get(f"{url}gradio_api/file={path}", timeout=HANG).status_code == 403
         answer = call(url, {"path": str(path)} | FILE)
@@ -261,14 +261,14 @@ def test_the_folder_of_a_visitor_is_served_to_nobody(url: str, picture: Path) ->
     visitors.close()
 
 
-def test_what_was_uploaded_can_be_used_and_read_by_who_knows_its_name(url: str, picture: Path) -> None:
+def test_what_was_uploaded_can_be_used_and_read_by_who_knows_its_name(url: str, photo: Path) -> None:
     """What the tests around this one refuse is refused for its place: this is not."""
-    [path] = upload(url, "boat.png", picture.read_bytes()).json()
-    assert httpx.get(f"{url}gradio_api/file={path}", timeout=HANG).content == picture.read_bytes()
+    [path] = upload(url, "boat.png", photo.read_bytes()).json()
+    assert httpx.get(f"{url}gradio_api/file={path}", timeout=HANG).content == photo.read_bytes()
     assert "event: complete" in call(url, {"path": path} | FILE).text
 
 
-def test_the_server_asks_no_other_for_a_picture(url: str, picture: Path) -> None:
+def test_the_server_asks_no_other_for_an_image(url: str, photo: Path) -> None:
     """Addresses of this machine or its network could be services that trust whoever is inside."""
     asked: list[str] = []
 
@@ -278,7 +278,7 @@ def test_the_server_asks_no_other_for_a_picture(url: str, picture: Path) -> None
             self.send_response(200)
             self.send_header("Content-Type", "image/png")
             self.end_headers()
-            self.wfile.write(picture.read_bytes())
+            self.wfile.write(photo.read_bytes())
 
         def do_HEAD(self) -> None:
             asked.append(self.path)
@@ -304,10 +304,10 @@ def upload(url: str, name: str, content: bytes, **more: Any) -> httpx.Response:
     return httpx.post(f"{url}gradio_api/upload", files={"files": (name, io.BytesIO(content))}, timeout=HANG, **more)
 
 
-def test_an_uploads_name_leads_nowhere(url: str, picture: Path) -> None:
+def test_an_uploads_name_leads_nowhere(url: str, photo: Path) -> None:
     cache = Path(os.environ["GRADIO_TEMP_DIR"]).resolve()
     for name in ("../../../outside.png", "/etc/outside.png", "..", "a/../../b.png", "x\\..\\y.png", ".hidden.png"):
-        answer = upload(url, name, picture.read_bytes())
+        answer = upload(url, name, photo.read_bytes())
         if answer.status_code == 200:
             [path] = answer.json()
             assert Path(path).resolve().is_relative_to(cache), (name, path)
@@ -340,7 +340,7 @@ def test_the_documented_example_runs(url: str, tmp_path: Path, monkeypatch: pyte
     assert names["outcome"]["choice"] is None and Image.open(names["crop"]).size[0] > 0
 
 
-def test_without_the_login_everything_is_refused(guarded: str, picture: Path) -> None:
+def test_without_the_login_everything_is_refused(guarded: str, photo: Path) -> None:
     with pytest.raises((AuthenticationError, ValueError)):
         Client(guarded, verbose=False)
     with pytest.raises((AuthenticationError, ValueError, Exception), match=r"(?i)login|credential|incorrect|auth"):
@@ -353,9 +353,9 @@ def test_without_the_login_everything_is_refused(guarded: str, picture: Path) ->
                      "gradio_api/component_server"):  # fmt: skip
             body = {"data": [None, "x", ""], "fn_index": 0, "session_hash": "a", "component_id": 1, "fn_name": "x"}
             assert http.post(path, json=body).status_code in (401, 404), path
-        assert upload(guarded, "a.png", picture.read_bytes()).status_code == 401
+        assert upload(guarded, "a.png", photo.read_bytes()).status_code == 401
 
 
-def test_with_the_login_all_of_it_works(guarded: str, picture: Path) -> None:
+def test_with_the_login_all_of_it_works(guarded: str, photo: Path) -> None:
     client = Client(guarded, auth=AUTH, verbose=False)
-    assert client.predict(handle_file(picture), "mine", "", api_name="/look")[0]["answer"] == "mine"
+    assert client.predict(handle_file(photo), "mine", "", api_name="/look")[0]["answer"] == "mine"

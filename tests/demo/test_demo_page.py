@@ -49,7 +49,7 @@ def box(*corners: int) -> dict:
     return dict(zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True)) | {"label": "", "color": "rgb(0, 0, 0)"}
 
 
-def test_visitors_have_pictures_looks_and_files_of_their_own(url: str, file: Path, tmp_path: Path) -> None:
+def test_visitors_have_images_looks_and_files_of_their_own(url: str, file: Path, tmp_path: Path) -> None:
     anna, bert = PageVisitor(url), PageVisitor(url)
     anna.upload(file)
     anna.press("run", "anna?", "")
@@ -94,7 +94,7 @@ def test_a_box_is_answered_from_looked_into_undone_saved_and_opened_again(url: s
     assert again.save_json() == visitor.save_json()
 
 
-def test_the_picture_that_a_browser_names_is_never_opened(url: str, file: Path) -> None:
+def test_the_image_that_a_browser_names_is_never_opened(url: str, file: Path) -> None:
     visitor = PageVisitor(url)
     visitor.upload(file)
     bomb = file.with_name("bomb.png")

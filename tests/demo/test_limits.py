@@ -24,7 +24,7 @@ def test_a_file_may_have_as_many_bytes_as_the_limit_and_no_more() -> None:
         LIMITS.check_upload(2_000_001, "It")
 
 
-def test_a_picture_may_have_as_many_pixels_as_the_limit_and_no_more() -> None:
+def test_an_image_may_have_as_many_pixels_as_the_limit_and_no_more() -> None:
     LIMITS.check_pixels((1500, 2000), "It")
     with pytest.raises(DemoError, match=r"1,501×2,000 = 3 million pixels; at most 3 million"):
         LIMITS.check_pixels((1501, 2000), "It")

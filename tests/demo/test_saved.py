@@ -23,7 +23,7 @@ from mgpo_demo.session.steps import Question
 from mgpo_demo.session.visitors import Visitor
 
 sys.path.insert(0, str(Path(__file__).parent))
-from scripted_model import noise, picture_of, scripted, usual
+from scripted_model import noise, image_of, scripted, usual
 
 LIMITS = Limits(upload_mb=2, megapixels=4)
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
@@ -39,7 +39,7 @@ def played(tmp_path: Path, limits: Limits = LIMITS) -> tuple[Actions, Visitor]:
     model, other = scripted(), scripted(refused)
     other.name = "other"
     actions, visitor = Actions(lambda: [model, other], limits), Visitor(limits)
-    visitor.show(lambda folder: picture_of(noise(640, 480), folder), QUESTION)
+    visitor.show(lambda folder: image_of(noise(640, 480), folder), QUESTION)
     for steps in (
         actions.run(visitor, QUESTION),
         actions.from_box(visitor, QUESTION, Box(100, 100, 400, 400)),
@@ -65,7 +65,7 @@ def test_what_was_saved_opens_again_equal(saved, tmp_path: Path) -> None:
     open_saved(file, again, LIMITS)
     assert json.loads(write_json(again, tmp_path).read_text()) == json.loads(file.read_text())
     assert [look.by for look in again.steps] == ["model", "person", "closer"]
-    assert again.picture is not None and again.picture.path.read_bytes() == first.picture.path.read_bytes()
+    assert again.image is not None and again.image.path.read_bytes() == first.image.path.read_bytes()
     for was, now in zip(first.steps, again.steps, strict=True):
         assert (was.box, was.area, was.confidence) == (now.box, now.area, now.confidence)
         for (was_name, was_played), (now_name, now_played) in zip(was.trajectories, now.trajectories, strict=True):
@@ -104,7 +104,7 @@ def test_the_page_shows_what_was_opened(saved) -> None:
     again.close()
 
 
-def test_each_picture_is_in_the_file_once(saved) -> None:
+def test_each_image_is_in_the_file_once(saved) -> None:
     file, _, _ = saved
     data = json.loads(file.read_text())
     uses = [key for look in data["looks"] for name in ("trajectory", "direct") if look[name]
@@ -228,13 +228,13 @@ def assert_refused(text: str, actions: Actions, good: Path, tmp_path: Path, said
     """The text is refused to a visitor who has something, and they still have it."""
     visitor = Visitor(LIMITS)
     open_saved(good, visitor, LIMITS)
-    before = visitor.picture, visitor.question, list(visitor.steps), sorted(visitor.folder.iterdir())
+    before = visitor.image, visitor.question, list(visitor.steps), sorted(visitor.folder.iterdir())
     bad = tmp_path / "bad.json"
     bad.write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises(DemoError, match=said) as told:
         actions.open(visitor, bad)
     assert len(str(told.value)) < 500 and "root:" not in str(told.value)
-    assert (visitor.picture, visitor.question, visitor.steps, sorted(visitor.folder.iterdir())) == before
+    assert (visitor.image, visitor.question, visitor.steps, sorted(visitor.folder.iterdir())) == before
     assert json.loads(write_json(visitor, tmp_path).read_text()) == json.loads(good.read_text())
     visitor.close()
 
@@ -263,7 +263,7 @@ def test_thousands_of_looks_are_refused_before_any_is_opened(saved, tmp_path: Pa
     assert_refused(json.dumps(data), actions, file, tmp_path, "300 steps; at most 20")
 
 
-def test_many_pictures_are_refused_where_one_as_large_would_be(saved, tmp_path: Path) -> None:
+def test_many_images_are_refused_where_one_as_large_would_be(saved, tmp_path: Path) -> None:
     file, actions, _ = saved
     data = json.loads(file.read_text())
     data["images"] |= {str(number): png(1500, 1000) for number in range(5)}  # some hundred bytes, 1.5 megapixels each

@@ -18,11 +18,11 @@ from mgpo_demo.session.steps import Question, first_look
 from mgpo_demo.session.stream import StopSignal, stream
 
 sys.path.insert(0, str(Path(__file__).parent))
-from scripted_model import BOX, noise, picture_of, scripted, usual
+from scripted_model import BOX, noise, image_of, scripted, usual
 
 
 def looks(model: DemoModel, tmp_path: Path) -> dict[str, Episode]:
-    return first_look(model, picture_of(noise(400, 300), tmp_path), Question("Which?", ("red", "blue")))
+    return first_look(model, image_of(noise(400, 300), tmp_path), Question("Which?", ("red", "blue")))
 
 
 def endless(episode: Episode) -> str:

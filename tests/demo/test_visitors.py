@@ -9,7 +9,7 @@ import pytest
 from mgpo_core import Box, haystack
 from mgpo_core.episodes.trajectory import Trajectory
 from mgpo_core.errors import Stopped
-from mgpo_demo.session.image import Picture, keep_image
+from mgpo_demo.session.image import DemoImage, keep_image
 from mgpo_demo.session.limits import DemoError, Limits
 from mgpo_demo.session.steps import Question, Step
 from mgpo_demo.session.visitors import Visitor, Visitors
@@ -17,7 +17,7 @@ from mgpo_demo.session.visitors import Visitor, Visitors
 STEP = Step("model", Trajectory())
 
 
-def example(folder: Path) -> Picture:
+def example(folder: Path) -> DemoImage:
     return keep_image(haystack.make("val", 1, 0)[0].images[0], "example", folder)
 
 
@@ -34,7 +34,7 @@ def test_a_call_from_no_page_is_refused() -> None:
         Visitors(Limits()).of(None)
 
 
-def test_files_go_with_the_visitor_and_with_the_picture() -> None:
+def test_files_go_with_the_visitor_and_with_the_image() -> None:
     visitors = Visitors(Limits())
     anna = visitors.of("anna")
     first = anna.show(example)
@@ -67,22 +67,22 @@ def test_whoever_was_idle_too_long_is_forgotten_when_somebody_comes() -> None:
     visitors.close()
 
 
-def test_a_picture_that_cannot_be_taken_leaves_everything_as_it_was() -> None:
+def test_an_image_that_cannot_be_taken_leaves_everything_as_it_was() -> None:
     visitor = Visitor(Limits())
-    picture = visitor.show(example)
+    image = visitor.show(example)
     stop = visitor.start()
     visitor.add(STEP, stop)
 
-    def fails(folder: Path) -> Picture:
+    def fails(folder: Path) -> DemoImage:
         raise DemoError("no")
 
     with pytest.raises(DemoError):
         visitor.show(fails)
-    assert visitor.picture is picture and picture.path.is_file() and visitor.steps == [STEP] and not stop.due
+    assert visitor.image is image and image.path.is_file() and visitor.steps == [STEP] and not stop.due
     visitor.close()
 
 
-def test_a_run_that_ends_after_another_picture_was_chosen_leaves_no_look_there() -> None:
+def test_a_run_that_ends_after_another_image_was_chosen_leaves_no_look_there() -> None:
     visitor = Visitor(Limits())
     visitor.show(example)
     stop = visitor.start()

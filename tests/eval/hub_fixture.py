@@ -28,7 +28,7 @@ QUESTIONS = [
 FIFTH = "The image does not feature the object"
 
 
-def picture(seed: int, width: int = 240, height: int = 180) -> Image.Image:
+def image(seed: int, width: int = 240, height: int = 180) -> Image.Image:
     """A picture of seeded colour cells."""
     cells = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return Image.fromarray(cells).resize((width, height), Image.Resampling.NEAREST)
@@ -48,7 +48,7 @@ def write_vstar(root: Path) -> dict[str, str]:
         lines = "\n".join(f"({letter}) {choice}" for letter, choice in zip("ABCD", choices, strict=True))
         rows.append(
             {
-                "image": picture(index),
+                "image": image(index),
                 "text": f"{question}\n{lines}\nAnswer with the option's letter from the given choices directly.",
                 "category": "direct_attributes" if index % 2 else "relative_position",
                 "label": "ABCD"[right],
@@ -63,7 +63,7 @@ def write_vstar(root: Path) -> dict[str, str]:
     return _answers()
 
 
-def spoil_picture(root: Path, index: int) -> None:
+def spoil_image(root: Path, index: int) -> None:
     """Cut a picture of V* in half."""
     file = root / "lmms-lab-encoder/vstar-bench/data/test.parquet"
     rows = datasets.Dataset.from_parquet(str(file), cache_dir=str(root / "spoiling"))
@@ -82,7 +82,7 @@ def write_mme_realworld(root: Path, name: str = "MME-RealWorld-lite-lmms-eval") 
         rows.append(
             {
                 "index": str(index),
-                "bytes": in_base64(picture(10 + index)),
+                "bytes": in_base64(image(10 + index)),
                 "question": question,
                 "multi-choice options": options,
                 "answer": "ABCDE"[right],
@@ -102,7 +102,7 @@ def write_hr_bench(root: Path) -> dict[str, str]:
             {
                 "index": index,
                 "question": question,
-                "image": in_base64(picture(20 + index)),
+                "image": in_base64(image(20 + index)),
                 "answer": "ABCD"[right],
                 "category": "single" if index % 2 else "cross",
                 "cycle_category": str(index % 3),

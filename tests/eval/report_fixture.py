@@ -53,7 +53,7 @@ class Logged:
     "What the task's process_results returned."
     stripped: bool = False
     "Whether lmms-eval took the envelope away before scoring, as it does for stock tasks."
-    pictures: Trajectory | None = None
+    images: Trajectory | None = None
     asked: str | None = None
     "The task's prompt."
 
@@ -97,7 +97,7 @@ class Evaluation:
             mine = self.folder / "mgpo" / str(self.provenance["id"])
             (mine / "pictures").mkdir(parents=True, exist_ok=True)
             (mine / "run.json").write_text(json.dumps(self.provenance, indent=2), encoding="utf-8")
-            self._write_pictures()
+            self._write_images()
         return self.folder
 
     def log(self, task: str) -> Path:
@@ -148,17 +148,17 @@ class Evaluation:
             found |= {f"{name},none": average, f"{name}_stderr,none": 0.01}
         return found
 
-    def _write_pictures(self) -> None:
+    def _write_images(self) -> None:
         for samples in self.tasks.values():
             for sample in samples:
-                if sample.pictures is None:
+                if sample.images is None:
                     continue
-                kept = picture_names(str(self.provenance["id"]), sample.doc_id, sample.pictures)
-                for name, image in sample.pictures.named_images().items():
+                kept = kept_image_names(str(self.provenance["id"]), sample.doc_id, sample.images)
+                for name, image in sample.images.named_images().items():
                     (self.folder / kept[name]).write_bytes(small_image(image, 640)[1])
 
 
-def picture_names(run_id: str, doc_id: int | str, trajectory: Trajectory) -> dict[str, str]:
+def kept_image_names(run_id: str, doc_id: int | str, trajectory: Trajectory) -> dict[str, str]:
     """Where the pictures of a sample are kept, relative to the output folder."""
     stem = hashlib.sha256(str(doc_id).encode()).hexdigest()[:8]
     return {name: f"mgpo/{run_id}/pictures/{stem}-{Path(name).stem}.img" for name in trajectory.named_images()}
@@ -204,9 +204,9 @@ def played(
     return episode.trajectory
 
 
-def payload_text(trajectory: Trajectory, run_id: str, pictures: Mapping[str, str] | None = None) -> str:
+def payload_text(trajectory: Trajectory, run_id: str, images: Mapping[str, str] | None = None) -> str:
     """What the model returns for a trajectory."""
-    record = {"run": run_id, "trajectory": trajectory.to_dict(), "pictures": dict(pictures or {})}
+    record = {"run": run_id, "trajectory": trajectory.to_dict(), "pictures": dict(images or {})}
     return encode_payload(ResponsePayload(trajectory.answer or "Z", record))
 
 
@@ -219,19 +219,19 @@ def ours(
     iou: float = 0.4,
     category: str = "colour",
     run_id: str = "0123456789abcdef",
-    pictures: bool = True,
+    images: bool = True,
     **generate: Any,
 ) -> Logged:
     """A sample of a task of ours, as tasks/scoring.py returns it; `hit` None leaves out what needs true boxes."""
     trajectory = played(doc_id, "A" if right else "B", box=box, **generate)
-    kept = picture_names(run_id, doc_id, trajectory) if pictures else {}
+    kept = kept_image_names(run_id, doc_id, trajectory) if images else {}
     metrics = {name: value for name, value in trajectory.metrics().items() if name != "accuracy"}
     names = ("accuracy", "accuracy_low", "accuracy_high", f"accuracy/{category}")
     metrics = dict.fromkeys(names, float(right)) | {"skipped": 0.0, "category": category} | metrics
     if hit is not None and not generate.get("direct"):
         metrics |= {"hit_rate": float(hit and box == GOOD_BOX), "mean_iou": iou if hit and box == GOOD_BOX else 0.0}
     text = payload_text(trajectory, run_id, kept)
-    return Logged(doc_id, "A", text, metrics, pictures=trajectory if pictures else None)
+    return Logged(doc_id, "A", text, metrics, images=trajectory if images else None)
 
 
 SKIPPED_METRICS = {"accuracy": 0.0, "accuracy/colour": 0.0, "skipped": 1.0, "category": "colour", "answered_rate": 0.0}

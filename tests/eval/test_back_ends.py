@@ -148,7 +148,7 @@ def test_without_a_name_the_served_model_plays_and_an_unknown_one_is_refused(ser
         load(server, model="haystack:mgpo")
 
 
-def test_pictures_that_vllm_shrinks_are_refused(server):
+def test_images_that_vllm_shrinks_are_refused(server):
     wide = replace(haystack.BUDGET, max_pixels=4 * haystack.BUDGET.max_pixels)
     with pytest.raises(
         TokenAlignmentError, match=r"Sample 'haystack-val-7-0': .* --mm-processor-kwargs '\{\"min_pixels\""

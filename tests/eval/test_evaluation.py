@@ -59,8 +59,8 @@ def test_results_say_what_they_depend_on(reference: Path) -> None:
     [about] = [path.read_text() for path in reference.glob("mgpo/*/run.json")]
     for part in ('"max_pixels": 28224', '"words": "two_turn"', '"temperature": 0.0', '"transformers"', '"identity"'):
         assert part in about
-    pictures = list(reference.glob("mgpo/*/pictures/*"))
-    assert len(pictures) >= 3 * N  # the original, as it was seen, the crop
+    images = list(reference.glob("mgpo/*/pictures/*"))
+    assert len(images) >= 3 * N  # the original, as it was seen, the crop
 
 
 def test_killed_and_begun_again_it_plays_no_sample_twice_and_scores_the_same(reference: Path, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_two_processes_give_the_same_and_report_their_throughput_together(refere
 
 def test_a_process_that_fails_ends_the_others_and_the_run_fails(tmp_path: Path) -> None:
     hub_fixture.write_vstar(tmp_path)
-    hub_fixture.spoil_picture(tmp_path, 1)  # the second process's
+    hub_fixture.spoil_image(tmp_path, 1)  # the second process's
     done = run(
         ["-m", "lmms_eval", *MODEL, "--tasks", "mgpo_vstar", "--batch_size", "1", "--output_path", "out"],
         tmp_path,

@@ -87,7 +87,7 @@ def expected(row: int) -> dict[str, float]:
     }
 
 
-def test_the_task_is_500_held_out_questions_of_five_kinds_with_their_box_and_picture() -> None:
+def test_the_task_is_500_held_out_questions_of_five_kinds_with_their_box_and_image() -> None:
     from lmms_eval.tasks import TaskManager
 
     found = list(TaskManager("ERROR").load_task_or_group("haystack_multi")["haystack_multi"].dataset["test"])
@@ -99,7 +99,7 @@ def test_the_task_is_500_held_out_questions_of_five_kinds_with_their_box_and_pic
         assert (row["question"], row["target_image"]) == (sample.question, sample.metadata["target_image"])
         assert (row["category"], row["label"]) == (sample.metadata["task"], sample.metadata["label"])
         assert len(row["sizes"]) == len(sample.images)
-    drawn = haystack_multi_scoring.pictures(found[2])
+    drawn = haystack_multi_scoring.images(found[2])
     assert [image.tobytes() for image in drawn] == [samples[2].load(i).tobytes() for i in range(3)]
     assert [list(image.size) for image in drawn] == found[2]["sizes"]
 
@@ -122,7 +122,7 @@ def test_true_boxes_score_one_however_the_model_looks_and_writes(way: str) -> No
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_perfect_box_on_the_wrong_picture_scores_nothing(way: str) -> None:
+def test_a_perfect_box_on_the_wrong_image_scores_nothing(way: str) -> None:
     def elsewhere(episode: Episode, row: int, true: Box) -> str:
         return pointing(episode, true, (true.image + 1) % len(episode.images))
 
@@ -226,8 +226,8 @@ def test_the_run_that_a_journal_is_kept_by_names_the_template_that_played(tmp_pa
     [direct] = [run["id"] for run in runs if run["template"]["box"] == "multi_image"]
     assert {decode_payload(text).record["run"] for text in texts} == {direct}  # type: ignore[index]
     assert {played.template for played in trajectories(texts)} == {"multi_image"}
-    pictures = list(tmp_path.glob("mgpo/*/pictures/t-0-original-*"))
-    assert len(pictures) == 2 * 3
+    images = list(tmp_path.glob("mgpo/*/pictures/t-0-original-*"))
+    assert len(images) == 2 * 3
 
 
 def test_engines_with_a_queue_of_their_own_play_it_too() -> None:

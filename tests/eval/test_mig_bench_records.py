@@ -137,7 +137,7 @@ def test_the_hubs_json_is_taken_among_several(copy, tmp_path):
     assert mig_bench.load_records(place) == RECORDS
 
 
-def test_a_broken_zip_or_picture_is_reported_by_name(copy, tmp_path):
+def test_a_broken_zip_or_image_is_reported_by_name(copy, tmp_path):
     place = shutil.copytree(copy, tmp_path / "copy")
     with zipfile.ZipFile(place / "images.zip", "a") as archive:
         archive.writestr("images/region/broken.png", b"no picture")
@@ -166,7 +166,7 @@ def test_reading_and_scoring_need_neither_torch_nor_lmms_eval():
     assert run.stdout.strip() == "[]"
 
 
-def test_a_source_opens_its_picture_only_when_it_is_used(copy, monkeypatch):
+def test_a_source_opens_its_image_only_when_it_is_used(copy, monkeypatch):
     opened = []
     monkeypatch.setattr(Image, "open", lambda *args, **kwargs: opened.append(args))
     mig_bench.load_records(copy)

@@ -156,18 +156,18 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         generate(Kept(Counting()), haystack_table(2), tmp_path)
 
 
-def test_pictures_are_kept_small_for_as_many_samples_as_asked(tmp_path: Path) -> None:
-    texts = generate(Kept(Counting(), pictures=2), haystack_table(3), tmp_path)
+def test_images_are_kept_small_for_as_many_samples_as_asked(tmp_path: Path) -> None:
+    texts = generate(Kept(Counting(), keep_images=2), haystack_table(3), tmp_path)
     kept = [decode_payload(text).record["pictures"] for text in texts]
-    assert [len(pictures) for pictures in kept] == [3, 3, 0]
+    assert [len(images) for images in kept] == [3, 3, 0]
     for name in kept[0].values():
-        with Image.open(tmp_path / name) as picture:
-            assert max(picture.size) <= 640
+        with Image.open(tmp_path / name) as image:
+            assert max(image.size) <= 640
     first = decode_payload(texts[0]).trajectory(tmp_path)
     assert first.originals[0].size == (640, 640) and first.original_sizes == ((1344, 1344),)
 
 
-def test_a_picture_of_100_megapixels_is_looked_at_without_harm(tmp_path: Path) -> None:
+def test_an_image_of_100_megapixels_is_looked_at_without_harm(tmp_path: Path) -> None:
     import resource
 
     Image.new("RGB", (12_500, 8_000), (90, 140, 60)).save(tmp_path / "huge.jpg", quality=30)
@@ -176,7 +176,7 @@ def test_a_picture_of_100_megapixels_is_looked_at_without_harm(tmp_path: Path) -
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     engine = Counting()
     engine.answers["Which stripes are on the red circle?"] = "horizontal"
-    texts = generate(MGPO(engine=engine, config=CONFIG, pretrained="o", batch_size="auto", pictures=0), rows)
+    texts = generate(MGPO(engine=engine, config=CONFIG, pretrained="o", batch_size="auto", keep_images=0), rows)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20
     assert [decode_payload(text).answer for text in texts] == ["A"] * 6
     assert trajectories(texts)[0].original_sizes == ((12_500, 8_000),)
@@ -196,7 +196,7 @@ def test_batches_are_packed_by_tokens() -> None:
     assert engine.batches == [4, 2, 1]
 
 
-def test_a_picture_that_is_gone_stops_the_run_by_name_or_counts_as_wrong(tmp_path: Path) -> None:
+def test_an_image_that_is_gone_stops_the_run_by_name_or_counts_as_wrong(tmp_path: Path) -> None:
     prompt = "Which?\n(A) this\n(B) that"
     Image.new("RGB", (300, 300)).save(tmp_path / "there.png")
     rows = table([{"prompt": prompt, "pictures": [str(tmp_path / f"{name}.png")]} for name in ("gone", "there")])

@@ -21,7 +21,7 @@ from mgpo_eval.models.requests import make_requests
 from mgpo_eval.models.templates import choose_templates
 
 BOX = '```json\n[{"bbox_2d": [0, 0, 56, 56], "label": "key image area"}]\n```'
-PICTURE = Image.new("RGB", (112, 112))
+IMAGE = Image.new("RGB", (112, 112))
 BUDGET = PixelBudget(min_pixels=56 * 56, max_pixels=112 * 112)
 
 
@@ -86,8 +86,8 @@ def test_a_letter_is_returned_bare_where_the_choices_are_not_known(answer: str, 
         (["", "What does <img> <img> draw?"], "What does <img> <img> draw?"),
     ],
 )
-def test_pictures_between_a_tasks_texts_are_spoken_of_there(parts: list[str], question: str) -> None:
-    content = [{"type": "text", "text": text} if text else {"type": "image", "url": PICTURE} for text in parts]
+def test_images_between_a_tasks_texts_are_spoken_of_there(parts: list[str], question: str) -> None:
+    content = [{"type": "text", "text": text} if text else {"type": "image", "url": IMAGE} for text in parts]
     request: Any = SimpleNamespace(
         args=("", lambda row: [{"role": "user", "content": content}], {}, 0, "t", "test"), metadata={}
     )

@@ -60,7 +60,7 @@ def test_rows_of_known_benchmarks_are_read(
     assert reader.question(row) == (question, choices)
     assert reader.answer(row) == answer
     assert reader.categories(row)[-1] == category
-    assert reader.pictures(row) in ([b"picture"], [{"bytes": b"picture", "path": None}])
+    assert reader.images(row) in ([b"picture"], [{"bytes": b"picture", "path": None}])
 
 
 def test_other_rows_belong_to_nobody() -> None:
@@ -69,17 +69,17 @@ def test_other_rows_belong_to_nobody() -> None:
 
 
 @pytest.mark.parametrize(("value", "message"), [("no base64!", "no base64 picture"), (None, "holds no picture")])
-def test_a_cell_without_a_picture_is_named(value: Any, message: str) -> None:
+def test_a_cell_without_an_image_is_named(value: Any, message: str) -> None:
     reader = find_reader(MME)
     assert reader is not None
     with pytest.raises(SampleError, match=f"column 'bytes' {message if value is None else 'holds ' + message}"):
-        reader.pictures(MME | {"bytes": value})
+        reader.images(MME | {"bytes": value})
 
 
 @pytest.mark.parametrize("written", ["data:image/jpeg;base64,cGljdHVyZQ==", "cGljdHVyZQ", "cGlj\ndHVyZQ=="])
 def test_base64_is_read_by_the_function_that_training_uses(written: str) -> None:
     reader = find_reader(MME)
-    assert reader is not None and reader.pictures(MME | {"bytes": written}) == [b"picture"]
+    assert reader is not None and reader.images(MME | {"bytes": written}) == [b"picture"]
 
 
 def test_letter_columns_are_read_by_the_function_that_training_uses() -> None:
@@ -96,13 +96,13 @@ def test_haystack_rows_are_the_samples_of_the_world() -> None:
     for row, sample in zip(rows, haystack.make("ood", 3, 7), strict=True):
         assert reader.question(row) == (sample.question, sample.choices)
         assert (reader.answer(row), reader.boxes(row)) == (sample.answer, sample.boxes)
-    assert reader.pictures(rows[2])[0]().tobytes() == haystack.make("ood", 3, 7)[2].load().tobytes()  # type: ignore[operator]
+    assert reader.images(rows[2])[0]().tobytes() == haystack.make("ood", 3, 7)[2].load().tobytes()  # type: ignore[operator]
 
 
-def test_several_pictures_keep_their_order_and_their_box() -> None:
+def test_several_images_keep_their_order_and_their_box() -> None:
     row = haystack_rows("val", 2, 7, 3)[1]
     reader = find_reader(row)
-    assert reader is not None and reader.count(row) == len(reader.pictures(row)) == 3
+    assert reader is not None and reader.count(row) == len(reader.images(row)) == 3
     [box] = haystack.make("val", 2, 7, images=3)[1].boxes
     assert reader.boxes(row) == (box,) and box.image in range(3)
 
@@ -144,7 +144,7 @@ def test_means_and_intervals_of_scores() -> None:
     assert scoring.high(values) == pytest.approx(0.9433, abs=1e-4)
 
 
-def test_a_hit_needs_the_right_picture() -> None:
+def test_a_hit_needs_the_right_image() -> None:
     from dataclasses import replace
 
     from mgpo_core.episodes.trajectory import Trajectory, Turn

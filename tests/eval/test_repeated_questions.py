@@ -100,12 +100,12 @@ def test_a_limit_cuts_questions_and_the_rest_still_goes_together(limit: int) -> 
         ({"image": {"bytes": b"another", "path": None}}, False),
     ],
 )
-def test_a_question_is_its_words_and_its_picture(changed: dict[str, Any], same: bool) -> None:
+def test_a_question_is_its_words_and_its_image(changed: dict[str, Any], same: bool) -> None:
     first, second = (scoring.score(r, ["A"])["accuracy"]["cluster"] for r in (row(0, 0), row(0, 1, **changed)))
     assert (first == second) is same
 
 
-def test_a_picture_that_lmms_eval_took_away_leaves_words_and_choices() -> None:
+def test_an_image_that_lmms_eval_took_away_leaves_words_and_choices() -> None:
     bare = [{name: value for name, value in r.items() if name != "image"} for r in (row(0, 0), row(0, 3), row(1, 0))]
     first, turned, other = (scoring.score(r, ["A"])["accuracy"]["cluster"] for r in bare)
     assert first == turned != other
@@ -155,7 +155,7 @@ def test_two_runs_are_compared_by_question(tmp_path: Path) -> None:
     assert found["p"] == f"{mcnemar(0, 7):.3f}"  # 7 questions that only B has right; of rows it would be < 0.001
 
 
-def test_the_same_words_about_other_pictures_are_other_questions(tmp_path: Path) -> None:
+def test_the_same_words_about_other_images_are_other_questions(tmp_path: Path) -> None:
     twice = log(FIRST, lambda question, turn: True, questions=2)
     for sample in twice:
         sample.asked = rotated("What colour is the mark?", sample.doc_id % 4)

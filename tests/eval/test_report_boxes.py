@@ -11,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 import mig_fixture
 from oracle import pointing
-from report_fixture import Evaluation, Logged, payload_text, picture_names, run_json
+from report_fixture import Evaluation, Logged, payload_text, kept_image_names, run_json
 from report_reader import FIRST, report
 
 from mgpo_core import Box, Episode, haystack
@@ -47,9 +47,9 @@ def logged(row: int, kind: str, template: Template = mig_fixture.ONE_LOOK) -> Lo
         whole = Box(0, 0, *ROWS[row]["sizes"][true.image], true.image)
         episode.observe(pointing(episode, whole) if episode.wants_box else said(kind, episode, true), tokens=9)
     played = episode.trajectory
-    text = payload_text(played, FIRST, picture_names(FIRST, row, played))
+    text = payload_text(played, FIRST, kept_image_names(FIRST, row, played))
     metrics = haystack_multi_scoring.score(ROWS[row], [text])
-    return Logged(row, haystack_multi_scoring.target(ROWS[row]), text, metrics, pictures=played)
+    return Logged(row, haystack_multi_scoring.target(ROWS[row]), text, metrics, images=played)
 
 
 def written(folder: Path, task: str, samples: list[Logged], **changed: str) -> Path:
@@ -73,7 +73,7 @@ def test_filters_know_right_and_wrong_invalid_and_missed_boxes(page) -> None:
     assert "wrong 3 of 3, invalid box 1 of 1, box missed 1 of 1, right 2 of 2." in page.words
 
 
-def test_cards_say_the_box_that_was_answered_its_picture_and_its_overlap(page) -> None:
+def test_cards_say_the_box_that_was_answered_its_image_and_its_overlap(page) -> None:
     cards = {kind: words(item) for kind in SAID for item in page.shown if card_kind(item) == kind}
     assert set(cards) == set(SAID)
     for text in cards.values():
@@ -95,7 +95,7 @@ def card_kind(item: dict[str, str]) -> str:
     return SAID[row]
 
 
-def test_true_and_answered_boxes_are_drawn_on_their_pictures(page) -> None:
+def test_true_and_answered_boxes_are_drawn_on_their_images(page) -> None:
     kinds = [attributes["class"] for attributes in page.all("g")]
     assert kinds.count("true") == 5 and kinds.count("model") == 4
     assert len(page.all("img")) == 2 * sum(len(sample.images) for sample in SAMPLES)
@@ -135,10 +135,10 @@ def mig(index: int, text: str, template: Template = mig_fixture.ONE_LOOK) -> Log
     """A line of mig_bench: a response to one of the fixture's records."""
     record, (row, _) = mig_fixture.RECORDS[index], mig_fixture.CASES[index]
     played: Trajectory = mig_fixture.generate(record, text, template=template)
-    kept = {"run": FIRST, "trajectory": played.to_dict(), "pictures": picture_names(FIRST, index, played)}
+    kept = {"run": FIRST, "trajectory": played.to_dict(), "pictures": kept_image_names(FIRST, index, played)}
     encoded = encode_payload(ResponsePayload(answer_of(played), kept))
     row = row | {"index": index, "place": "."}
-    return Logged(index, mig_scoring.target(row), encoded, mig_scoring.score(row, [encoded]), pictures=played)
+    return Logged(index, mig_scoring.target(row), encoded, mig_scoring.score(row, [encoded]), images=played)
 
 
 def test_mig_benchs_answers_are_judged_at_half_an_overlap_in_either_format(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
-from report_fixture import Logged, ours, payload_text, picture_names, played, scene
+from report_fixture import Logged, ours, payload_text, kept_image_names, played, scene
 from report_reader import FIRST, Page, one_task, report
 
 from mgpo_eval.report.gallery import KINDS, choose_samples
@@ -48,16 +48,16 @@ def test_one_run_has_no_filter_for_what_changed(single):
 def test_boxes_crops_and_skipped_samples_are_on_the_cards(single):
     assert len([a for a in single.all("g") if a["class"] == "model"]) == 10
     assert len([a for a in single.all("g") if a["class"] == "refused"]) == 1
-    pictures = [a["src"] for a in single.all("img")]
-    assert len(pictures) == 12 * 2 + 10  # originals, as seen, crops of the valid boxes
-    assert all(source.startswith("data:image/") for source in pictures)
+    images = [a["src"] for a in single.all("img")]
+    assert len(images) == 12 * 2 + 10  # originals, as seen, crops of the valid boxes
+    assert all(source.startswith("data:image/") for source in images)
     [card] = [item for item in single.shown if "picture 0 is truncated" in item["words"]]
     assert card["data-wrong"] == "1"
     assert "What colour is mark 12?" in card["words"]
     assert "1 of 13 samples were skipped and are scored as logged: 12: picture 0 is truncated" in single.words
 
 
-def test_sizes_are_those_that_the_model_saw_though_the_kept_pictures_are_small(tmp_path):
+def test_sizes_are_those_that_the_model_saw_though_the_kept_images_are_small(tmp_path):
     trajectory = played(0, "A", image=scene(1, (2016, 1512)))
     sample = ours(0, True, run_id=FIRST, image=scene(1, (2016, 1512)))
     page = report(one_task(tmp_path, [sample]), tmp_path)
@@ -66,9 +66,9 @@ def test_sizes_are_those_that_the_model_saw_though_the_kept_pictures_are_small(t
     assert "seen at 168×140, really 2016×1512" in page.words
 
 
-def test_pictures_that_were_not_kept_or_are_gone_are_named_on_the_card(tmp_path):
+def test_images_that_were_not_kept_or_are_gone_are_named_on_the_card(tmp_path):
     folder = one_task(
-        tmp_path, [ours(0, True, run_id=FIRST, pictures=False), *(ours(i, True, run_id=FIRST) for i in (1, 2))]
+        tmp_path, [ours(0, True, run_id=FIRST, images=False), *(ours(i, True, run_id=FIRST) for i in (1, 2))]
     )
     gone, broken = sorted((folder / "mgpo" / FIRST / "pictures").glob("*original*"))
     gone.unlink()
@@ -80,12 +80,12 @@ def test_pictures_that_were_not_kept_or_are_gone_are_named_on_the_card(tmp_path)
     assert sum("cannot be read as a picture" in text for text in words) == 1
 
 
-def test_a_log_cannot_pull_in_pictures_from_outside_its_folder(tmp_path):
+def test_a_log_cannot_pull_in_images_from_outside_its_folder(tmp_path):
     secret = tmp_path / "secret.png"
     scene(3).save(secret)
     trajectory = played(0, "A")
     for place in (str(secret), "../secret.png"):
-        kept = dict.fromkeys(picture_names(FIRST, 0, trajectory), place)
+        kept = dict.fromkeys(kept_image_names(FIRST, 0, trajectory), place)
         folder = one_task(tmp_path / "out", [Logged(0, "A", payload_text(trajectory, FIRST, kept), {"accuracy": 1.0})])
         [card] = report(folder, tmp_path).shown
         assert "pictures 3 of 3 not found" in " ".join(card["words"].split())
@@ -115,8 +115,8 @@ def test_a_choice_of_samples_is_full_the_same_every_time_and_has_every_kind(samp
             assert any(e.flags[kind] for e in chosen) == any(e.flags[kind] for e in found)
 
 
-def test_of_too_many_samples_those_with_pictures_are_shown_evenly_and_the_numbers_said(tmp_path):
-    samples = [ours(i, i >= 30, run_id=FIRST, pictures=i % 2 == 0) for i in range(60)]
+def test_of_too_many_samples_those_with_images_are_shown_evenly_and_the_numbers_said(tmp_path):
+    samples = [ours(i, i >= 30, run_id=FIRST, images=i % 2 == 0) for i in range(60)]
     folder = one_task(tmp_path, samples)
     page = report(folder, tmp_path, samples=20)
     assert len(page.shown) == page.buttons["all"] == 20

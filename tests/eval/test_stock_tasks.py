@@ -190,9 +190,9 @@ def test_the_bare_answer_can_be_asked_for(hub: Path) -> None:
     assert results["results"]["vstar_bench"]["vstar_overall_acc,none"] == 100.0
 
 
-def test_a_truncated_picture_stops_the_evaluation_or_is_skipped_and_counted(hub: Path) -> None:
+def test_a_truncated_image_stops_the_evaluation_or_is_skipped_and_counted(hub: Path) -> None:
     answers = hub_fixture.write_vstar(hub)
-    hub_fixture.spoil_picture(hub, 0)
+    hub_fixture.spoil_image(hub, 0)
     with pytest.raises(ValueError, match="mgpo_vstar/0.*truncated or corrupt.*replace"):
         evaluate(Oracle(answers), "mgpo_vstar")
     results = evaluate(Oracle(answers), "mgpo_vstar", on_bad_sample="skip")

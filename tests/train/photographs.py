@@ -43,13 +43,13 @@ def fetch_photographs(folder: Path) -> list[Path]:
 def make_photo_folder(folder: Path, photos: list[Path], sheets: int = 8) -> Path:
     """`sheets` contact sheets of 5120x3200 (JPEG) with a JSONL file of questions; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = [Image.open(path).convert("RGB") for path in photos]
+    images = [Image.open(path).convert("RGB") for path in photos]
     lines = []
     for index in range(sheets):
         order = [(index + turn) % 4 for turn in range(4)]
         sheet = Image.new("RGB", (5120, 3200))
         for place, which in enumerate(order):
-            sheet.paste(pictures[which], (2560 * (place % 2), 1600 * (place // 2)))
+            sheet.paste(images[which], (2560 * (place % 2), 1600 * (place // 2)))
         sheet.save(folder / f"sheet{index}.jpg", quality=88)
         question, choices = QUESTIONS[index % 2]
         answer = "ABCD"[order.index(index % 2)]

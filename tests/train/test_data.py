@@ -87,7 +87,7 @@ def test_a_bad_row_is_refused_by_line_and_column(folder: Path, change: dict, col
         (b"", "not a readable picture"),
     ],
 )
-def test_an_unreadable_picture_is_found_before_training(folder: Path, broken: bytes, words: str) -> None:
+def test_an_unreadable_image_is_found_before_training(folder: Path, broken: bytes, words: str) -> None:
     (folder / "b.png").write_bytes(broken)
     path = write(folder, GOOD, GOOD | {"image": "b.png"})
     with pytest.raises(SampleError, match=r"line 2, column 'image'.*b\.png.*" + words):
@@ -102,7 +102,7 @@ def test_a_jpeg_that_was_cut_short_is_found_without_decoding_it(folder: Path) ->
         load_samples(str(write(folder, GOOD | {"image": "b.jpg"})))
 
 
-def test_full_checks_find_damage_inside_a_picture_that_quick_ones_do_not(folder: Path) -> None:
+def test_full_checks_find_damage_inside_an_image_that_quick_ones_do_not(folder: Path) -> None:
     whole = bytearray(png((300, 300)))
     middle = whole.index(b"IDAT") + 8
     whole[middle : middle + 40] = b"\0" * 40
@@ -215,7 +215,7 @@ def test_exif_rotation_counts_when_boxes_are_checked(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("as_folder", [True, False])
-def test_parquet_files_keep_their_pictures_on_disk(tmp_path: Path, as_folder: bool) -> None:
+def test_parquet_files_keep_their_images_on_disk(tmp_path: Path, as_folder: bool) -> None:
     from datasets import Dataset
 
     rows = {

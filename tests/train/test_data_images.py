@@ -189,7 +189,7 @@ def test_any_other_image_is_refused_in_one_line(tmp_path: Path, image: Any, word
         (b"no picture", "its format is not known; convert it to PNG or JPEG"),
     ],
 )
-def test_a_file_that_is_no_picture_is_called_what_it_is(tmp_path: Path, data: bytes, words: str) -> None:
+def test_a_file_that_is_no_image_is_called_what_it_is(tmp_path: Path, data: bytes, words: str) -> None:
     (tmp_path / "a.png").write_bytes(data)
     for source in (data, tmp_path / "a.png"):
         with pytest.raises(ImageError, match=words):

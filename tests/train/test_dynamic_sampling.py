@@ -96,7 +96,7 @@ def test_rollouts_with_an_overlong_turn_are_masked_whole_and_counted(tmp_path):
     assert trainer._metrics["train"]["overlong_filtered"] == [pytest.approx(sum(overlong) / len(overlong))]
 
 
-def test_a_second_turn_that_was_cut_short_leaves_the_pictures_of_its_batch_in_place(tmp_path, monkeypatch):
+def test_a_second_turn_that_was_cut_short_leaves_the_images_of_its_batch_in_place(tmp_path, monkeypatch):
     # TRL would take such a rollout out of the attention, image tokens and all, and the next one would get its grid
     plain = trainer_of(tmp_path / "plain", max_logprob_gap=0.0)
     trainer = trainer_of(tmp_path / "masked", mask_truncated_completions=True)

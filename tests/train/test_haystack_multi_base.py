@@ -102,7 +102,7 @@ def test_half_of_what_is_looked_for_is_not_there(teacher: MultiTeacher, tokens: 
     assert 0.4 < np.mean([": no " in text for text in said]) < 0.6
 
 
-def test_most_of_what_is_not_there_is_in_another_picture(teacher: MultiTeacher) -> None:
+def test_most_of_what_is_not_there_is_in_another_image(teacher: MultiTeacher) -> None:
     lessons = [lesson for _ in range(60) for lesson in teacher.lessons("look_for") if lesson.target is None]
     found = []
     for lesson in lessons:
@@ -112,7 +112,7 @@ def test_most_of_what_is_not_there_is_in_another_picture(teacher: MultiTeacher) 
     assert 0.6 < np.mean(found) < 0.9
 
 
-def test_lessons_are_of_one_picture_first(teacher: MultiTeacher) -> None:
+def test_lessons_are_of_one_image_first(teacher: MultiTeacher) -> None:
     numbers = {}
     for share in (0.0, 0.2, 0.9):
         teacher.advance(share)

@@ -156,9 +156,9 @@ def test_curves_are_drawn_from_what_was_logged(tmp_path: Path) -> None:
     ]
     path = plot_curves(rows, tmp_path / "curves.png", title="a run")
     assert path is not None
-    with Image.open(path) as picture:
-        assert picture.width > 900
-        assert len(picture.convert("RGB").getcolors(maxcolors=1 << 24)) > 20
+    with Image.open(path) as image:
+        assert image.width > 900
+        assert len(image.convert("RGB").getcolors(maxcolors=1 << 24)) > 20
     assert [p.name for p in tmp_path.iterdir()] == ["curves.png"]
 
 

@@ -27,7 +27,7 @@ from mgpo_train.rewards import (
 
 SIDE = 112
 BUDGET = PixelBudget(min_pixels=28 * 28, max_pixels=SIDE * SIDE)
-PICTURE = Image.new("RGB", (SIDE, SIDE))
+IMAGE = Image.new("RGB", (SIDE, SIDE))
 THOUGHT = "<think>The cup is in one of them.</think>\n"
 
 corners = st.integers(0, SIDE - 1)
@@ -44,7 +44,7 @@ def played(
     text: str, true: Sequence[float], image: int = 0, images: int = 3, space: CoordinateSpace = CoordinateSpace.ABSOLUTE
 ) -> Trajectory:
     """A one-look episode over `images` pictures whose true box is `true` on the 0-based `image`."""
-    sample = Sample.of("Where is the cup?", [PICTURE] * images, boxes=(Box(*true, image=image),), id="s")
+    sample = Sample.of("Where is the cup?", [IMAGE] * images, boxes=(Box(*true, image=image),), id="s")
     episode = Episode(sample, template=MultiImage(), budget=BUDGET, space=space)
     assert episode.messages
     episode.observe(text)
@@ -134,7 +134,7 @@ def test_boxes_in_the_reasoning_are_not_the_answer() -> None:
     assert (object_reward(trajectory), image_reward(trajectory)) == (0, 0)
 
 
-def test_with_one_picture_the_answer_need_not_name_it() -> None:
+def test_with_one_image_the_answer_need_not_name_it() -> None:
     text = THOUGHT + '[{"bbox_2d": [10, 10, 50, 50]}]'
     assert object_reward(played(text, (10, 10, 50, 50), images=1)) == 1
     assert object_reward(played(text, (10, 10, 50, 50), images=2)) == 0

@@ -49,8 +49,8 @@ def mme_row(sample, index: int) -> dict:
 def vstar_row(sample, index: int) -> dict:
     choices = "\n".join(lettered(sample.choices))
     text = f"{sample.question}\n{choices}\nAnswer with the option's letter from the given choices directly."
-    picture = {"bytes": png(sample), "path": None}
-    return {"image": picture, "text": text, "category": "direct", "label": sample.answer, "question_id": str(index)}
+    image = {"bytes": png(sample), "path": None}
+    return {"image": image, "text": text, "category": "direct", "label": sample.answer, "question_id": str(index)}
 
 
 MME_FEATURES = Features(

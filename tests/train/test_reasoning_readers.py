@@ -160,7 +160,7 @@ def test_a_bad_line_is_named_with_its_field_and_the_remedy(folder, row, words) -
     assert len(found.sets) == 1 and sum(found.left_out.values()) == 1 and found.messages == [str(caught.value)]
 
 
-def test_a_missing_picture_is_named_whole_however_long_its_path(tmp_path) -> None:
+def test_a_missing_image_is_named_whole_however_long_its_path(tmp_path) -> None:
     folder = tmp_path / ("deep" * 20)
     folder.mkdir()
     path = write(folder, GOOD)
@@ -247,7 +247,7 @@ def present(path: str) -> list[Counter[str]]:
     return found
 
 
-def distinct_pictures(folder: Path, path: str) -> None:
+def distinct_images(folder: Path, path: str) -> None:
     """Give each image of the annotations a file of its own, so that a set tells which it is of."""
     data = json.loads(Path(path).read_text())
     for entry in data["images"]:
@@ -259,7 +259,7 @@ def distinct_pictures(folder: Path, path: str) -> None:
 @pytest.mark.parametrize("set_images", [2, 3, 4])
 def test_coco_questions_have_one_certain_answer(folder, set_images) -> None:
     path = coco(folder, count=40)
-    distinct_pictures(folder, path)
+    distinct_images(folder, path)
     truth = present(path)
     found = read(path, set_images=set_images)
     assert {one.task for one in found.sets} == set(TASKS)

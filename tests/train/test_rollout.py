@@ -87,7 +87,7 @@ def test_a_batch_that_lost_its_images_on_the_way_to_the_loss_is_refused(played):
         _check_features(whole, rollouts, tokens)
 
 
-def test_a_step_whose_pictures_upstream_drops_is_refused(tmp_path, monkeypatch):
+def test_a_step_whose_images_upstream_drops_is_refused(tmp_path, monkeypatch):
     config = MGPOConfig(
         output_dir=str(tmp_path), per_device_train_batch_size=4, num_generations=2, max_completion_length=8,
         max_steps=1, report_to="none",
@@ -97,12 +97,12 @@ def test_a_step_whose_pictures_upstream_drops_is_refused(tmp_path, monkeypatch):
     )
     generate = trainer._generate
 
-    def one_picture_short(prompts):
+    def one_image_short(prompts):
         *rest, images, _ = generate(prompts)
         images = [images[0][:-1], *images[1:]]
         return (*rest, images, images)
 
-    monkeypatch.setattr(trainer, "_generate", one_picture_short)
+    monkeypatch.setattr(trainer, "_generate", one_image_short)
     with pytest.raises(TokenAlignmentError, match="without the images"):
         trainer.train()
 

@@ -53,7 +53,7 @@ def test_weights_are_reloaded_and_caches_forgotten_by_these_names():
     assert hasattr(LLMEngine, "reset_encoder_cache"), ROLLOUTS
 
 
-def test_the_server_speaks_tokens_and_pictures():
+def test_the_server_speaks_tokens_and_images():
     from vllm.entrypoints.scale_out.token_in_token_out import api_router
     from vllm.entrypoints.scale_out.token_in_token_out.protocol import GenerateRequest
     from vllm.entrypoints.serve.dev.rpc import api_router as rpc_router

@@ -98,8 +98,8 @@ def hold_the_first(engine: Any, ends: dict[str, float]) -> None:
     """Until all others have ended their second turns: a slow client must not decide the order."""
     respond = engine._respond
 
-    async def holding(client: Any, pictures: Any, index: int, tokenized: Any) -> Any:
-        response = await respond(client, pictures, index, tokenized)
+    async def holding(client: Any, images: Any, index: int, tokenized: Any) -> Any:
+        response = await respond(client, images, index, tokenized)
         patience = time.perf_counter() + HANG / 2
         while (index, tokenized.episode.turn) == (0, 0) and time.perf_counter() < patience:
             if sum(name.endswith(".2") for name in ends) == 7:

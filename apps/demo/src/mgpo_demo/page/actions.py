@@ -14,7 +14,7 @@ from mgpo_core import Box, Episode, Sample
 from mgpo_core.episodes.trajectory import Trajectory
 from mgpo_core.errors import ImageError, MGPOError, Stopped
 from mgpo_demo.page import views
-from mgpo_demo.session.image import Picture, keep_image, keep_upload
+from mgpo_demo.session.image import DemoImage, keep_image, keep_upload
 from mgpo_demo.session.limits import DemoError, Limits
 from mgpo_demo.session.model import DemoModel
 from mgpo_demo.session.saved import open_saved
@@ -75,17 +75,17 @@ class Actions:
 
     def check(self, visitor: Visitor, question: str, choices: str) -> Question:
         """What is to be asked; DemoError where something is missing or too long."""
-        if visitor.picture is None:
+        if visitor.image is None:
             raise DemoError("There is no picture yet: choose an example, or drop one of your own.")
         return visitor.asked(*self.limits.asked(question, choices))
 
     def run(self, visitor: Visitor, question: Question) -> Iterator[PageUpdate]:
         """The model's own two turns, and beside them its answer after one look; then the other models'."""
-        picture, stop = visitor.picture, visitor.stop
-        assert picture is not None
+        image, stop = visitor.image, visitor.stop
+        assert image is not None
         visitor.question, visitor.steps = question, []
         yield self._fresh(visitor) | {"status": _BUSY, "answer": views.waiting("model")}
-        episodes = first_look(self.model, picture, question)
+        episodes = first_look(self.model, image, question)
         changes = _Changes()
         for progress in stream(self.model, episodes, stop):
             yield changes(self._progress(visitor, progress, episodes["look"], None))
@@ -96,7 +96,7 @@ class Actions:
                 "status": views.note(f"Now {model.name} …", "busy"),
                 "answer": views.answer(step.trajectory, step.by),
             }
-            compared = first_look(model, picture, question)
+            compared = first_look(model, image, question)
             for _ in stream(model, compared, stop):
                 pass
             named = {model.name: "look", f"{model.name}, one look": "direct"}
@@ -110,15 +110,15 @@ class Actions:
     def from_box(self, visitor: Visitor, question: Question, box: Box) -> Iterator[PageUpdate]:
         """Turn 2 again, with a person's box (pixels of the original)."""
         visitor.check_room()
-        assert visitor.picture is not None
-        episode = answer_from_box(self.model, visitor.picture, question, box)
+        assert visitor.image is not None
+        episode = answer_from_box(self.model, visitor.image, question, box)
         yield from self._one_step(visitor, question, "person", episode, None)
 
     def closer(self, visitor: Visitor, question: Question, box: Box) -> Iterator[PageUpdate]:
         """The model's look at a part of the picture alone."""
         visitor.check_room()
-        assert visitor.picture is not None
-        episode, area = closer_look(self.model, visitor.picture, question, box, visitor.folder)
+        assert visitor.image is not None
+        episode, area = closer_look(self.model, visitor.image, question, box, visitor.folder)
         yield from self._one_step(visitor, question, "closer", episode, area)
 
     def _one_step(
@@ -135,9 +135,9 @@ class Actions:
         visitor.add(step, stop)
         yield self._parts(visitor) | {"status": views.note(_verdict(step))}
 
-    def broken_off(self, visitor: Visitor, picture: Picture | None, error: Exception) -> PageUpdate:
-        """What the page shows after a run on `picture` that failed or was stopped: the step before, if there is one."""
-        if visitor.picture is not picture:
+    def broken_off(self, visitor: Visitor, image: DemoImage | None, error: Exception) -> PageUpdate:
+        """What the page shows after a run on `image` that failed or was stopped: the step before, if there is one."""
+        if visitor.image is not image:
             return self._fresh(visitor)
         if visitor.steps:
             return self._parts(visitor) | {"status": error_html(error)}
@@ -150,22 +150,22 @@ class Actions:
 
     def drawn(self, visitor: Visitor, box: Box, numbers: str) -> PageUpdate:
         """The numbers of a box that was drawn with the mouse; those at hand stay if they are the same on the copy."""
-        picture = visitor.picture
-        assert picture is not None
+        image = visitor.image
+        assert image is not None
         typed = _box(numbers)
-        if typed is not None and picture.to_shown(typed) == picture.to_shown(box):
+        if typed is not None and image.to_shown(typed) == image.to_shown(box):
             return {}
         return {"numbers": views.numbers(box)}
 
     def draw(self, visitor: Visitor, numbers: str) -> PageUpdate:
         """Draw the box that was typed, `x1, y1, x2, y2` in pixels of the original."""
-        if visitor.picture is None:
+        if visitor.image is None:
             raise DemoError("There is no picture yet: choose an example, or drop one of your own.")
         typed = _box(numbers)
         if typed is None:
             raise DemoError("Give four numbers, x1, y1, x2, y2, in pixels of the original.")
-        box = visitor.picture.to_original(visitor.picture.to_shown(typed))
-        return self._picture(visitor, box, "your box") | {"status": views.note(f"Drawn: [{views.numbers(box)}].")}
+        box = visitor.image.to_original(visitor.image.to_shown(typed))
+        return self._image(visitor, box, "your box") | {"status": views.note(f"Drawn: [{views.numbers(box)}].")}
 
     def _finished(self, by: str, episode: Episode, area: Box | None) -> Step:
         trajectory = episode.trajectory
@@ -176,7 +176,7 @@ class Actions:
         trajectory = episode.trajectory
         update = self._talk(trajectory, progress, area is None and "direct" not in progress.episodes)
         if trajectory.turns:
-            update |= self._picture(visitor, whole(trajectory.box_original, area), _label(area))
+            update |= self._image(visitor, whole(trajectory.box_original, area), _label(area))
             update["crop"] = views.crop(trajectory)
         if "direct" in progress.episodes:
             direct = progress.episodes["direct"]
@@ -190,25 +190,25 @@ class Actions:
         second = views.said(2, progress.saying("look", 1), turns[1] if len(turns) > 1 else None)
         return {"turn1": first, "turn2": second if turns else ""}
 
-    def _picture(self, visitor: Visitor, box: Box | None = None, label: str = "") -> PageUpdate:
+    def _image(self, visitor: Visitor, box: Box | None = None, label: str = "") -> PageUpdate:
         """The picture with the box, a caption of its sizes, and the box in numbers."""
-        picture = visitor.picture
-        if picture is None:
+        image = visitor.image
+        if image is None:
             return {}
-        width, height = self.model.budget.smart_resize(*picture.size)
-        ratio = max(picture.size) / max(width, height)
-        caption = f"{picture.name}: seen at {max(width, height):,} px, really {max(picture.size):,} px"
+        width, height = self.model.budget.smart_resize(*image.size)
+        ratio = max(image.size) / max(width, height)
+        caption = f"{image.name}: seen at {max(width, height):,} px, really {max(image.size):,} px"
         caption += f" ({ratio:.1f}× as wide and as high)." if ratio > 1.05 else "."
-        shown = None if box is None else picture.to_shown(box)
+        shown = None if box is None else image.to_shown(box)
         return {
-            "picture": (picture.shown, shown, label),
-            "caption": views.proportions(picture.size) + views.note(caption, "soft"),
+            "picture": (image.shown, shown, label),
+            "caption": views.proportions(image.size) + views.note(caption, "soft"),
             "numbers": "" if box is None else views.numbers(box),
         }
 
     def _fresh(self, visitor: Visitor) -> PageUpdate:
         """The picture alone, nothing looked at yet."""
-        return dict.fromkeys(_RUN_PARTS, "") | self._picture(visitor)
+        return dict.fromkeys(_RUN_PARTS, "") | self._image(visitor)
 
     def _parts(self, visitor: Visitor) -> PageUpdate:
         """The whole page for the latest step."""
@@ -217,7 +217,7 @@ class Actions:
             return {}
         trajectory, turns = step.trajectory, step.trajectory.turns
         first = visitor.steps[0]
-        return self._picture(visitor, step.box, _label(step.area)) | {
+        return self._image(visitor, step.box, _label(step.area)) | {
             "turn1": views.said(1, turns[0].text, turns[0], "You" if step.by == "person" else "Model"),
             "crop": views.crop(trajectory),
             "turn2": views.said(2, turns[1].text, turns[1]) if len(turns) > 1 else "",

@@ -21,7 +21,7 @@ from mgpo_core.samples.grading import choice_letter, resolve_choice
 from mgpo_core.templates.base import message_images
 from mgpo_demo.page.actions import Actions, user_message
 from mgpo_demo.session import steps as looks
-from mgpo_demo.session.image import Picture, keep_upload
+from mgpo_demo.session.image import DemoImage, keep_upload
 from mgpo_demo.session.limits import DemoError
 from mgpo_demo.session.steps import Question, first_look
 from mgpo_demo.session.stream import StopSignal, stream
@@ -63,8 +63,8 @@ def _look(actions: Actions) -> Callable[..., Outcome]:
             What was answered, said and looked at (JSON; the box in pixels of the picture), and the crop as it was seen.
         """
 
-        def make_episodes(picture: Picture, question: Question) -> dict[str, Episode]:
-            return first_look(actions.model, picture, question)
+        def make_episodes(demo_image: DemoImage, question: Question) -> dict[str, Episode]:
+            return first_look(actions.model, demo_image, question)
 
         return _run(actions, image, question, choices, make_episodes)
 
@@ -85,8 +85,8 @@ def _answer_from_box(actions: Actions) -> Callable[..., Outcome]:
             As `look` does, without the answer of one look.
         """
 
-        def make_episodes(picture: Picture, question: Question) -> dict[str, Episode]:
-            return {"look": looks.answer_from_box(actions.model, picture, question, _box(box, picture.size))}
+        def make_episodes(demo_image: DemoImage, question: Question) -> dict[str, Episode]:
+            return {"look": looks.answer_from_box(actions.model, demo_image, question, _box(box, demo_image.size))}
 
         return _run(actions, image, question, choices, make_episodes)
 
@@ -98,7 +98,7 @@ def _run(
     image: str,
     question: str,
     choices: str,
-    make_episodes: Callable[[Picture, Question], dict[str, Episode]],
+    make_episodes: Callable[[DemoImage, Question], dict[str, Episode]],
 ) -> Outcome:
     """Run the episodes that `make_episodes` returns; gr.Error with the message for what cannot be run."""
     try:

@@ -61,7 +61,7 @@ def _layout(actions: Actions) -> dict[str, Any]:
     gr.Markdown(_INTRO, elem_id="intro")
     with gr.Row(elem_id="main"):
         with gr.Column(scale=5, min_width=320):
-            _picture_layout(parts, actions)
+            _image_layout(parts, actions)
         with gr.Column(scale=4, min_width=320, elem_id="talk"):
             _question_layout(parts)
             parts["status"] = _html("status")
@@ -78,7 +78,7 @@ def _html(name: str, **options: Any) -> Any:
     return gr.HTML(elem_id=name, **options)
 
 
-def _picture_layout(parts: dict[str, Any], actions: Actions) -> None:
+def _image_layout(parts: dict[str, Any], actions: Actions) -> None:
     with gr.Row(elem_id="sources"):
         parts["examples"] = gr.Gallery(
             value=_thumbnails(actions), label="Examples", columns=len(actions.examples), rows=1, height="auto",
@@ -224,11 +224,11 @@ class _Events:
 
         return self._answer(request, refuse)
 
-    def _drawn(self, picture: dict | None, numbers: str, request: gr.Request) -> Any:
+    def _drawn(self, image: dict | None, numbers: str, request: gr.Request) -> Any:
         visitor = self.visitors.of(request.session_hash)
-        if visitor.picture is None or not (picture or {}).get("boxes"):
+        if visitor.image is None or not (image or {}).get("boxes"):
             return gr.skip()
-        box = _box_of(picture, visitor)
+        box = _box_of(image, visitor)
         if min(box.width, box.height) <= 0:  # the mouse has only just been pressed
             return gr.skip()
         return self.actions.drawn(visitor, box, numbers).get("numbers", gr.skip())
@@ -252,10 +252,10 @@ class _Events:
     def _begin(self, wish: str) -> Callable[..., dict[Any, Any]]:
         """Checks a wish at once, however long the queue is, and puts it down for `_run`."""
 
-        def begin(question: str, choices: str, picture: dict | None, request: gr.Request) -> dict[Any, Any]:
+        def begin(question: str, choices: str, image: dict | None, request: gr.Request) -> dict[Any, Any]:
             def put_down(visitor: Visitor) -> PageUpdate:
                 asked = self.actions.check(visitor, question, choices)
-                box = None if wish == "run" else _box_of(picture, visitor)
+                box = None if wish == "run" else _box_of(image, visitor)
                 visitor.start()
                 with self._lock:
                     self._waiting[str(request.session_hash)] = (wish, asked, box)
@@ -272,7 +272,7 @@ class _Events:
             yield {self.parts["status"]: gr.skip()}
             return
         visitor = self.visitors.of(request.session_hash)
-        stop, picture = visitor.stop, visitor.picture
+        stop, image = visitor.stop, visitor.image
         try:
             stop.check()
             if box is None:
@@ -284,7 +284,7 @@ class _Events:
                     yield self._show(update)
         except Exception as error:
             if visitor.stop is stop:  # else the page is the next run's by now
-                yield self._show(self.actions.broken_off(visitor, picture, error))
+                yield self._show(self.actions.broken_off(visitor, image, error))
 
     def _save(self, write: Callable[[Visitor, Path], Path], file: Any) -> Callable[[gr.Request], Any]:
         def save(request: gr.Request) -> dict[Any, Any]:
@@ -316,7 +316,7 @@ def _annotated(shown: Path, box: Box | None, label: str) -> dict[str, Any]:
 def _box_of(value: dict | None, visitor: Visitor) -> Box:
     """The box in the annotator, in pixels of the original; DemoError when none is drawn."""
     boxes = (value or {}).get("boxes") or []
-    if not boxes or visitor.picture is None:
+    if not boxes or visitor.image is None:
         raise DemoError("There is no box yet: draw one on the picture, type its numbers, or press Run first.")
     box = boxes[-1]
-    return visitor.picture.to_original(Box(box["xmin"], box["ymin"], box["xmax"], box["ymax"]))
+    return visitor.image.to_original(Box(box["xmin"], box["ymin"], box["xmax"], box["ymax"]))

@@ -20,7 +20,7 @@ from mgpo_core.images.load import ImageSource
 from mgpo_core.images.pillow_limits import allow_large_images
 from mgpo_demo.session.limits import DemoError, Limits
 
-__all__ = ["DISPLAY_SIDE", "FORMATS", "Picture", "decode", "keep_image", "keep_upload"]
+__all__ = ["DISPLAY_SIDE", "FORMATS", "DemoImage", "decode", "keep_image", "keep_upload"]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 """Pillow's names of what may be uploaded; the MPO that phones write comes in as JPEG."""
@@ -30,7 +30,7 @@ DISPLAY_SIDE = 1600
 
 
 @dataclass(frozen=True)
-class Picture:
+class DemoImage:
     """The original in a file, its (width, height), and the copy that the page shows."""
 
     path: Path
@@ -65,7 +65,7 @@ class Picture:
         return path
 
 
-def keep_upload(upload: Path, name: str, folder: Path, limits: Limits) -> Picture:
+def keep_upload(upload: Path, name: str, folder: Path, limits: Limits) -> DemoImage:
     """Take a file that was uploaded as a picture into `folder`; the upload itself is left alone.
 
     Raises DemoError for one of too many bytes or pixels and for what is no picture of a usual kind, ImageError for one
@@ -79,7 +79,7 @@ def keep_upload(upload: Path, name: str, folder: Path, limits: Limits) -> Pictur
     PixelBudget().smart_resize(*image.size)  # no model can be shown what it refuses
     path = folder / f"picture{upload.suffix.lower()[:8]}"
     shutil.copyfile(upload, path)
-    return _picture(path, shown_name, image)
+    return _image(path, shown_name, image)
 
 
 def decode(data: bytes, what: str, limits: Limits, *, taken: int = 0) -> Image.Image:
@@ -104,17 +104,17 @@ def decode(data: bytes, what: str, limits: Limits, *, taken: int = 0) -> Image.I
     return image
 
 
-def keep_image(source: ImageSource, name: str, folder: Path) -> Picture:
+def keep_image(source: ImageSource, name: str, folder: Path) -> DemoImage:
     """Keep a picture that the demo itself brings (an example) in `folder`, lossless."""
     image = load_image(source)
     path = folder / "picture.png"
     image.save(path, compress_level=1)
-    return _picture(path, name, image)
+    return _image(path, name, image)
 
 
-def _picture(path: Path, name: str, image: Image.Image) -> Picture:
+def _image(path: Path, name: str, image: Image.Image) -> DemoImage:
     kind, data = small_image(image, DISPLAY_SIDE)
     shown = path.with_name(f"shown.{kind}")
     shown.write_bytes(data)
     with Image.open(shown) as copy:
-        return Picture(path, name, image.size, shown, copy.size)
+        return DemoImage(path, name, image.size, shown, copy.size)

@@ -25,7 +25,7 @@ from mgpo_core.images.budget import PixelBudget
 from mgpo_core.images.load import ImageSource
 from mgpo_core.render import write_report
 from mgpo_core.templates.base import message_images
-from mgpo_demo.session.image import Picture, decode, keep_upload
+from mgpo_demo.session.image import DemoImage, decode, keep_upload
 from mgpo_demo.session.limits import DemoError, Limits
 from mgpo_demo.session.steps import Question, Step
 from mgpo_demo.session.visitors import Visitor
@@ -41,7 +41,7 @@ _FARTHEST = 1e7
 
 def write_json(visitor: Visitor, folder: Path) -> Path:
     """Write everything that the visitor has into `looks.json` of `folder`; each picture is in it once."""
-    if visitor.picture is None or visitor.question is None or not visitor.steps:
+    if visitor.image is None or visitor.question is None or not visitor.steps:
         raise DemoError("There is nothing to save yet: press Run first.")
     images: dict[str, Image.Image] = {}
     looks = [_step_data(step, images) for step in visitor.steps]
@@ -54,9 +54,9 @@ def write_json(visitor: Visitor, folder: Path) -> Path:
         "format": _FORMAT,
         "version": _VERSION,
         "picture": {
-            "name": visitor.picture.name,
-            "suffix": visitor.picture.path.suffix,
-            "data": base64.b64encode(visitor.picture.path.read_bytes()).decode("ascii"),
+            "name": visitor.image.name,
+            "suffix": visitor.image.path.suffix,
+            "data": base64.b64encode(visitor.image.path.read_bytes()).decode("ascii"),
         },
         "ask": _question_data(visitor.question),
         "looks": looks,
@@ -92,9 +92,9 @@ def open_saved(path: Path, visitor: Visitor, limits: Limits) -> None:
     """
     opened: list[tuple[Question, list[Step]]] = []
 
-    def take(folder: Path) -> Picture:
+    def take(folder: Path) -> DemoImage:
         saved = _read(path, limits)
-        picture = _picture(saved.picture, folder, limits)
+        picture = _image(saved.picture, folder, limits)
         images = _images(saved.images, limits)
         opened.append(
             (saved.ask.question_within(limits), [_step(step, picture, images, folder) for step in saved.looks])
@@ -189,7 +189,7 @@ class _QuestionData(_Strict):
         return Question(limits.question_of(self.question), choices, self.answer, tuple(self.boxes))
 
 
-class _PictureData(_Strict):
+class _ImageData(_Strict):
     name: str
     suffix: str
     data: str
@@ -198,7 +198,7 @@ class _PictureData(_Strict):
 class _Saved(_Strict):
     format: Literal["mgpo-demo looks"]
     version: Literal[1]
-    picture: _PictureData
+    picture: _ImageData
     ask: _QuestionData
     looks: Annotated[list[_StepData], Field(min_length=1)]
     images: dict[str, str]
@@ -254,7 +254,7 @@ def _reason(error: Exception) -> str:
     return f"{error}".rstrip(".")[:200]
 
 
-def _picture(data: _PictureData, folder: Path, limits: Limits) -> Picture:
+def _image(data: _ImageData, folder: Path, limits: Limits) -> DemoImage:
     upload = folder / f"saved{Path(f'a{data.suffix}').suffix[:8]}"
     upload.write_bytes(_bytes(data.data))
     picture = keep_upload(upload, data.name, folder, limits)
@@ -279,7 +279,7 @@ def _bytes(text: str) -> bytes:
         raise _UnreadableError(f"a picture is no base64: {error}") from error
 
 
-def _step(data: _StepData, picture: Picture, images: dict[str, Image.Image], folder: Path) -> Step:
+def _step(data: _StepData, picture: DemoImage, images: dict[str, Image.Image], folder: Path) -> Step:
     area, path, size = data.area, picture.path, picture.size
     if area is not None:
         _check_boxes([area], picture.size)

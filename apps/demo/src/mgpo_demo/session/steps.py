@@ -11,7 +11,7 @@ from mgpo_core.boxes.parse import Rejection, rejection_words
 from mgpo_core.boxes.regions import View
 from mgpo_core.episodes.trajectory import Trajectory, Turn
 from mgpo_core.templates.single_image import SingleTurn, TwoTurn
-from mgpo_demo.session.image import Picture
+from mgpo_demo.session.image import DemoImage
 from mgpo_demo.session.limits import DemoError
 from mgpo_demo.session.model import DemoModel
 
@@ -78,21 +78,21 @@ def whole(box: Box | None, area: Box | None) -> Box | None:
     return Box(box.x1 + area.x1, box.y1 + area.y1, box.x2 + area.x1, box.y2 + area.y1)
 
 
-def first_look(model: DemoModel, picture: Picture, question: Question) -> dict[str, Episode]:
+def first_look(model: DemoModel, image: DemoImage, question: Question) -> dict[str, Episode]:
     """The model's look, and beside it ("direct") the same question after one look at the same picture."""
-    sample = question.sample(picture.path, picture.name)
+    sample = question.sample(image.path, image.name)
     if question.boxes:
         sample = replace(sample, boxes=question.boxes)
     return {"look": model.episode(sample, TwoTurn()), "direct": model.episode(sample, SingleTurn())}
 
 
-def answer_from_box(model: DemoModel, picture: Picture, question: Question, box: Box) -> Episode:
+def answer_from_box(model: DemoModel, image: DemoImage, question: Question, box: Box) -> Episode:
     """An episode whose first turn a person took: the box (pixels of the original) in the model's own numbers.
 
     The box is rounded to these numbers, so it snaps to the grid of what the model sees. Raises DemoError for a box that
     the rules refuse.
     """
-    episode = model.episode(question.sample(picture.path, picture.name), TwoTurn())
+    episode = model.episode(question.sample(image.path, image.name), TwoTurn())
     _ = episode.messages  # opens the picture
     episode.observe(box_text(box, episode.view))
     turn: Turn = episode.trajectory.turns[0]
@@ -101,20 +101,20 @@ def answer_from_box(model: DemoModel, picture: Picture, question: Question, box:
     return episode
 
 
-def closer_look(model: DemoModel, picture: Picture, question: Question, box: Box, folder: Path) -> tuple[Episode, Box]:
+def closer_look(model: DemoModel, image: DemoImage, question: Question, box: Box, folder: Path) -> tuple[Episode, Box]:
     """(episode, part): the model's look with the box's part of the original as its picture, kept in `folder`.
 
     Raises DemoError for a part that is too small to look into.
     """
-    x1, y1, x2, y2 = (float(int(value + 0.5)) for value in box.clipped(*picture.size).as_tuple())
+    x1, y1, x2, y2 = (float(int(value + 0.5)) for value in box.clipped(*image.size).as_tuple())
     area = Box(x1, y1, x2, y2)
     if min(area.width, area.height) < model.budget.factor:
         raise DemoError(
             f"There is nothing to look closer at: the box is {area.width:g}×{area.height:g} pixels of the original, "
             f"and the model's picture is made of squares of {model.budget.factor}. Make it larger."
         )
-    part = picture.part(area, folder)
-    return model.episode(question.sample(part, f"{picture.name}, part"), TwoTurn()), area
+    part = image.part(area, folder)
+    return model.episode(question.sample(part, f"{image.name}, part"), TwoTurn()), area
 
 
 def box_text(box: Box, view: View) -> str:

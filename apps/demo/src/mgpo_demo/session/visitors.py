@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mgpo_demo.session.image import Picture
+from mgpo_demo.session.image import DemoImage
 from mgpo_demo.session.limits import DemoError, Limits
 from mgpo_demo.session.steps import Question, Step
 from mgpo_demo.session.stream import StopSignal
@@ -23,7 +23,7 @@ class Visitor:
     """One page in one browser; its files are in a folder of its own that goes when it goes."""
 
     limits: Limits
-    picture: Picture | None = None
+    image: DemoImage | None = None
     example: Question | None = None
     "What the example says of its picture, while that is the one shown."
     question: Question | None = None
@@ -47,21 +47,21 @@ class Visitor:
         """The latest step; None before the first."""
         return self.steps[-1] if self.steps else None
 
-    def show(self, take: Callable[[Path], Picture], example: Question | None = None) -> Picture:
+    def show(self, take: Callable[[Path], DemoImage], example: Question | None = None) -> DemoImage:
         """Have another picture, which `take` puts into the folder it is given; the old one's files go.
 
         What `take` raises leaves everything as it was.
         """
         fresh = tempfile.TemporaryDirectory(prefix="mgpo-demo-")
         try:
-            picture = take(Path(fresh.name))
+            image = take(Path(fresh.name))
         except BaseException:
             fresh.cleanup()
             raise
         self.stop.set()
         self._folder.cleanup()
-        self._folder, self.picture, self.example, self.question, self.steps = fresh, picture, example, None, []
-        return picture
+        self._folder, self.image, self.example, self.question, self.steps = fresh, image, example, None, []
+        return image
 
     def asked(self, question: str, choices: tuple[str, ...]) -> Question:
         """The question about the picture; an example's own one keeps its true answer and boxes."""

@@ -137,10 +137,10 @@ class Scene:
 
     def render(self) -> Image.Image:
         """Draw the original: an RGB picture of `(canvas, canvas)` pixels."""
-        picture = _background(self.difficulty.canvas).copy()
+        image = _background(self.difficulty.canvas).copy()
         for shape in sorted(self.shapes, key=lambda s: (s.x, s.y)):
-            _draw(picture, shape, self.difficulty, self.grain)
-        return picture
+            _draw(image, shape, self.difficulty, self.grain)
+        return image
 
 
 def make_scene(split: str, seed: int, index: int, difficulty: Difficulty) -> Scene:
@@ -215,7 +215,7 @@ def _background(canvas: int) -> Image.Image:
     return Image.fromarray(np.stack([170 + 80 * x, np.full_like(x, 225), 170 + 80 * y], axis=-1).astype(np.uint8))
 
 
-def _draw(picture: Image.Image, shape: Shape, difficulty: Difficulty, grain: int) -> None:
+def _draw(image: Image.Image, shape: Shape, difficulty: Difficulty, grain: int) -> None:
     """Paint one shape with its mark and grain onto the picture, in place."""
     left, top = int(shape.x - shape.size / 2) - 2, int(shape.y - shape.size / 2) - 2
     side = shape.size + 5
@@ -229,7 +229,7 @@ def _draw(picture: Image.Image, shape: Shape, difficulty: Difficulty, grain: int
     )
     colour = np.asarray(COLOURS[shape.colour], dtype=np.float32)
     patch = Image.fromarray(np.clip(colour + paint[..., None] + 0.5, 0, 255).astype(np.uint8))
-    picture.paste(patch, (left, top), _silhouette(shape, left, top, side))
+    image.paste(patch, (left, top), _silhouette(shape, left, top, side))
 
 
 def _stripes(mark: str, half: int, period: int, origin: tuple[int, int]) -> np.ndarray:

@@ -25,7 +25,7 @@ _BEGINNINGS = {
     b"MM\0*": "TIFF",
 }  # fmt: skip
 """The first bytes of pictures that Pillow knows: what begins so and is not read is damaged."""
-_NO_PICTURES = (
+_NO_IMAGES = (
     (b"version https://git-lfs", "it is a pointer of Git LFS, not the picture; fetch it with git lfs pull"),
     (b"<!doctype html", "it is an HTML page, not a picture; download the picture itself"),
     (b"<html", "it is an HTML page, not a picture; download the picture itself"),
@@ -54,17 +54,17 @@ def check_image(source: str | bytes | os.PathLike[str], *, full: bool = False) -
 def _check(source: str | bytes | os.PathLike[str], full: bool) -> tuple[int, int]:
     # Pillow's own limit is lifted because ours, which is stated in the message, replaces it
     with allow_large_images(None):
-        picture = Image.open(BytesIO(source) if isinstance(source, bytes) else source)
-    with picture:
-        width, height = picture.size
+        image = Image.open(BytesIO(source) if isinstance(source, bytes) else source)
+    with image:
+        width, height = image.size
         if width * height > MAX_PIXELS:
             raise ImageError(f"its {width}x{height} pixels are over the limit of {MAX_PIXELS:,}; scale it down")
         check_shape(width, height)
-        kind = picture.format or ""
-        if kind != "MPO" and getattr(picture, "is_animated", False):
+        kind = image.format or ""
+        if kind != "MPO" and getattr(image, "is_animated", False):
             raise ImageError("it is an animation or has several pages; save the one you mean")
         # the base class's method: PNG's own decodes the whole picture to look behind it
-        turned = Image.Image.getexif(picture).get(_ORIENTATION) in (5, 6, 7, 8)
+        turned = Image.Image.getexif(image).get(_ORIENTATION) in (5, 6, 7, 8)
     end = _ENDS.get(kind)
     whole = end is not None and (source[-_TAIL:] if isinstance(source, bytes) else _tail(source)).endswith(end)
     if full or not whole:
@@ -89,7 +89,7 @@ def _why_unreadable(source: str | bytes | os.PathLike[str], error: Exception) ->
     if not head:
         return "it is empty (0 bytes); copy it again"
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    known = next((words for beginning, words in _NO_PICTURES if start.startswith(beginning)), None)
+    known = next((words for beginning, words in _NO_IMAGES if start.startswith(beginning)), None)
     kind = next((name for beginning, name in _BEGINNINGS.items() if head.startswith(beginning)), None)
     if known is not None or kind is not None:
         return known or f"the {kind} file is cut short or damaged; copy it again"

@@ -23,7 +23,7 @@ from mgpo_core.files.json_lines import MALFORMED_RECORD
 from mgpo_core.files.safe_join import path_below
 from mgpo_core.images.load import ImageSource
 
-__all__ = ["ResponsePayload", "decode_payload", "encode_payload", "image_names", "kept_picture"]
+__all__ = ["ResponsePayload", "decode_payload", "encode_payload", "image_names", "kept_image"]
 
 _OPEN, _CLOSE = THINK
 
@@ -43,7 +43,7 @@ class ResponsePayload:
         if self.record is None or self.record.get("trajectory") is None:
             return None
         data = self.record["trajectory"]
-        return Trajectory.from_dict(data, _pictures(data, self.record.get("pictures") or {}, folder))
+        return Trajectory.from_dict(data, _images(data, self.record.get("pictures") or {}, folder))
 
     def trajectory_as_kept(self, folder: Path) -> tuple[Trajectory | None, str]:
         """The trajectory with its pictures, grey where they are not to be had, and why some are not."""
@@ -52,7 +52,7 @@ class ResponsePayload:
             return None, ""
         kept = dict(self.record.get("pictures") or {})
         wanted = image_names(data)
-        missing = [name for name in wanted if name not in kept or kept_picture(folder, kept[name]) is None]
+        missing = [name for name in wanted if name not in kept or kept_image(folder, kept[name]) is None]
         try:
             trajectory = self.trajectory(folder)
         except MALFORMED_RECORD as error:
@@ -90,11 +90,11 @@ def decode_payload(text: str) -> ResponsePayload:
     return ResponsePayload(answer.strip(), record)
 
 
-def _pictures(data: Mapping[str, Any], kept: Mapping[str, str], folder: Path | None) -> dict[str, ImageSource]:
+def _images(data: Mapping[str, Any], kept: Mapping[str, str], folder: Path | None) -> dict[str, ImageSource]:
     """A source for every image that the trajectory names: the file that was kept, else a grey stand-in."""
     found: dict[str, ImageSource] = {}
     for name in image_names(data):
-        file = None if folder is None or name not in kept else kept_picture(folder, kept[name])
+        file = None if folder is None or name not in kept else kept_image(folder, kept[name])
         found[name] = _blank if file is None else file
     return found
 
@@ -105,7 +105,7 @@ def image_names(data: Mapping[str, Any]) -> set[str]:
     return {*data["originals"], *(part["image"] for part in parts if part["type"] == "image")}
 
 
-def kept_picture(folder: Path, name: str) -> Path | None:
+def kept_image(folder: Path, name: str) -> Path | None:
     """The file of a kept picture; None where it is gone, or not below `folder` without a symbolic link on the way.
 
     A log must not pull other files in.

@@ -47,7 +47,7 @@ class SampleResult:
     run_id: str | None = None
     played: bool = False
     "Whether the line holds a trajectory that can be read."
-    pictured: bool = False
+    has_images: bool = False
     "Whether pictures were kept for it."
     refused: bool = False
     "Whether the trajectory's box, its answer or where it looked, was refused."
@@ -187,7 +187,7 @@ def _sample(
         offset=offset,
         run_id=_run_id(payload),
         played=trajectory is not None,
-        pictured=payload.record is not None and bool(payload.record.get("pictures")),
+        has_images=payload.record is not None and bool(payload.record.get("pictures")),
         refused=turn is not None and turn.rejection is not None,
         skipped=payload.skipped,
         cluster=read_cluster(line, seen),

@@ -23,9 +23,9 @@ from mgpo_core.files.output_folder import OutputFolderError, found_in
 from mgpo_core.files.whole_file import is_aside, whole_file
 from mgpo_core.images.encode import DISPLAY_SIDE, small_image
 
-__all__ = ["PICTURES_FOLDER", "TRAJECTORIES_FILE", "remove_trajectories", "write_trajectories"]
+__all__ = ["IMAGES_FOLDER", "TRAJECTORIES_FILE", "remove_trajectories", "write_trajectories"]
 
-TRAJECTORIES_FILE, PICTURES_FOLDER = "trajectories.jsonl", "pictures"
+TRAJECTORIES_FILE, IMAGES_FOLDER = "trajectories.jsonl", "pictures"
 
 _NAME = re.compile(r"([0-9a-f]{16})\.(png|jpeg)")
 "Names of pictures: of one that was written here, the hash of its bytes."
@@ -43,18 +43,18 @@ def write_trajectories(folder: Path, parts: Mapping[str, Sequence[Trajectory]]) 
         return None
     folder = Path(folder)
     _refuse_strangers(folder)
-    (folder / PICTURES_FOLDER).mkdir(parents=True, exist_ok=True)
+    (folder / IMAGES_FOLDER).mkdir(parents=True, exist_ok=True)
     named: set[str] = set()
     path = folder / TRAJECTORIES_FILE
     with whole_file(path, encoding="utf-8") as lines:
         for part, trajectories in parts.items():
             for trajectory in trajectories:
-                pictures = {name: _keep(image, folder) for name, image in _images(trajectory)}
-                named.update(pictures.values())
-                record = {"part": part, "trajectory": trajectory.to_dict(), "pictures": pictures}
+                images = {name: _keep(image, folder) for name, image in _images(trajectory)}
+                named.update(images.values())
+                record = {"part": part, "trajectory": trajectory.to_dict(), "pictures": images}
                 lines.write(json.dumps(record, default=_plain) + "\n")
     for file in _kept(folder):
-        if f"{PICTURES_FOLDER}/{file.name}" not in named:
+        if f"{IMAGES_FOLDER}/{file.name}" not in named:
             file.unlink(missing_ok=True)
     return path
 
@@ -65,9 +65,9 @@ def remove_trajectories(folder: Path) -> None:
         (folder / TRAJECTORIES_FILE).unlink(missing_ok=True)
     for file in _kept(folder):
         file.unlink(missing_ok=True)
-    pictures = folder / PICTURES_FOLDER
-    if pictures.is_dir() and not pictures.is_symlink() and not any(pictures.iterdir()):
-        pictures.rmdir()
+    images = folder / IMAGES_FOLDER
+    if images.is_dir() and not images.is_symlink() and not any(images.iterdir()):
+        images.rmdir()
 
 
 def _images(trajectory: Trajectory) -> Iterator[tuple[str, Image.Image]]:
@@ -83,23 +83,23 @@ def _images(trajectory: Trajectory) -> Iterator[tuple[str, Image.Image]]:
 def _keep(image: Image.Image, folder: Path) -> str:
     """Store a small copy of the image unless it is there; its file relative to the folder."""
     kind, data = small_image(image, DISPLAY_SIDE)
-    name = f"{PICTURES_FOLDER}/{_hash(data)}.{kind}"
+    name = f"{IMAGES_FOLDER}/{_hash(data)}.{kind}"
     file = folder / name
     if not os.path.lexists(file):
-        with whole_file(file, "wb") as picture:
-            picture.write(data)
+        with whole_file(file, "wb") as stored:
+            stored.write(data)
     return name
 
 
 def _kept(folder: Path) -> list[Path]:
     """The pictures that were written here, and what a kill left of one; others are somebody's own."""
-    pictures = folder / PICTURES_FOLDER
-    if not pictures.is_dir() or pictures.is_symlink():
+    images = folder / IMAGES_FOLDER
+    if not images.is_dir() or images.is_symlink():
         return []
-    return [file for file in pictures.iterdir() if not file.is_symlink() and _is_picture(file)]
+    return [file for file in images.iterdir() if not file.is_symlink() and _is_image(file)]
 
 
-def _is_picture(file: Path) -> bool:
+def _is_image(file: Path) -> bool:
     match = _NAME.fullmatch(file.name)
     if match is None or not file.is_file():
         return is_aside(file.name)
@@ -111,10 +111,10 @@ def _hash(data: bytes) -> str:
 
 
 def _refuse_strangers(folder: Path) -> None:
-    path, pictures = folder / TRAJECTORIES_FILE, folder / PICTURES_FOLDER
+    path, images = folder / TRAJECTORIES_FILE, folder / IMAGES_FOLDER
     strange = [TRAJECTORIES_FILE] if os.path.lexists(path) and not _is_ours(path) else []
-    if os.path.lexists(pictures) and (pictures.is_symlink() or not pictures.is_dir()):
-        strange.append(PICTURES_FOLDER)
+    if os.path.lexists(images) and (images.is_symlink() or not images.is_dir()):
+        strange.append(IMAGES_FOLDER)
     if strange:
         raise OutputFolderError(
             f"{folder} holds files that no training wrote ({found_in(folder, strange)}): name a new or an empty folder"

@@ -21,7 +21,7 @@ from mgpo_core.templates.single_image import PlainTurn, SingleTurn
 from mgpo_eval.models.journal import CompletedSample, Journal
 from mgpo_eval.models.options import GenerationSettings, ModelOptions
 from mgpo_eval.models.requests import EvalRequest, reading_error
-from mgpo_eval.models.saved_images import keep_pictures
+from mgpo_eval.models.saved_images import save_images
 
 __all__ = ["NO_ANSWER", "EpisodeRunner"]
 
@@ -54,7 +54,7 @@ class EpisodeRunner:
         self.run_id = run_id
         self.output = output
         self.progress = progress
-        self._with_pictures: Counter[str] = Counter()
+        self._with_images: Counter[str] = Counter()
 
     def run(self, eval_requests: Sequence[EvalRequest]) -> None:
         """Run every request; raises what a broken sample raises (`on_bad_sample=skip`: counts it as wrong)."""
@@ -83,9 +83,9 @@ class EpisodeRunner:
     def _tokens(self, episode: Episode) -> int:
         """About how many tokens the conversation will have: pictures, their crops, four characters of text a token."""
         budget = self.settings.budget
-        pictures = sum(budget.tokens(*image.size) for image in episode.images)
+        images = sum(budget.tokens(*image.size) for image in episode.images)
         text = sum(len(message_text(message)) for message in episode.messages) // 4
-        return 2 * (pictures + text) if episode.template.max_turns > 1 else pictures + text
+        return 2 * (images + text) if episode.template.max_turns > 1 else images + text
 
     def _episodes(self, eval_requests: Iterable[EvalRequest], *, opened: bool = False) -> Iterator[Episode]:
         """The requests' episodes, images decoded if `opened`; samples that cannot be read are reported."""
@@ -124,7 +124,7 @@ class EpisodeRunner:
 
     def _finish(self, request: EvalRequest, episode: Episode) -> None:
         trajectory = episode.trajectory
-        record = {"run": self.run_id, "trajectory": trajectory.to_dict(), "pictures": self._pictures(request, episode)}
+        record = {"run": self.run_id, "trajectory": trajectory.to_dict(), "pictures": self._images(request, episode)}
         turns = trajectory.turns
         self.journal.add(
             CompletedSample(
@@ -138,12 +138,12 @@ class EpisodeRunner:
         trajectory.messages = []  # with its pictures: those of thousands of samples would not fit in memory
         self._bar.update()
 
-    def _pictures(self, request: EvalRequest, episode: Episode) -> dict[str, str]:
-        limit = self.options.pictures
-        if self.output is None or 0 <= limit <= self._with_pictures[request.task]:
+    def _images(self, request: EvalRequest, episode: Episode) -> dict[str, str]:
+        limit = self.options.keep_images
+        if self.output is None or 0 <= limit <= self._with_images[request.task]:
             return {}
-        self._with_pictures[request.task] += 1
-        return keep_pictures(episode, self.output, Path(FOLDER) / self.run_id / "pictures", request.name)
+        self._with_images[request.task] += 1
+        return save_images(episode, self.output, Path(FOLDER) / self.run_id / "pictures", request.name)
 
 
 def answer_of(trajectory: Trajectory) -> str:

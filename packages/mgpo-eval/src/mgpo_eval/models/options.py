@@ -82,7 +82,7 @@ class ModelOptions:
     response: Literal["full", "answer"] = _option("full", "full: answer and trajectory; answer: the bare answer")
     on_bad_sample: Literal["error", "skip"] = _option("error", "error: stop; skip: count it as wrong and report it")
     journal: str = _option("auto", "folder of finished samples; auto: OUTPUT_PATH/mgpo; off")
-    pictures: int = _option(1000, "samples per task whose pictures are kept for the report; -1: all")
+    keep_images: int = _option(1000, "samples per task whose images are kept for the report; -1: all")
 
     @classmethod
     def read(cls, given: Mapping[str, Any], engine: str) -> ModelOptions:

@@ -127,7 +127,7 @@ class Table:
     def texts(self) -> Any:
         """The rows without the columns that hold pictures: cheap to read."""
         assert self.reader is not None
-        return self.raw.remove_columns(list(self.reader.picture_columns))
+        return self.raw.remove_columns(list(self.reader.image_columns))
 
     def from_columns(self, doc_id: int) -> Sample:
         """The sample of a row whose columns are known; the row's answer is left out."""
@@ -139,12 +139,12 @@ class Table:
             count, regions = reader.count(row), reader.regions(row)
         except (KeyError, TypeError, ValueError) as error:
             raise SampleError(f"Sample {name}: not a row of {reader.name} ({error}).") from error
-        sources = tuple(partial(self._column_picture, doc_id, index) for index in range(count))
+        sources = tuple(partial(self._column_image, doc_id, index) for index in range(count))
         return Sample(question, sources, choices=choices, id=name, regions=regions)
 
-    def _column_picture(self, doc_id: int, index: int) -> Image.Image:
+    def _column_image(self, doc_id: int, index: int) -> Image.Image:
         assert self.reader is not None
-        source = self.reader.pictures(self.raw[doc_id])[index]
+        source = self.reader.images(self.raw[doc_id])[index]
         return load_image(source, name=f"picture {index + 1} of {self.task}/{doc_id}")
 
     def from_mig_bench(self, doc_id: int, template: Template) -> Sample:
@@ -168,10 +168,10 @@ class Table:
         question, choices = split_question(text)
         if not question:
             raise SampleError(f"Sample {name}: its task gives no question.")
-        sources = tuple(partial(self._prompt_picture, doc_id, index, doc_to_messages) for index in range(len(images)))
+        sources = tuple(partial(self._prompt_image, doc_id, index, doc_to_messages) for index in range(len(images)))
         return Sample(question, sources, choices=choices, id=name)
 
-    def _prompt_picture(self, doc_id: int, index: int, doc_to_messages: Callable[[Any], Any]) -> Image.Image:
+    def _prompt_image(self, doc_id: int, index: int, doc_to_messages: Callable[[Any], Any]) -> Image.Image:
         _, images = self._prompt(doc_id, doc_to_messages)
         return load_image(images[index], name=f"picture {index + 1} of {self.task}/{doc_id}")
 

@@ -9,13 +9,13 @@ from mgpo_core.episodes.episode import Episode
 from mgpo_core.errors import EngineError
 from mgpo_core.images.encode import small_image
 
-__all__ = ["keep_pictures"]
+__all__ = ["save_images"]
 
 _SIDE = 640
 """The longer side of a kept picture in pixels."""
 
 
-def keep_pictures(episode: Episode, output: Path, folder: Path, name: str) -> dict[str, str]:
+def save_images(episode: Episode, output: Path, folder: Path, name: str) -> dict[str, str]:
     """Write every picture of an episode below `output / folder`; file names relative to `output` by their own names.
 
     EngineError when they cannot be written.

@@ -64,7 +64,7 @@ class GallerySample:
     @property
     def has_images(self) -> bool:
         """Whether images were kept for every card."""
-        return all(result.pictured for _, _, result in self.entries if result.played)
+        return all(result.has_images for _, _, result in self.entries if result.played)
 
 
 def gallery_samples(runs: Mapping[str, Run]) -> list[GallerySample]:

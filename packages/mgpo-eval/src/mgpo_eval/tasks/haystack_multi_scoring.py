@@ -20,9 +20,9 @@ from mgpo_core.runs.logged_scores import TRUE_BOXES
 from mgpo_core.runs.response_payload import ResponsePayload, decode_payload
 from mgpo_core.templates.multi_image import MultiImage
 from mgpo_eval import mig_bench
-from mgpo_eval.tasks.haystack_rows import answer_of_set, boxes_in, pictures_of_set
+from mgpo_eval.tasks.haystack_rows import answer_of_set, boxes_in, images_of_set
 
-__all__ = ["SCORES", "pictures", "prompt", "score", "target"]
+__all__ = ["SCORES", "images", "prompt", "score", "target"]
 
 SCORES = ("accuracy", "image_accuracy", "mean_iou", "iou_03", "iou_07")
 """What is averaged over all samples, with an interval, and for every task."""
@@ -35,9 +35,9 @@ _ASK = (
 Row = Mapping[str, Any]
 
 
-def pictures(row: Row) -> list[Image.Image]:
+def images(row: Row) -> list[Image.Image]:
     """`doc_to_visual`: the row's pictures, drawn."""
-    return [load_image(source) for source in pictures_of_set(row)]
+    return [load_image(source) for source in images_of_set(row)]
 
 
 def prompt(row: Row, lmms_eval_specific_kwargs: Mapping[str, Any] | None = None) -> str:

@@ -16,8 +16,8 @@ __all__ = [
     "boxes_in",
     "haystack_multi_rows",
     "haystack_rows",
-    "pictures_of_set",
-    "pictures_of_words",
+    "images_of_set",
+    "images_of_words",
 ]
 
 Row = Mapping[str, Any]
@@ -69,12 +69,12 @@ def haystack_multi_rows(split: str, n: int, seed: int, images: int) -> list[dict
     ]
 
 
-def pictures_of_words(row: Row) -> list[ImageSource]:
+def images_of_words(row: Row) -> list[ImageSource]:
     """The pictures of a row of `haystack_rows`."""
     return list(_samples(row["haystack"], row["n"], row["seed"], row["images"])[row["index"]].images)
 
 
-def pictures_of_set(row: Row) -> list[ImageSource]:
+def images_of_set(row: Row) -> list[ImageSource]:
     """The pictures of a row of `haystack_multi_rows`."""
     return list(_sets(row["haystack_multi"], row["n"], row["seed"], row["images"])[row["index"]].images)
 

@@ -17,12 +17,12 @@ from mgpo_core.runs.response_payload import decode_payload
 from mgpo_eval import mig_bench
 from mgpo_eval.tasks.scoring import with_stderr
 
-__all__ = ["macro_high", "macro_low", "macro_mean", "macro_stderr", "pictures", "prompt", "score", "target"]
+__all__ = ["macro_high", "macro_low", "macro_mean", "macro_stderr", "images", "prompt", "score", "target"]
 
 Row = Mapping[str, Any]
 
 
-def pictures(row: Row) -> list[Image.Image]:
+def images(row: Row) -> list[Image.Image]:
     """`doc_to_visual`: the record's images in order, decoded."""
     record = mig_bench.Record.from_row(row)
     return [load_image(mig_bench.image_source(row["place"], name)) for name in record.images]

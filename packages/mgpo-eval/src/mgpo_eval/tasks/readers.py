@@ -19,7 +19,7 @@ from mgpo_core.images.source import decode_base64, from_uri, is_uri
 from mgpo_core.samples.choice_columns import lettered_choices
 from mgpo_core.samples.questions import split_question, without_letters
 from mgpo_core.samples.repeated_questions import question_key
-from mgpo_eval.tasks.haystack_rows import answer_of_set, boxes_in, pictures_of_set, pictures_of_words
+from mgpo_eval.tasks.haystack_rows import answer_of_set, boxes_in, images_of_set, images_of_words
 
 __all__ = ["READERS", "Reader", "find_reader"]
 
@@ -39,9 +39,9 @@ class Reader:
     """The letter of the right choice, or the box that is asked for; for scoring, never for the model."""
     categories: Callable[[Row], tuple[str, ...]]
     """The categories that a row belongs to, the coarsest first."""
-    pictures: Callable[[Row], list[ImageSource]]
+    images: Callable[[Row], list[ImageSource]]
     """The row's pictures, not decoded yet."""
-    picture_columns: tuple[str, ...] = ()
+    image_columns: tuple[str, ...] = ()
     """The columns that hold them, which need not be read for the rest."""
     count: Callable[[Row], int] = lambda row: 1
     """How many pictures a row has."""
@@ -61,7 +61,7 @@ def find_reader(columns: Iterable[str]) -> Reader | None:
     return next((reader for reader in READERS if reader.columns <= have), None)
 
 
-def _picture(column: str) -> Callable[[Row], list[ImageSource]]:
+def _image(column: str) -> Callable[[Row], list[ImageSource]]:
     """Reads one picture out of a column: base64 text, or an image of `datasets`, decoded or not."""
 
     def read(row: Row) -> list[ImageSource]:
@@ -97,11 +97,11 @@ def _hr_question(row: Row) -> tuple[str, tuple[str, ...]]:
 def _hr_cluster(row: Row) -> str:
     """The question and its picture: the benchmark asks each in four rotations of its choices."""
     question, choices = _hr_question(row)
-    picture = row.get("image")
-    if isinstance(picture, Mapping):
-        picture = picture.get("bytes") or picture.get("path")
-    if isinstance(picture, (str, bytes)):
-        return question_key(question, [picture])
+    image = row.get("image")
+    if isinstance(image, Mapping):
+        image = image.get("bytes") or image.get("path")
+    if isinstance(image, (str, bytes)):
+        return question_key(question, [image])
     return question_key(question, [], choices)  # a copy whose pictures lmms-eval takes away before it scores
 
 
@@ -112,8 +112,8 @@ READERS: tuple[Reader, ...] = (
         question=lambda row: split_question(str(row["text"])),
         answer=lambda row: str(row["label"]).strip().upper(),
         categories=lambda row: (str(row["category"]),),
-        pictures=_picture("image"),
-        picture_columns=("image",),
+        images=_image("image"),
+        image_columns=("image",),
     ),
     Reader(
         "mme-realworld",
@@ -121,8 +121,8 @@ READERS: tuple[Reader, ...] = (
         question=_mme_question,
         answer=lambda row: str(row["answer"]).strip().upper(),
         categories=_mme_categories,
-        pictures=_picture("bytes"),
-        picture_columns=("bytes",),
+        images=_image("bytes"),
+        image_columns=("bytes",),
     ),
     Reader(
         "hr-bench",
@@ -130,8 +130,8 @@ READERS: tuple[Reader, ...] = (
         question=_hr_question,
         answer=lambda row: str(row["answer"]).strip().upper(),
         categories=lambda row: (str(row["category"]),),
-        pictures=_picture("image"),
-        picture_columns=("image",),
+        images=_image("image"),
+        image_columns=("image",),
         cluster=_hr_cluster,
     ),
     Reader(
@@ -140,7 +140,7 @@ READERS: tuple[Reader, ...] = (
         question=lambda row: (str(row["question"]), tuple(row["choices"])),
         answer=lambda row: str(row["answer"]),
         categories=lambda row: (str(row["category"]),),
-        pictures=pictures_of_words,
+        images=images_of_words,
         count=lambda row: int(row["images"]),
         boxes=lambda row: boxes_in(row["boxes"]),
     ),
@@ -150,7 +150,7 @@ READERS: tuple[Reader, ...] = (
         question=lambda row: (str(row["question"]), ()),
         answer=answer_of_set,
         categories=lambda row: (str(row["category"]),),
-        pictures=pictures_of_set,
+        images=images_of_set,
         count=lambda row: len(row["sizes"]),
         boxes=lambda row: boxes_in(row["boxes"]),
         regions=lambda row: boxes_in(row["regions"]),

@@ -24,16 +24,16 @@ from mgpo_core.runs.response_payload import ResponsePayload, decode_payload
 from mgpo_core.samples.grading import choice_letter, resolve_choice
 from mgpo_eval.tasks.readers import Reader, find_reader
 
-__all__ = ["high", "low", "mean", "pictures", "prompt", "score", "stderr", "target", "total", "with_stderr"]
+__all__ = ["high", "low", "mean", "images", "prompt", "score", "stderr", "target", "total", "with_stderr"]
 
 _ASK = "Answer with the option's letter from the given choices directly."
 
 Row = Mapping[str, Any]
 
 
-def pictures(row: Row) -> list[Image.Image]:
+def images(row: Row) -> list[Image.Image]:
     """`doc_to_visual`: the row's pictures, decoded."""
-    return [load_image(source) for source in _reader(row).pictures(row)]
+    return [load_image(source) for source in _reader(row).images(row)]
 
 
 def prompt(row: Row, lmms_eval_specific_kwargs: Mapping[str, Any] | None = None) -> str:
@@ -88,13 +88,13 @@ def _letter(payload: ResponsePayload, choices: tuple[str, ...]) -> str | None:
 
 
 def _reader(row: Row) -> Reader:
-    reader = find_reader(row) or _without_pictures(row)
+    reader = find_reader(row) or _without_images(row)
     if reader is None:
         raise SampleError(f"No benchmark with the columns {', '.join(row)} is known; check the data set's layout.")
     return reader
 
 
-def _without_pictures(row: Row) -> Reader | None:
+def _without_images(row: Row) -> Reader | None:
     """lmms-eval scores rows that it has taken the pictures from."""
     return find_reader([*row, "image", "bytes"])
 

@@ -119,7 +119,7 @@ class LMMSTasks:
             pretrained=config.model,
             mode="two_turn" if config.make_template().max_turns > 1 else "direct",
             batch_size=config.per_device_eval_batch_size,
-            pictures=0,
+            keep_images=0,
         )
 
 

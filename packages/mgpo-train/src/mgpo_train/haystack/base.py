@@ -42,10 +42,10 @@ _BOX_HEAD, _BOX_TAIL = '```json\n[\n    {"bbox_2d": [', '], "label": "key image 
 def protocol() -> list[str]:
     """Every fixed string of the two templates and of the box format, cut into sentences, longest first."""
     sample = make("train", n=1)[0]
-    picture = Image.new("RGB", (28, 28))
-    crop, refused = CropOutcome(picture, None, None), CropOutcome(None, None, "no_json")
-    messages = [*TwoTurn().opening(sample, [picture]), *SingleTurn().opening(sample, [picture])]
-    follow_ups = [TwoTurn().follow_up(sample, [picture], outcome, 0) for outcome in (crop, refused)]
+    image = Image.new("RGB", (28, 28))
+    crop, refused = CropOutcome(image, None, None), CropOutcome(None, None, "no_json")
+    messages = [*TwoTurn().opening(sample, [image]), *SingleTurn().opening(sample, [image])]
+    follow_ups = [TwoTurn().follow_up(sample, [image], outcome, 0) for outcome in (crop, refused)]
     messages += [message for message in follow_ups if message is not None]
     texts = [message_text(message).replace(f"Question: {sample.question}", "\n") for message in messages]
     sentences = {piece for text in texts for line in text.split("\n\n") for piece in protocol_sentences(line)}
@@ -62,9 +62,9 @@ def make_base(*, seed: int, scenes: int, vision_steps: int, language_steps: int)
     batched_vision_attention(model)
     pool = make_pool(scenes, seed)
 
-    def pixels(pictures: Tensor) -> tuple[Tensor, Tensor]:
+    def pixels(images: Tensor) -> tuple[Tensor, Tensor]:
         inputs = processor.image_processor(
-            images=list(pictures.permute(0, 3, 1, 2)),
+            images=list(images.permute(0, 3, 1, 2)),
             do_resize=False,
             return_tensors="pt",
             input_data_format="channels_first",
@@ -90,9 +90,9 @@ def make_base(*, seed: int, scenes: int, vision_steps: int, language_steps: int)
 def _encode(vision: Any, pixels: Pixels, pool: Pool) -> tuple[Tensor, Tensor]:
     """The frozen tower's features of all pictures of the pool: (n, 36, D) and (n, CROPS, 36, D)."""
 
-    def encode(pictures: Tensor, name: str) -> Tensor:
+    def encode(images: Tensor, name: str) -> Tensor:
         chunks = []
-        for chunk in tqdm(pictures.split(128), desc=f"encoding {name}", mininterval=5):
+        for chunk in tqdm(images.split(128), desc=f"encoding {name}", mininterval=5):
             inputs, grid = pixels(chunk)
             chunks.append(
                 vision(inputs, grid_thw=grid).pooler_output.view(len(chunk), -1, vision.config.out_hidden_size)

@@ -154,13 +154,13 @@ class Teacher:
         sample = sample_of(scene)
         key = (kind, sample.question)
         if key not in self._prompts:
-            picture = Image.new("RGB", (SEEN, SEEN))
+            image = Image.new("RGB", (SEEN, SEEN))
             if kind in ("box", "single"):
                 template = TwoTurn() if kind == "box" else SingleTurn()
-                self._prompts[key] = self.tokens.opening(template.opening(sample, [picture]))
+                self._prompts[key] = self.tokens.opening(template.opening(sample, [image]))
             else:
-                outcome = CropOutcome(picture, None, None) if kind == "crop" else CropOutcome(None, None, "no_json")
-                message = TwoTurn().follow_up(sample, [picture], outcome, 0)
+                outcome = CropOutcome(image, None, None) if kind == "crop" else CropOutcome(None, None, "no_json")
+                message = TwoTurn().follow_up(sample, [image], outcome, 0)
                 self._prompts[key] = self.tokens.follow_up([message] if message else [], True)
         return self._prompts[key]
 

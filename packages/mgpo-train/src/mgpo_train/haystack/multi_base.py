@@ -120,9 +120,9 @@ def _encode(model: Any, processor: Any, scenes: list[Scene], *, workers: int = 2
     """The frozen tower's features (n, 36, D) of the scenes as the model sees them."""
     chunks = []
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:
-        pictures = list(tqdm(executor.map(_seen, scenes, chunksize=50), total=len(scenes), desc="drawing scenes"))
-    for start in range(0, len(pictures), 128):
-        inputs = processor.image_processor(images=pictures[start : start + 128], do_resize=False, return_tensors="pt")
+        images = list(tqdm(executor.map(_seen, scenes, chunksize=50), total=len(scenes), desc="drawing scenes"))
+    for start in range(0, len(images), 128):
+        inputs = processor.image_processor(images=images[start : start + 128], do_resize=False, return_tensors="pt")
         found = model.model.visual(inputs["pixel_values"], grid_thw=inputs["image_grid_thw"]).pooler_output
         chunks.append(found.view(len(inputs["image_grid_thw"]), CELLS * CELLS, -1))
     return torch.cat(chunks)

@@ -147,8 +147,8 @@ class MultiTeacher:
         """Prompt ids; they depend on the question and the number of pictures alone, all being of one size."""
         key = (question, count)
         if key not in self._prompts:
-            pictures = [Image.new("RGB", (SEEN, SEEN))] * count
-            self._prompts[key] = self.tokens.opening(MultiImage().opening(Sample(question, tuple(pictures)), pictures))
+            images = [Image.new("RGB", (SEEN, SEEN))] * count
+            self._prompts[key] = self.tokens.opening(MultiImage().opening(Sample(question, tuple(images)), images))
         return self._prompts[key]
 
 

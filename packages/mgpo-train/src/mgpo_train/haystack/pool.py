@@ -76,7 +76,7 @@ def _render(seed: int, index: int) -> tuple[Scene, np.ndarray, np.ndarray, tuple
     scene = make_scene("train", seed, index, LESSONS)
     rng = np.random.default_rng((99, seed, index))
     original = scene.render()
-    facts, pictures = [], []
+    facts, images = [], []
     for kind in range(CROPS):
         aim = int(rng.integers(len(scene.shapes)))
         box = _crop_box(rng, scene, aim, anywhere=kind == CROPS - 1)
@@ -85,8 +85,8 @@ def _render(seed: int, index: int) -> tuple[Scene, np.ndarray, np.ndarray, tuple
             raise RuntimeError(f"scene {index}: the pool wrote a box that is refused ({outcome.reason}): {box}")
         centre = seen_box(scene, aim).center
         facts.append(Crop(aim, box, readable=Box(box.x1 + 2, box.y1 + 2, box.x2 - 2, box.y2 - 2).contains(*centre)))
-        pictures.append(np.asarray(outcome.image))
-    return scene, np.asarray(BUDGET.resize(original)), np.stack(pictures), tuple(facts)
+        images.append(np.asarray(outcome.image))
+    return scene, np.asarray(BUDGET.resize(original)), np.stack(images), tuple(facts)
 
 
 def _crop_box(rng: np.random.Generator, scene: Scene, aim: int, *, anywhere: bool) -> Box:

@@ -100,8 +100,8 @@ def train_vision(
     for _ in bar:
         chosen = rng.integers(len(pool.scenes), size=batch)
         kinds = np.where(np.arange(batch) < batch // 4, -1, rng.integers(pool.crops.shape[1], size=batch))
-        pictures = [pool.seen[i] if k < 0 else pool.crops[i, k] for i, k in zip(chosen, kinds, strict=True)]
-        inputs, grid = pixels(torch.stack(pictures))
+        images = [pool.seen[i] if k < 0 else pool.crops[i, k] for i, k in zip(chosen, kinds, strict=True)]
+        inputs, grid = pixels(torch.stack(images))
         features = vision(inputs, grid_thw=grid).pooler_output
         loss, figures = _losses(heads, features, [cell_facts(pool, i, k) for i, k in zip(chosen, kinds, strict=True)])
         take_step(loss, optimizer, schedule)

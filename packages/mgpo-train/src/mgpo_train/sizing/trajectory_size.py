@@ -73,7 +73,7 @@ def measure_trajectories(config: MGPOConfig, samples: Sequence[Sample]) -> Traje
     turns, follow_up = template.max_turns, 0
     if turns > 1:
         text = max(count("\n".join([sample.question, *sample.choices])) for sample in probed)
-        follow_up = _pictures_again(template, probed, config) + FIXED_FOLLOW_UP + text
+        follow_up = _images_again(template, probed, config) + FIXED_FOLLOW_UP + text
     limit = _taught(probed, count) if config.method == "sft" else config.max_completion_length or 0
     longest = max(prompts) + turns * limit + (turns - 1) * follow_up
     if config.use_vllm and config.vllm_max_model_length:
@@ -81,7 +81,7 @@ def measure_trajectories(config: MGPOConfig, samples: Sequence[Sample]) -> Traje
     return TrajectorySize(spread(images), spread(prompts), follow_up, longest, turns, limit, note)
 
 
-def _pictures_again(template: Template, samples: Sequence[Sample], config: MGPOConfig) -> int:
+def _images_again(template: Template, samples: Sequence[Sample], config: MGPOConfig) -> int:
     """Most image tokens of a follow-up: the largest crop, or after a refused box whatever the template shows again."""
     crop = config.budget.max_pixels // config.budget.factor**2
     sample = max(samples, key=lambda sample: len(sample.images))
@@ -130,10 +130,10 @@ def _longest(samples: Sequence[Sample], config: MGPOConfig, count: int = 4) -> l
     """The samples with the longest questions and the one with the most of pictures."""
     by_text = sorted(samples, key=lambda s: len(s.question) + sum(map(len, s.choices)), reverse=True)[: count - 1]
 
-    def pictures(sample: Sample) -> int:
+    def images(sample: Sample) -> int:
         return sum(config.budget.tokens(*image_size(sample, index)) for index in range(len(sample.images)))
 
-    return [*by_text, max(samples, key=pictures)]
+    return [*by_text, max(samples, key=images)]
 
 
 def spread(values: Sequence[int]) -> Spread:

@@ -130,13 +130,13 @@ class OpenAIEngine:
                 raise first from first.__cause__
 
     async def _generate_all(self, episodes: Sequence[Episode], text_stream: TextStream | None) -> None:
-        pictures, places = DataUrls(), asyncio.Semaphore(self.concurrency)
+        urls, places = DataUrls(), asyncio.Semaphore(self.concurrency)
         with tqdm(total=len(episodes), unit="episode", disable=not self.progress) as bar:
             async with openai.AsyncOpenAI(**self._client) as client, asyncio.TaskGroup() as tasks:
 
                 async def in_its_place(index: int, episode: Episode) -> None:
                     async with places:
-                        await self._generate(client, pictures, index, episode, text_stream)
+                        await self._generate(client, urls, index, episode, text_stream)
                     bar.update()
 
                 for index, episode in enumerate(episodes):
@@ -145,13 +145,13 @@ class OpenAIEngine:
     async def _generate(
         self,
         client: openai.AsyncOpenAI,
-        pictures: DataUrls,
+        urls: DataUrls,
         index: int,
         episode: Episode,
         text_stream: TextStream | None,
     ) -> None:
         while not episode.done:
-            messages = [await _chat_message(message, pictures) for message in episode.messages]
+            messages = [await _chat_message(message, urls) for message in episode.messages]
             request = self._request(index, episode) | {"messages": messages}
             response = await self._respond(client, request, episode, text_stream)
             if response is None:
@@ -224,7 +224,7 @@ class OpenAIEngine:
                 if chunk.usage:
                     response.prompt_tokens = chunk.usage.prompt_tokens or 0
                     response.tokens = chunk.usage.completion_tokens or 0
-                    self._check_pictures(episode, response.prompt_tokens)
+                    self._check_images(episode, response.prompt_tokens)
                 for choice in chunk.choices or ():
                     response.take(choice)
                 if response.closed and not response.ended:
@@ -233,7 +233,7 @@ class OpenAIEngine:
             raise openai.OpenAIError(f"the stream ended after {len(response.pieces)} pieces of text")
         return response
 
-    def _check_pictures(self, episode: Episode, prompt_tokens: int) -> None:
+    def _check_images(self, episode: Episode, prompt_tokens: int) -> None:
         """Raise TokenAlignmentError if the whole prompt has fewer tokens than its pictures alone (0: not known)."""
         images = message_images(episode.messages)
         needed = sum(image.width * image.height for image in images) // episode.budget.factor**2
@@ -290,12 +290,12 @@ class _Response:
         return "cut" if self.closed else "length" if self.ended == "length" else "stop"
 
 
-async def _chat_message(message: Message, pictures: DataUrls) -> dict[str, Any]:
+async def _chat_message(message: Message, urls: DataUrls) -> dict[str, Any]:
     """A message as the chat API wants it; one without pictures is plain text, which every server takes."""
     if not message_images([message]):
         return {"role": message["role"], "content": message_text(message)}
     parts = [
-        {"type": "image_url", "image_url": {"url": await pictures.url(part["image"])}}
+        {"type": "image_url", "image_url": {"url": await urls.url(part["image"])}}
         if part["type"] == "image"
         else {"type": "text", "text": part["text"]}
         for part in message["content"]
@@ -309,11 +309,11 @@ def _with_version(url: str) -> str:
     return url if urlsplit(url).path else f"{url}/v1"
 
 
-def _told(error: Exception, pictures: int) -> str:
-    """What went wrong, in the server's own words if it had any, and the remedy; a conversation may hold `pictures`."""
+def _told(error: Exception, images: int) -> str:
+    """What went wrong, in the server's own words if it had any, and the remedy; a conversation may hold `images`."""
     said = _said(error)
     remedy = next(remedy for pattern, remedy in _REMEDIES.items() if re.match(pattern, said, _FLAGS))
-    return f"({said}); {remedy.replace('PICTURES', str(pictures))}."
+    return f"({said}); {remedy.replace('PICTURES', str(images))}."
 
 
 def _said(error: Exception) -> str:

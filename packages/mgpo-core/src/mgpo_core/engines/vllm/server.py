@@ -124,20 +124,20 @@ class VLLMServerEngine:
 
         limits = httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency)
         timeout = httpx.Timeout(self.timeout, connect=30.0, pool=None)
-        pictures, places = DataUrls(), asyncio.Semaphore(self.concurrency)
+        urls, places = DataUrls(), asyncio.Semaphore(self.concurrency)
         with tqdm(total=len(episodes), unit="episode", disable=not self.progress) as bar:
             async with (
                 httpx.AsyncClient(base_url=self.url, limits=limits, timeout=timeout) as client,
                 asyncio.TaskGroup() as tasks,
             ):
                 for index, episode in enumerate(episodes):
-                    task = tasks.create_task(self._generate(client, pictures, places, index, episode, text_stream))
+                    task = tasks.create_task(self._generate(client, urls, places, index, episode, text_stream))
                     task.add_done_callback(lambda _: bar.update())
 
     async def _generate(
         self,
         client: httpx.AsyncClient,
-        pictures: DataUrls,
+        urls: DataUrls,
         places: asyncio.Semaphore,
         index: int,
         episode: Episode,
@@ -149,18 +149,18 @@ class VLLMServerEngine:
             tokenized = TokenizedEpisode(episode, self.tokenizer, text_stream=text_stream, room=self.room)
             while not episode.done:
                 full = tokenized.full  # by the prompt alone
-                response = tokenized.response(0) if full else await self._respond(client, pictures, index, tokenized)
+                response = tokenized.response(0) if full else await self._respond(client, urls, index, tokenized)
                 tokenized.commit(response)
             episode.trajectory.tokens = tokenized.tokens()
 
     async def _respond(
-        self, client: httpx.AsyncClient, pictures: DataUrls, index: int, tokenized: TokenizedEpisode
+        self, client: httpx.AsyncClient, urls: DataUrls, index: int, tokenized: TokenizedEpisode
     ) -> Response:
         """One response, asked for again when the connection breaks; the same seed samples the same tokens again."""
         body = {
             "model": self.served,
             "token_ids": collapse_images(tokenized.ids, self.tokenizer.image_id),
-            "content_parts": [{"type": "image_url", "url": await pictures.url(image)} for image in tokenized.images],
+            "content_parts": [{"type": "image_url", "url": await urls.url(image)} for image in tokenized.images],
             "sampling_params": self._sampling(index, tokenized),
             "return_token_ids": True,
             "stream": True,

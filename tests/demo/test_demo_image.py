@@ -13,7 +13,7 @@ from PIL import Image
 
 from mgpo_core import Box
 from mgpo_core.errors import ImageError, MGPOError
-from mgpo_demo.session.image import DISPLAY_SIDE, FORMATS, Picture, decode, keep_image, keep_upload
+from mgpo_demo.session.image import DISPLAY_SIDE, FORMATS, DemoImage, decode, keep_image, keep_upload
 from mgpo_demo.session.limits import DemoError, Limits
 
 SIDES = st.integers(1, 30_000)
@@ -26,35 +26,35 @@ def shown(size: tuple[int, int]) -> tuple[int, int]:
 
 
 @st.composite
-def pictures(draw: st.DrawFn) -> Picture:
+def images(draw: st.DrawFn) -> DemoImage:
     size = draw(st.tuples(SIDES, SIDES))
-    return Picture(Path("a.png"), "a", size, Path("b.png"), shown(size))
+    return DemoImage(Path("a.png"), "a", size, Path("b.png"), shown(size))
 
 
-@given(pictures(), st.tuples(*[st.floats(-0.5, 1.5)] * 4))
-def test_a_drawn_box_comes_back_inside_the_picture_whichever_corner_it_was_begun_at(
-    picture: Picture, shares: tuple[float, float, float, float]
+@given(images(), st.tuples(*[st.floats(-0.5, 1.5)] * 4))
+def test_a_drawn_box_comes_back_inside_the_image_whichever_corner_it_was_begun_at(
+    demo_image: DemoImage, shares: tuple[float, float, float, float]
 ) -> None:
-    width, height = picture.shown_size
+    width, height = demo_image.shown_size
     drawn = Box(shares[0] * width, shares[1] * height, shares[2] * width, shares[3] * height)
-    box = picture.to_original(drawn)
-    assert 0 <= box.x1 <= box.x2 <= picture.size[0] and 0 <= box.y1 <= box.y2 <= picture.size[1]
-    assert picture.to_original(Box(drawn.x2, drawn.y2, drawn.x1, drawn.y1)) == box
+    box = demo_image.to_original(drawn)
+    assert 0 <= box.x1 <= box.x2 <= demo_image.size[0] and 0 <= box.y1 <= box.y2 <= demo_image.size[1]
+    assert demo_image.to_original(Box(drawn.x2, drawn.y2, drawn.x1, drawn.y1)) == box
 
 
-@example(Picture(Path("a.png"), "a", (99, 99), Path("b.png"), (99, 99)), (1.0, 1.0, 0.0, 0.5))
-@given(pictures(), st.tuples(*[st.floats(0, 1)] * 4))
+@example(DemoImage(Path("a.png"), "a", (99, 99), Path("b.png"), (99, 99)), (1.0, 1.0, 0.0, 0.5))
+@given(images(), st.tuples(*[st.floats(0, 1)] * 4))
 def test_a_box_is_drawn_where_it_is_to_half_a_pixel_of_the_copy(
-    picture: Picture, shares: tuple[float, float, float, float]
+    demo_image: DemoImage, shares: tuple[float, float, float, float]
 ) -> None:
     (x1, x2), (y1, y2) = sorted(shares[:2]), sorted(shares[2:])
-    box = Box(x1 * picture.size[0], y1 * picture.size[1], x2 * picture.size[0], y2 * picture.size[1])
-    drawn = picture.to_shown(box)
-    width, height = picture.shown_size
+    box = Box(x1 * demo_image.size[0], y1 * demo_image.size[1], x2 * demo_image.size[0], y2 * demo_image.size[1])
+    drawn = demo_image.to_shown(box)
+    width, height = demo_image.shown_size
     assert all(value == int(value) for value in drawn.as_tuple())
     assert 0 <= drawn.x1 < drawn.x2 <= width and 0 <= drawn.y1 < drawn.y2 <= height
-    across, down = picture.scale
-    back = picture.to_original(drawn)
+    across, down = demo_image.scale
+    back = demo_image.to_original(drawn)
     # a box that is too thin to be seen is made a pixel wide
     bound = 0.5 if box.width >= across and box.height >= down else 1.5
     for was, now, pixel in zip(box.as_tuple(), back.as_tuple(), (across, down, across, down), strict=True):
@@ -77,21 +77,21 @@ def test_the_original_is_kept_to_the_byte_and_the_copy_is_small(tmp_path: Path) 
     Image.linear_gradient("L").resize((4000, 1000)).save(file)
     kept = tmp_path / "kept"
     kept.mkdir()
-    picture = keep_upload(file, "harbour.jpg", kept, Limits())
-    assert picture.path.read_bytes() == file.read_bytes()
-    assert picture.size == (4000, 1000) and picture.shown_size == (1600, 400)
-    assert picture.path.parent == picture.shown.parent == kept
+    demo_image = keep_upload(file, "harbour.jpg", kept, Limits())
+    assert demo_image.path.read_bytes() == file.read_bytes()
+    assert demo_image.size == (4000, 1000) and demo_image.shown_size == (1600, 400)
+    assert demo_image.path.parent == demo_image.shown.parent == kept
 
 
-def test_pictures_of_telephones_stand_upright(tmp_path: Path) -> None:
+def test_images_of_telephones_stand_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
     file = tmp_path / "a.jpg"
     Image.new("RGB", (80, 40)).save(file, exif=exif)
     kept = tmp_path / "kept"
     kept.mkdir()
-    picture = keep_upload(file, "a.jpg", kept, Limits())
-    assert picture.size == picture.shown_size == (40, 80)
+    demo_image = keep_upload(file, "a.jpg", kept, Limits())
+    assert demo_image.size == demo_image.shown_size == (40, 80)
 
 
 def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
@@ -113,14 +113,14 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path: Path) -> 
         b"P6 1 1 255 aaa",
     ],
 )
-def test_what_is_no_usual_picture_is_never_decoded(content: bytes, tmp_path: Path) -> None:
+def test_what_is_no_usual_image_is_never_decoded(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "sent.png"
     file.write_bytes(content)
     with pytest.raises(DemoError, match="no picture that can be opened"):
         keep_upload(file, "sent.png", tmp_path, Limits())
 
 
-def test_broken_animated_and_endless_pictures_are_refused_in_words(tmp_path: Path) -> None:
+def test_broken_animated_and_endless_images_are_refused_in_words(tmp_path: Path) -> None:
     whole, file = tmp_path / "whole.png", tmp_path / "sent.png"
     Image.effect_noise((64, 64), 50).save(whole)
     file.write_bytes(whole.read_bytes()[:2000])
@@ -140,12 +140,12 @@ def test_a_name_is_only_a_name(name: str, tmp_path: Path) -> None:
     Image.new("L", (8, 8)).save(file)
     kept = tmp_path / "kept"
     kept.mkdir()
-    picture = keep_upload(file, name, kept, Limits())
-    assert {path.parent for path in (picture.path, picture.shown)} == {kept}
-    assert os.sep not in picture.name and 0 < len(picture.name) <= 100
+    demo_image = keep_upload(file, name, kept, Limits())
+    assert {path.parent for path in (demo_image.path, demo_image.shown)} == {kept}
+    assert os.sep not in demo_image.name and 0 < len(demo_image.name) <= 100
 
 
-def test_a_budget_of_pixels_is_shared_by_several_pictures() -> None:
+def test_a_budget_of_pixels_is_shared_by_several_images() -> None:
     buffer = io.BytesIO()
     Image.new("L", (1000, 1000)).save(buffer, "PNG")
     limits = Limits(megapixels=2)
@@ -156,6 +156,6 @@ def test_a_budget_of_pixels_is_shared_by_several_pictures() -> None:
 
 def test_a_part_has_the_pixels_of_the_original(tmp_path: Path) -> None:
     image = Image.effect_noise((300, 200), 90).convert("RGB")
-    picture = keep_image(image, "a", tmp_path)
-    part = Image.open(picture.part(Box(10, 20, 110, 70), tmp_path))
+    demo_image = keep_image(image, "a", tmp_path)
+    part = Image.open(demo_image.part(Box(10, 20, 110, 70), tmp_path))
     assert part.tobytes() == image.crop((10, 20, 110, 70)).tobytes()

@@ -22,7 +22,7 @@ from mgpo_demo.session.steps import Question, Step, answer_from_box, box_text, c
 from mgpo_demo.session.stream import StopSignal, stream
 
 sys.path.insert(0, str(Path(__file__).parent))
-from scripted_model import BUDGET, noise, picture_of, scripted
+from scripted_model import BUDGET, noise, image_of, scripted
 
 QUESTION = Question("Which?", ("red", "blue"))
 
@@ -38,9 +38,9 @@ def generate(model, episode: Episode) -> Episode:
 def test_a_persons_box_is_cut_as_the_same_box_of_the_models_is(space, size, tmp_path: Path) -> None:
     image, model = noise(*size), scripted()
     model.space = space
-    picture = picture_of(image, tmp_path)
+    demo_image = image_of(image, tmp_path)
     mine = Box(size[0] * 0.3, size[1] * 0.25, size[0] * 0.72, size[1] * 0.8)
-    episode = generate(model, answer_from_box(model, picture, QUESTION, mine))
+    episode = generate(model, answer_from_box(model, demo_image, QUESTION, mine))
     shown = BUDGET.smart_resize(*size)
     extent = shown if space is CoordinateSpace.ABSOLUTE else (1000, 1000)
     numbers = [
@@ -77,22 +77,22 @@ def test_what_is_written_for_a_box_is_read_as_that_box(size, shares, space) -> N
 def test_a_box_that_the_rules_refuse_is_told_what_to_do(box: Box, said: str, tmp_path: Path) -> None:
     model = scripted()
     with pytest.raises(DemoError, match=said):
-        answer_from_box(model, picture_of(noise(1000, 750), tmp_path), QUESTION, box)
+        answer_from_box(model, image_of(noise(1000, 750), tmp_path), QUESTION, box)
 
 
 def test_the_least_side_that_is_told_is_taken(tmp_path: Path) -> None:
-    model, picture = scripted(), picture_of(noise(1000, 750), tmp_path)
+    model, demo_image = scripted(), image_of(noise(1000, 750), tmp_path)
     with pytest.raises(DemoError) as told:
-        answer_from_box(model, picture, QUESTION, Box(0, 0, 40, 40))
+        answer_from_box(model, demo_image, QUESTION, Box(0, 0, 40, 40))
     side = int("".join(filter(str.isdigit, str(told.value))))
     step = 1000 / BUDGET.smart_resize(1000, 750)[0]
-    assert answer_from_box(model, picture, QUESTION, Box(0, 0, side + step, side + step)).turn == 1
+    assert answer_from_box(model, demo_image, QUESTION, Box(0, 0, side + step, side + step)).turn == 1
 
 
 def test_a_closer_looks_box_lies_on_the_whole_original_where_its_pixels_are(tmp_path: Path) -> None:
     image, model = noise(1000, 800), scripted()
-    picture = picture_of(image, tmp_path)
-    episode, area = closer_look(model, picture, QUESTION, Box(300.4, 199.6, 700.2, 600.5), tmp_path)
+    demo_image = image_of(image, tmp_path)
+    episode, area = closer_look(model, demo_image, QUESTION, Box(300.4, 199.6, 700.2, 600.5), tmp_path)
     assert area == Box(300, 200, 700, 601)
     generate(model, episode)
     step = Step("closer", episode.trajectory, area)
@@ -106,7 +106,7 @@ def test_a_closer_looks_box_lies_on_the_whole_original_where_its_pixels_are(tmp_
 def test_a_part_without_enough_pixels_is_refused(tmp_path: Path) -> None:
     model = scripted()
     with pytest.raises(DemoError, match=r"nothing to look closer at: the box is 27×400 pixels"):
-        closer_look(model, picture_of(noise(1000, 750), tmp_path), QUESTION, Box(10, 10, 37, 410), tmp_path)
+        closer_look(model, image_of(noise(1000, 750), tmp_path), QUESTION, Box(10, 10, 37, 410), tmp_path)
 
 
 def test_boxes_of_a_part_are_moved_and_those_of_the_whole_are_not() -> None:
@@ -115,10 +115,10 @@ def test_boxes_of_a_part_are_moved_and_those_of_the_whole_are_not() -> None:
     assert whole(None, Box(10, 20, 90, 90)) is None
 
 
-def test_first_look_plays_both_ways_over_the_same_picture(tmp_path: Path) -> None:
+def test_first_look_plays_both_ways_over_the_same_image(tmp_path: Path) -> None:
     model = scripted()
     truth = (Box(0, 0, 100, 100),)
-    played = first_look(model, picture_of(noise(400, 300), tmp_path), Question("Which?", ("red", "blue"), "B", truth))
+    played = first_look(model, image_of(noise(400, 300), tmp_path), Question("Which?", ("red", "blue"), "B", truth))
     for _ in stream(model, played, StopSignal(60)):
         pass
     look, direct = played["look"].trajectory, played["direct"].trajectory
@@ -133,7 +133,7 @@ def test_first_look_plays_both_ways_over_the_same_picture(tmp_path: Path) -> Non
 )
 def test_the_prompts_name_the_letters_that_there_are(count: int, named: str, tmp_path: Path) -> None:
     asked = Question("Which?", tuple(f"thing {index}" for index in range(count)))
-    played = first_look(scripted(), picture_of(noise(400, 300), tmp_path), asked)
+    played = first_look(scripted(), image_of(noise(400, 300), tmp_path), asked)
     for episode, times in ((played["look"], 2), (played["direct"], 1)):
         if times == 2:
             episode.observe("I do not know.")
@@ -143,7 +143,7 @@ def test_the_prompts_name_the_letters_that_there_are(count: int, named: str, tmp
 
 
 def test_an_answer_instead_of_a_box_is_told_in_words(tmp_path: Path) -> None:
-    episode = first_look(scripted(), picture_of(noise(400, 300), tmp_path), QUESTION)["look"]
+    episode = first_look(scripted(), image_of(noise(400, 300), tmp_path), QUESTION)["look"]
     episode.observe(r"It is red: \boxed{A}")
     assert "No crop (answered instead of giving a box)" in views.crop(episode.trajectory)
     assert "answered instead of giving a box" in views.said(1, "", episode.trajectory.turns[0])
@@ -151,7 +151,7 @@ def test_an_answer_instead_of_a_box_is_told_in_words(tmp_path: Path) -> None:
 
 def test_hostile_text_in_any_part_of_the_page_stays_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = scripted()
-    played = first_look(model, picture_of(noise(400, 300), tmp_path), QUESTION)
+    played = first_look(model, image_of(noise(400, 300), tmp_path), QUESTION)
     for _ in stream(model, played, StopSignal(60)):
         pass
     look, direct = played["look"].trajectory, played["direct"].trajectory

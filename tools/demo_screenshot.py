@@ -1,6 +1,6 @@
 """Make the README's picture of the demo: the first example, after a run, in Debian's chromium.
 
-uv run tools/demo_picture.py              starts the demo, writes docs/images/demo.png
+uv run tools/demo_screenshot.py              starts the demo, writes docs/images/demo.png
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "demo"))
 from demo_process import demo  # noqa: E402  (the tests' way to start it)
 
-PICTURE = ROOT / "docs" / "images" / "demo.png"
+IMAGE = ROOT / "docs" / "images" / "demo.png"
 MOST_BYTES = 300_000
 
 
@@ -48,9 +48,9 @@ def main() -> int:
         shot = looked(browser.new_page(viewport={"width": 1440, "height": 900}), started.ready_url)
         browser.close()
     image = Image.open(io.BytesIO(shot)).convert("RGB")
-    image.save(PICTURE, optimize=True)
-    size = PICTURE.stat().st_size
-    print(f"{PICTURE.relative_to(ROOT)}: {image.width}×{image.height}, {size / 1000:.0f} kB")
+    image.save(IMAGE, optimize=True)
+    size = IMAGE.stat().st_size
+    print(f"{IMAGE.relative_to(ROOT)}: {image.width}×{image.height}, {size / 1000:.0f} kB")
     return int(size > MOST_BYTES)
 
 
