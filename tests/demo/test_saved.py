@@ -23,7 +23,7 @@ from mgpo_demo.session.steps import Question
 from mgpo_demo.session.visitors import Visitor
 
 sys.path.insert(0, str(Path(__file__).parent))
-from scripted_model import noise, image_of, scripted, usual
+from scripted_model import image_of, noise, scripted, usual
 
 LIMITS = Limits(upload_mb=2, megapixels=4)
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"

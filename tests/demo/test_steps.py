@@ -22,7 +22,7 @@ from mgpo_demo.session.steps import Question, Step, answer_from_box, box_text, c
 from mgpo_demo.session.stream import StopSignal, stream
 
 sys.path.insert(0, str(Path(__file__).parent))
-from scripted_model import BUDGET, noise, image_of, scripted
+from scripted_model import BUDGET, image_of, noise, scripted
 
 QUESTION = Question("Which?", ("red", "blue"))
 

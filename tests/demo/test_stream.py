@@ -18,7 +18,7 @@ from mgpo_demo.session.steps import Question, first_look
 from mgpo_demo.session.stream import StopSignal, stream
 
 sys.path.insert(0, str(Path(__file__).parent))
-from scripted_model import BOX, noise, image_of, scripted, usual
+from scripted_model import BOX, image_of, noise, scripted, usual
 
 
 def looks(model: DemoModel, tmp_path: Path) -> dict[str, Episode]:

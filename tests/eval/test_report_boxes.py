@@ -11,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 import mig_fixture
 from oracle import pointing
-from report_fixture import Evaluation, Logged, payload_text, kept_image_names, run_json
+from report_fixture import Evaluation, Logged, kept_image_names, payload_text, run_json
 from report_reader import FIRST, report
 
 from mgpo_core import Box, Episode, haystack

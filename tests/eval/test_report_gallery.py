@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
-from report_fixture import Logged, ours, payload_text, kept_image_names, played, scene
+from report_fixture import Logged, kept_image_names, ours, payload_text, played, scene
 from report_reader import FIRST, Page, one_task, report
 
 from mgpo_eval.report.gallery import KINDS, choose_samples

@@ -102,3 +102,11 @@ def test_names_that_do_not_exist_are_refused_with_those_that_do() -> None:
         settings(None, mig_format="relative")
     with pytest.raises((MGPOError, ValueError), match="did you mean 'multi_image'"):
         settings("multi_imag")
+
+
+def test_an_option_under_its_old_name_is_read_with_a_warning() -> None:
+    with pytest.warns(FutureWarning, match="write keep_images=5"):
+        options = ModelOptions.read({"pretrained": "o", "pictures": 5}, "transformers")
+    assert options.keep_images == 5
+    with pytest.raises(OptionError, match="give keep_images alone"):
+        ModelOptions.read({"pretrained": "o", "pictures": 5, "keep_images": 6}, "transformers")

@@ -13,13 +13,17 @@ from mgpo_core.engines.families import find_family, visual_factor
 from mgpo_core.engines.sampling_options import SamplingOptions
 from mgpo_core.episodes.settings import EpisodeSettings
 from mgpo_core.errors import EngineError, MGPOError
+from mgpo_core.messages.renamed import with_current_names
 from mgpo_core.messages.suggest import check_words, literal_words, nearest
 from mgpo_eval.models.templates import MigFormat, Mode, Templates, choose_mode, choose_templates
 
 __all__ = ["GenerationSettings", "ModelOptions", "OptionError"]
 
 ENGINES = {"mgpo": "transformers", "mgpo_vllm": "vllm", "mgpo_openai": "openai"}
-"""Model names in lmms-eval with the engines of mgpo_core that play them."""
+"""Model names in lmms-eval with the engines of mgpo_core that run them."""
+
+RENAMED = {"pictures": "keep_images"}
+"""Old names of options, which are read with a warning."""
 
 
 class OptionError(MGPOError, ValueError):
@@ -89,6 +93,10 @@ class ModelOptions:
         """Options from lmms-eval's parsed arguments; OptionError, naming the nearest option, for unknown ones."""
         known = {option.name: option for option in options_of(engine)}
         values = {}
+        try:
+            given = with_current_names(given, RENAMED)
+        except ValueError as error:
+            raise OptionError(str(error)) from error
         for name, value in given.items():
             if value is None:
                 continue

@@ -32,6 +32,6 @@ def save_images(episode: Episode, output: Path, folder: Path, name: str) -> dict
     except OSError as error:
         raise EngineError(
             f"Pictures for the report cannot be written to {output / folder} ({error}); free space, choose another "
-            "--output_path, or keep fewer with pictures=0 in --model_args."
+            "--output_path, or keep fewer with keep_images=0 in --model_args."
         ) from error
     return kept

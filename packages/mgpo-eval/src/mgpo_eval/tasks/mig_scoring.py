@@ -17,7 +17,7 @@ from mgpo_core.runs.response_payload import decode_payload
 from mgpo_eval import mig_bench
 from mgpo_eval.tasks.scoring import with_stderr
 
-__all__ = ["macro_high", "macro_low", "macro_mean", "macro_stderr", "images", "prompt", "score", "target"]
+__all__ = ["images", "macro_high", "macro_low", "macro_mean", "macro_stderr", "prompt", "score", "target"]
 
 Row = Mapping[str, Any]
 

@@ -24,7 +24,7 @@ from mgpo_core.runs.response_payload import ResponsePayload, decode_payload
 from mgpo_core.samples.grading import choice_letter, resolve_choice
 from mgpo_eval.tasks.readers import Reader, find_reader
 
-__all__ = ["high", "low", "mean", "images", "prompt", "score", "stderr", "target", "total", "with_stderr"]
+__all__ = ["high", "images", "low", "mean", "prompt", "score", "stderr", "target", "total", "with_stderr"]
 
 _ASK = "Answer with the option's letter from the given choices directly."
 
