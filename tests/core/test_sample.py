@@ -206,15 +206,15 @@ def refuse(tmp_path: Path, name: str, data: bytes, match: str, max_pixels: int =
 @pytest.mark.parametrize("keep", [0.05, 0.5, 0.9])
 def test_a_truncated_file_is_refused(tmp_path: Path, kind: str, keep: float) -> None:
     data = encoded(photo(300, 200), kind)
-    refuse(tmp_path, "cut.img", data[: int(len(data) * keep)], "truncated or corrupt|cannot be read as a picture")
+    refuse(tmp_path, "cut.img", data[: int(len(data) * keep)], "truncated or corrupt|cannot be read as an image")
 
 
 def test_a_corrupt_file_is_refused(tmp_path: Path) -> None:
     data = bytearray(encoded(photo(300, 200)))
     data[200:4000] = bytes(3800)
     refuse(tmp_path, "corrupt.png", bytes(data), "truncated or corrupt.* replace the file or drop")
-    refuse(tmp_path, "empty.png", b"", "cannot be read as a picture")
-    refuse(tmp_path, "text.jpg", b"I am no picture", "cannot be read as a picture.* convert it to PNG or JPEG")
+    refuse(tmp_path, "empty.png", b"", "cannot be read as an image")
+    refuse(tmp_path, "text.jpg", b"I am no picture", "cannot be read as an image.* convert it to PNG or JPEG")
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
@@ -266,11 +266,11 @@ def test_an_empty_image_is_refused() -> None:
     ("source", "match"),
     [
         ("no/such/photo.png", "'no/such/photo.png' does not exist; check the path"),
-        ("https://example.org/a.png", "is an address; download"),
+        ("https://example.org/a.png", "is a URL; download"),
         (lambda: "a string", "the function returned str; return a PIL.Image.Image"),
         (42, "is no image; give a PIL image, a path"),
-        ({"bytes": None, "path": None}, "cannot be read as a picture"),
-        (b"", "cannot be read as a picture"),
+        ({"bytes": None, "path": None}, "cannot be read as an image"),
+        (b"", "cannot be read as an image"),
     ],
 )
 def test_what_is_no_image_at_all_is_refused(source: object, match: str) -> None:
@@ -279,7 +279,7 @@ def test_what_is_no_image_at_all_is_refused(source: object, match: str) -> None:
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="cannot be read as a picture"):
+    with pytest.raises(ImageError, match="cannot be read as an image"):
         load_image(tmp_path)
 
 

@@ -198,7 +198,7 @@ def test_files_that_cannot_be_used_are_told_in_the_page(page: Page, tmp_path: Pa
     Image.effect_noise((300, 200), 60).save(good)
     files = {
         "corrupt.png": (good.read_bytes()[:20_000], "is truncated or corrupt"),
-        "notes.txt": (b"no picture\n" * 50, "is no picture that can be opened"),
+        "notes.txt": (b"no picture\n" * 50, "is not an image that can be opened"),
         "heavy.png": (b"\x89PNG" + bytes(UPLOAD_MB * 1_000_000), "at most 5 MB can be uploaded"),
     }
     Image.new("1", (20_000, 10_000)).save(tmp_path / "enormous.png")

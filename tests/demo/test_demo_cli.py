@@ -55,7 +55,7 @@ def test_nothing_heavy_is_imported_before_the_options_are_right(program: str) ->
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--root", "nowhere"], "--root nowhere is no folder; name one that holds runs"),
+        (["--root", "nowhere"], "--root nowhere is not a directory; name one that holds runs"),
         (["--model", "no such model"], "no model folder 'no such model'; give an existing folder, a hub id"),
         (["--compare", "no such model"], "no model folder 'no such model'"),
         (["--model", "haystack:bse"], "no checkpoint 'bse': did you mean 'base'"),

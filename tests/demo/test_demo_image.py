@@ -116,7 +116,7 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path: Path) -> 
 def test_what_is_no_usual_image_is_never_decoded(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "sent.png"
     file.write_bytes(content)
-    with pytest.raises(DemoError, match="no picture that can be opened"):
+    with pytest.raises(DemoError, match="not an image that can be opened"):
         keep_upload(file, "sent.png", tmp_path, Limits())
 
 

@@ -68,7 +68,7 @@ def test_upstream_still_has_what_we_stand_on() -> None:
     from lmms_eval.models.model_utils import gen_metrics
     from lmms_eval.tasks import TaskManager
 
-    moved = "lmms-eval moved what mgpo_eval stands on (0.7.3): "
+    moved = "lmms-eval moved what mgpo_eval relies on (0.7.3): "
     assert list(inspect.signature(TaskManager.initialize_tasks).parameters) == [
         "self", "include_path", "include_defaults"
     ], moved + "TaskManager.initialize_tasks"  # fmt: skip

@@ -68,7 +68,7 @@ def test_other_rows_belong_to_nobody() -> None:
     assert find_reader([]) is None
 
 
-@pytest.mark.parametrize(("value", "message"), [("no base64!", "no base64 picture"), (None, "holds no picture")])
+@pytest.mark.parametrize(("value", "message"), [("no base64!", "no base64 image"), (None, "holds no image")])
 def test_a_cell_without_an_image_is_named(value: Any, message: str) -> None:
     reader = find_reader(MME)
     assert reader is not None

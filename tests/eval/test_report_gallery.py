@@ -77,7 +77,7 @@ def test_images_that_were_not_kept_or_are_gone_are_named_on_the_card(tmp_path):
     words = [" ".join(item["words"].split()) for item in page.shown]
     assert sum("pictures not kept" in text for text in words) == 1
     assert sum("1 of 3 not found" in text for text in words) == 1
-    assert sum("cannot be read as a picture" in text for text in words) == 1
+    assert sum("cannot be read as an image" in text for text in words) == 1
 
 
 def test_a_log_cannot_pull_in_images_from_outside_its_folder(tmp_path):

@@ -121,7 +121,7 @@ def test_the_model_folder_itself_is_a_results_folder_too(tmp_path):
 
 
 def test_a_folder_without_results_says_which_to_give(tmp_path):
-    with pytest.raises(ResultsError, match=r"nowhere is no folder: give .*--output_path"):
+    with pytest.raises(ResultsError, match=r"nowhere is not a directory: give .*--output_path"):
         read_runs([tmp_path / "nowhere"])
     with pytest.raises(ResultsError, match=r"holds no results of lmms-eval .*--output_path"):
         read_runs([tmp_path])

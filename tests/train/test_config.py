@@ -98,7 +98,7 @@ def test_columns_may_be_written_as_text() -> None:
         ({"columns": {"question": 3}}, "no mapping of names"),
         ({"use_vllm": True, "vllm_mode": "colocated"}, "did you mean 'colocate'"),
         ({"use_vllm": True, "method": "sft"}, "has no rollouts"),
-        ({"method": "sft", "rewards": ["format"]}, r"rewards=\['format'\] means nothing to method=sft"),
+        ({"method": "sft", "rewards": ["format"]}, r"rewards=\['format'\] has no effect with method=sft"),
         ({"method": "sft", "reward_control": "shuffle"}, "reward_control='shuffle' means nothing"),
         ({"method": "sft", "beta": 0.1}, r"beta=0\.1 means nothing"),
     ],

@@ -83,8 +83,8 @@ def test_a_bad_row_is_refused_by_line_and_column(folder: Path, change: dict, col
     ("broken", "words"),
     [
         (png()[:60], "cut short"),
-        (b"no picture at all", "not a readable picture"),
-        (b"", "not a readable picture"),
+        (b"no picture at all", "not a readable image"),
+        (b"", "not a readable image"),
     ],
 )
 def test_an_unreadable_image_is_found_before_training(folder: Path, broken: bytes, words: str) -> None:

@@ -151,16 +151,16 @@ LONG = "x\n" * 500_000
         ("file:///gone.png", "does not exist: '/gone.png'"),
         ("data:image/png;base64", "without a comma"),
         ("data:image/png;base64,!!!" + LONG, "is not base64"),
-        ("data:text/plain,hello" + LONG, "not a readable picture"),
+        ("data:text/plain,hello" + LONG, "not a readable image"),
         ("data:image/jpeg;base64," + TEXT[: len(TEXT) // 2], "cut short"),
         (TEXT[: len(TEXT) // 2], "cut short"),
-        ("a\0.png", "not a readable picture"),
-        (LONG, "not a readable picture|does not exist"),
+        ("a\0.png", "not a readable image"),
+        (LONG, "not a readable image|does not exist"),
         ("https://example.org/" + LONG, "download it first"),
         (f'"data:image/jpeg;base64,{TEXT}"', "with quotes around it: leave them out"),
         (str(JPEG), "bytes written as text: give them in base64"),
         ("a boat. " * 100, "File name too long; give the path"),
-        ("FOLDER", "it is a folder; name a picture in it"),
+        ("FOLDER", "it is a folder; name an image in it"),
         ({"bytes": LONG}, "is not base64|not a readable"),
         ({"path": None, "bytes": None}, "give a path, or a dict"),
         ({"note": LONG}, "give a path, or a dict"),
@@ -181,7 +181,7 @@ def test_any_other_image_is_refused_in_one_line(tmp_path: Path, image: Any, word
         (encoded("WEBP")[:-200], "the WebP file is cut short or damaged; copy it again"),
         (encoded("WEBP")[:16], "the WebP file is cut short or damaged; copy it again"),
         (JPEG[:10], "the JPEG file is cut short or damaged; copy it again"),
-        (b"\n<!DOCTYPE html><html>404</html>", "an HTML page, not a picture; download the picture itself"),
+        (b"\n<!DOCTYPE html><html>404</html>", "an HTML page, not an image; download the image itself"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of Git LFS, .* git lfs pull"),
         (b"<svg xmlns='x'/>", "an SVG drawing; save it as PNG"),
         (b'{"error": "rate limit"}', "a JSON text, not a picture"),
@@ -194,7 +194,7 @@ def test_a_file_that_is_no_image_is_called_what_it_is(tmp_path: Path, data: byte
     for source in (data, tmp_path / "a.png"):
         with pytest.raises(ImageError, match=words):
             check_image(source)
-    with pytest.raises(SampleError, match=f"line 1, column 'image' .*is not a readable picture: .*{words}"):
+    with pytest.raises(SampleError, match=f"line 1, column 'image' .*is not a readable image: .*{words}"):
         load_samples(write(tmp_path, ROW))
 
 

@@ -54,7 +54,7 @@ def test_a_broken_second_turn_stops_the_run_and_the_first_turn_is_cleared(make_t
     trainer = make_trainer()
     with (
         FAULTS[fault](trainer),
-        pytest.raises(LogprobGapError, match=r"step 1: .* about turn 2 by .* inserted picture"),
+        pytest.raises(LogprobGapError, match=r"step 1: .* about turn 2 by .* inserted image"),
     ):
         score(trainer)
     metrics = trainer._metrics["train"]

@@ -59,8 +59,8 @@ def test_the_method_brings_its_template_and_its_rewards() -> None:
         ({"method": "mirg", "object_threshold": 0.5, "rewards": ["image"]}, "means nothing without the object reward"),
         ({"difficulty_weighting": True}, "difficulty_weighting needs a box as the answer"),
         ({"method": "mirg", "reward_weights": [1.0]}, "1 numbers for 3 rewards"),
-        ({"method": "sft", "template": "multi_image", "rewards": ["object"]}, "means nothing to method=sft"),
-        ({"method": "sft", "template": "multi_image", "difficulty_weighting": True}, "means nothing to method=sft"),
+        ({"method": "sft", "template": "multi_image", "rewards": ["object"]}, "has no effect with method=sft"),
+        ({"method": "sft", "template": "multi_image", "difficulty_weighting": True}, "has no effect with method=sft"),
     ],
 )
 def test_options_that_clash_are_refused(options: dict, words: str) -> None:

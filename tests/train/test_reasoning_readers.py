@@ -184,7 +184,7 @@ def test_so_many_sets_as_are_wanted_are_read(folder) -> None:
     [
         ("nowhere.jsonl", {}, "'nowhere.jsonl' is no file: give a .jsonl file"),
         ("sets.txt", {}, "ends in '.txt'"),
-        ("sets.jsonl", {"images": "nowhere"}, "images='nowhere' is no folder"),
+        ("sets.jsonl", {"images": "nowhere"}, "images='nowhere' is not a directory"),
         ("sets.jsonl", {"n": 0}, "n=0: give a positive"),
         ("sets.jsonl", {"on_bad_record": "skp"}, "did you mean 'skip'"),
         ("twice.jsonl", {}, "the id 'kitchen-7' is given to 2 sets"),

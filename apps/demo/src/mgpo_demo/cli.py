@@ -108,7 +108,7 @@ def _check(options: argparse.Namespace) -> None:
     if options.concurrency < 1:
         raise DemoError(f"--concurrency {options.concurrency} must be at least 1.")
     if options.root is not None and not options.root.is_dir():
-        raise DemoError(f"--root {options.root} is no folder; name one that holds runs, for example outputs.")
+        raise DemoError(f"--root {options.root} is not a directory; name one that holds runs, for example outputs.")
     if options.mcp:
         try:
             import mcp.server.sse  # noqa: F401

@@ -29,7 +29,7 @@ EXAMPLES = 6
 
 
 def serve(options: argparse.Namespace, limits: Limits, auth: tuple[str, str] | None, started: float) -> None:
-    """Serve the page until interrupted; MGPOError for what cannot be had, as soon as that is known."""
+    """Serve the page until interrupted; MGPOError for what cannot be loaded, as soon as that is known."""
     with _terminated_as_interrupted():
         models: Future[list[DemoModel]] = _in_background(lambda: _load(options))
 

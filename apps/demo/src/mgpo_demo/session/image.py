@@ -92,7 +92,7 @@ def decode(data: bytes, what: str, limits: Limits, *, taken: int = 0) -> Image.I
             opened = Image.open(io.BytesIO(data), formats=FORMATS)
     except Exception as error:  # Pillow raises whatever the broken bytes lead it to
         raise DemoError(
-            f"{what} is no picture that can be opened; give a PNG, JPEG, WebP, BMP, GIF, TIFF or AVIF."
+            f"{what} is not an image that can be opened; give a PNG, JPEG, WebP, BMP, GIF, TIFF or AVIF."
         ) from error
     with opened:
         limits.check_pixels(opened.size, what)

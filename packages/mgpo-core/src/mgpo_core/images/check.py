@@ -26,12 +26,12 @@ _BEGINNINGS = {
 }  # fmt: skip
 """The first bytes of pictures that Pillow knows: what begins so and is not read is damaged."""
 _NO_IMAGES = (
-    (b"version https://git-lfs", "it is a pointer of Git LFS, not the picture; fetch it with git lfs pull"),
-    (b"<!doctype html", "it is an HTML page, not a picture; download the picture itself"),
-    (b"<html", "it is an HTML page, not a picture; download the picture itself"),
+    (b"version https://git-lfs", "it is a pointer of Git LFS, not the image; fetch it with git lfs pull"),
+    (b"<!doctype html", "it is an HTML page, not an image; download the image itself"),
+    (b"<html", "it is an HTML page, not an image; download the image itself"),
     (b"<svg", "it is an SVG drawing; save it as PNG"),
-    (b"<?xml", "it is an XML text, perhaps an SVG drawing; save the picture as PNG"),
-    (b"{", "it is a JSON text, not a picture; download the picture itself"),
+    (b"<?xml", "it is an XML text, perhaps an SVG drawing; save the image as PNG"),
+    (b"{", "it is a JSON text, not an image; download the image itself"),
     (b"%pdf", "it is a PDF; save the page as PNG"),
 )
 
@@ -81,11 +81,11 @@ def _why_unreadable(source: str | bytes | os.PathLike[str], error: Exception) ->
     """What a file is that cannot be opened as a picture, and the remedy."""
     try:
         if not isinstance(source, bytes) and os.path.isdir(source):
-            return "it is a folder; name a picture in it"
+            return "it is a folder; name an image in it"
         head = source[:_HEAD] if isinstance(source, bytes) else _head(source)
     except (OSError, ValueError) as unread:
         reason = getattr(unread, "strerror", None) or unread
-        return f"{one_line(reason)}; give the path of a picture that can be read"
+        return f"{one_line(reason)}; give the path of an image that can be read"
     if not head:
         return "it is empty (0 bytes); copy it again"
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()

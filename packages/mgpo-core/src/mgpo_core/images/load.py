@@ -93,14 +93,14 @@ def _open(source: ImageSource, who: str, files: ExitStack) -> Image.Image:
         raise ImageError(f"{who} does not exist; check the path and the folder it is relative to.") from error
     except Exception as error:
         raise ImageError(
-            f"{who} cannot be read as a picture ({type(error).__name__}: {one_line(error)}); "
+            f"{who} cannot be read as an image ({type(error).__name__}: {one_line(error)}); "
             "convert it to PNG or JPEG, or drop the sample."
         ) from error
 
 
 def _from_uri(text: str, who: str) -> bytes | str:
     if not text[:5].lower().startswith(("data:", "file:")):
-        raise ImageError(f"{who} is an address; download the picture and give its path.")
+        raise ImageError(f"{who} is a URL; download the image and give its path.")
     try:
         return from_uri(text)
     except ImageError as error:
@@ -131,7 +131,7 @@ def _check(image: Image.Image, max_pixels: int, who: str) -> None:
     if animated:
         raise ImageError(
             f"{who} holds {getattr(image, 'n_frames', 'several')} frames (an animation or several pages); "
-            "save the one you mean as a picture of its own."
+            "save the one you mean as a separate image."
         )
 
 
@@ -150,13 +150,13 @@ def _to_rgb(image: Image.Image, who: str) -> Image.Image:
             return image.convert("RGB")
     except ValueError as error:
         raise ImageError(f"{who} has the mode {image.mode}, which is not supported; save it as RGB.") from error
-    raise ImageError(f"{who} holds floating-point numbers of unknown range; save it as an 8-bit or 16-bit picture.")
+    raise ImageError(f"{who} holds floating-point numbers of unknown range; save it as an 8-bit or 16-bit image.")
 
 
 def _scaled_16_bit(image: Image.Image, who: str) -> Image.Image:
     """0..65535 to 0..255 (Pillow's own conversion clips instead)."""
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
-        raise ImageError(f"{who} holds values beyond 16 bits; save it as an 8-bit or 16-bit picture.")
+        raise ImageError(f"{who} holds values beyond 16 bits; save it as an 8-bit or 16-bit image.")
     grey = np.round(values / np.float32(257)).astype(np.uint8)
     return Image.fromarray(grey).convert("RGB")

@@ -96,7 +96,7 @@ class _Evaluation:
 
 def _runs_of(folder: Path, wanted: Collection[str]) -> list[Run]:
     if not folder.is_dir():
-        raise ResultsError(f"{folder} is no folder: give the one that was lmms-eval's --output_path")
+        raise ResultsError(f"{folder} is not a directory: give the one that was lmms-eval's --output_path")
     evaluations = _find(folder)
     if not evaluations:
         raise ResultsError(

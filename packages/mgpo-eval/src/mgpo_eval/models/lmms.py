@@ -196,7 +196,7 @@ class MGPO(lmms):
         if len(todo) < len(eval_requests):
             logger.warning(
                 "{} of {} samples were finished by an earlier run with the same weights and settings ({}): their "
-                "results are used. To play them again, delete that folder or set journal=off.",
+                "results are used. To evaluate them again, delete that folder or set journal=off.",
                 len(eval_requests) - len(todo),
                 len(eval_requests),
                 journal.folder,

@@ -46,9 +46,9 @@ class ModelOptions:
     mode: Mode | None = _option(
         None, "two_turn (look closer) or direct (one look); default: two_turn, of a multi_image checkpoint direct"
     )
-    min_pixels: int | None = _option(None, "least pixels of a picture as the model sees it; default: as for max_pixels")
+    min_pixels: int | None = _option(None, "minimum pixels of an image as the model sees it; default: see max_pixels")
     max_pixels: int | None = _option(
-        None, "most pixels; default: those in the checkpoint's mgpo.json, else the paper's"
+        None, "maximum pixels; default: those in the checkpoint's mgpo.json, else the paper's"
     )
     coordinate_space: Literal["absolute", "0-1000"] | None = _option(
         None, "absolute or 0-1000; default: mgpo.json's, else the family's own"

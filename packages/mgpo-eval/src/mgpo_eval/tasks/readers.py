@@ -71,10 +71,10 @@ def _image(column: str) -> Callable[[Row], list[ImageSource]]:
                 return [from_uri(value) if is_uri(value) else decode_base64(value)]
             except ImageError as error:
                 raise SampleError(
-                    f"column {column!r} holds no base64 picture ({error}); download the data set again"
+                    f"column {column!r} holds no base64 image ({error}); download the data set again"
                 ) from error
         if value is None:
-            raise SampleError(f"column {column!r} holds no picture; download the data set again")
+            raise SampleError(f"column {column!r} holds no image; download the data set again")
         return [value]
 
     return read

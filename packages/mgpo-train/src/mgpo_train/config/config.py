@@ -125,7 +125,7 @@ class MGPOConfig(EpisodeOptions, GRPOConfig):
 
     def _check_vllm(self) -> None:
         if self.method == "sft":
-            raise ConfigError("use_vllm=true means nothing to method=sft, which has no rollouts: leave it out")
+            raise ConfigError("use_vllm=true has no effect with method=sft, which has no rollouts: leave it out")
         plain = {"top_p": 1.0, "top_k": (0, None), "min_p": (None, 0.0), "repetition_penalty": 1.0}
         plain |= {"generation_kwargs": None, "vllm_structured_outputs_regex": None}
         for name, off in plain.items():
@@ -157,7 +157,7 @@ class MGPOConfig(EpisodeOptions, GRPOConfig):
             # a recipe may stand on one of a run with rollouts, and the plainest reward says nothing
             if value != plain and not (name == "rewards" and value == ["accuracy"]):
                 raise ConfigError(
-                    f"{name}={value!r} means nothing to method=sft, which has no rollouts: leave it out, "
+                    f"{name}={value!r} has no effect with method=sft, which has no rollouts: leave it out, "
                     "or use method=mgpo or method=grpo"
                 )
 

@@ -62,8 +62,8 @@ class RunOptions:
     # Method
     method: Literal["mgpo", "grpo", "sft", "mirg"] = _option(
         "mgpo",
-        "mgpo (two turns, reward), grpo (one look, reward), sft (one look, answers or trajectories) or mirg (several "
-        "images, rewards for image and box).",
+        "mgpo (two turns, reward), grpo (single turn, reward), sft (single turn, answers or trajectories) or mirg "
+        "(several images, rewards for image and box).",
     )
     template: str | None = _option(
         None,
@@ -101,14 +101,14 @@ class RunOptions:
         None, "How true boxes are written: xyxy (x1, y1, x2, y2; the default) or xywh (x, y, width, height)."
     )
     check_images: Literal["quick", "full"] = _option(
-        "quick", "Before training: quick (header and end of each picture) or full (decode all)."
+        "quick", "Before training: quick (header and end of each image) or full (decode all)."
     )
     on_bad_sample: Literal["error", "skip"] = _option(
         "error", "error: stop before training at a bad row. skip: leave it out and report it."
     )
     max_bad_fraction: float = _option(0.1, "With on_bad_sample=skip, stop when a larger share of the rows is bad.")
 
-    # Model and picture budget
+    # Model and image budget
     model: str = _option(
         "haystack:base", "Folder, hub id, or haystack:base / haystack:mgpo / haystack:multi (tiny checkpoints)."
     )
@@ -119,11 +119,11 @@ class RunOptions:
     freeze: list[str] = _option([], "Parts that stay as they are: any of vision, merger, language.")
     min_pixels: int | None = _option(
         None,
-        "Fewest pixels of a picture shown to the model. Default: the model's mgpo.json, else 200704 (256 tokens of "
+        "Minimum pixels of an image shown to the model. Default: the model's mgpo.json, else 200704 (256 tokens of "
         "28x28).",
     )
     max_pixels: int | None = _option(
-        None, "Most pixels of a picture shown to the model. Default: the model's mgpo.json, else 1003520 (1280 tokens)."
+        None, "Maximum pixels of an image shown to the model. Default: its mgpo.json, else 1003520 (1280 tokens)."
     )
     coordinate_space: Literal["absolute", "0-1000"] | None = _option(
         None,
@@ -137,7 +137,7 @@ class RunOptions:
     )
     crop_max_aspect: float | None = _option(
         None,
-        "A box is refused unless its longer side is less than so many times the other. Default: the model's "
+        "A box is refused unless its longer side is less than this many times the other. Default: the model's "
         "mgpo.json, else 100.",
     )
 
@@ -158,7 +158,7 @@ class RunOptions:
 
     # Rollouts
     num_generations: int | None = _option(8, "Rollouts per sample: the group over which advantages are computed.")
-    max_completion_length: int | None = _option(512, "Most tokens of one response; every turn has as many.")
+    max_completion_length: int | None = _option(512, "Maximum tokens per response, per turn.")
     temperature: float = _option(1.0, "Sampling temperature of the rollouts.")
     rollout_batch_size: int | None = _option(
         None, "Episodes decoded at a time (without vLLM). Default: all of a step's rollouts."
@@ -176,7 +176,7 @@ class RunOptions:
         "Default: 0.001 in float32, 0.08 in bfloat16.",
     )
     dynamic_sampling: int = _option(
-        0, "Replace groups with all-equal rewards by fresh samples, in so many rounds at most (DAPO). 0: keep them."
+        0, "Replace groups with all-equal rewards by fresh samples, in at most this many rounds (DAPO). 0: keep them."
     )
     mask_truncated_completions: bool = _option(
         False, "Learn nothing from rollouts of which a turn ran into max_completion_length (DAPO); they are counted."
@@ -218,7 +218,7 @@ class RunOptions:
     per_device_eval_batch_size: int = _option(64, "Episodes decoded at a time during evaluation.")
     eval_every: int = _option(
         0,
-        "Evaluate before training, every so many steps and after the last (greedy), log the scores, and keep the best "
+        "Evaluate before training, every N steps and after the last (greedy), log the scores, and keep the best "
         "checkpoint in best/. 0: only before and after.",
     )
     eval_tasks: list[str] = _option(
@@ -226,7 +226,7 @@ class RunOptions:
         "Tasks of lmms-eval to evaluate on as well, as in haystack,vstar_bench,mgpo_vstar (needs mgpo-eval).",
     )
     eval_limit: int | None = _option(
-        None, "With eval_every or eval_tasks: so many samples of eval_data and of each task only."
+        None, "With eval_every or eval_tasks: only the first N samples of eval_data and of each task."
     )
     best_metric: str | None = _option(
         None,
@@ -237,14 +237,14 @@ class RunOptions:
     # Output
     output_dir: str | None = _option(None, "Folder of the run. Default: outputs/NAME OF THE RECIPE.")
     overwrite: bool = _option(False, "Remove the files that an earlier run wrote into output_dir, and nothing else.")
-    plot_every: int = _option(20, "Redraw curves.png every so many steps (0: at the end only).")
-    report_every: int = _option(20, "Rewrite report.html every so many steps (0: at the end only).")
+    plot_every: int = _option(20, "Redraw curves.png every N steps (0: at the end only).")
+    report_every: int = _option(20, "Rewrite report.html every N steps (0: at the end only).")
     report_trajectories: int = _option(8, "Trajectories shown in each part of report.html.")
     progress: bool = _option(True, "Show a progress bar with accuracy and hit rate.")
     report_to: str | list[str] = _option("none", "Also send metrics to trackio, wandb, tensorboard ...")
-    logging_steps: float = _option(1, "Log every so many steps.")
-    save_steps: float = _option(20, "Write a checkpoint every so many steps.")
-    save_total_limit: int | None = _option(2, "Keep the newest so many checkpoints.")
+    logging_steps: float = _option(1, "Log every N steps.")
+    save_steps: float = _option(20, "Write a checkpoint every N steps.")
+    save_total_limit: int | None = _option(2, "Keep the newest N checkpoints.")
     push_to_hub: bool = _option(
         False, "Upload the finished model to the Hugging Face hub: weights, processor, mgpo.json and card alone."
     )
@@ -263,7 +263,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     # title: (first field, last field), in the order of the class above
     "Method": ("method", "strict_boxes"),
     "Data": ("train_data", "max_bad_fraction"),
-    "Model and picture budget": ("model", "crop_max_aspect"),
+    "Model and image budget": ("model", "crop_max_aspect"),
     "LoRA": ("use_peft", "use_bnb_nested_quant"),
     "Rollouts": ("num_generations", "mask_truncated_completions"),
     "Reward": ("rewards", "reward_control"),

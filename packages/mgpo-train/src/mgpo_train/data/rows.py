@@ -321,7 +321,7 @@ class _Row:
                 check_shape(*source.size)
                 return source.size
             if not isinstance(source, str | bytes):
-                raise self._bad(field, f"is a {type(source).__name__}: give a path, bytes or a picture")
+                raise self._bad(field, f"is a {type(source).__name__}: give a path, bytes or an image")
             if isinstance(source, bytes):
                 return check_image(source, full=self.full)
             if source not in self.checked:
@@ -330,7 +330,7 @@ class _Row:
         except FileNotFoundError as error:
             raise self._bad(field, f"names a file that does not exist: {shown}") from error
         except ImageError as error:
-            raise self._bad(field, f"({shown}) is not a readable picture: {error}") from error
+            raise self._bad(field, f"({shown}) is not a readable image: {error}") from error
 
     def _id(self, row_id: str) -> str:
         value = self._value("id")

@@ -24,7 +24,7 @@ PUBLISHED_ROWS = {
     "yifanzhang114/MME-RealWorld-Lite-lmms-eval": 1_919,
     "lmms-lab-encoder/vstar-bench": 191,
 }
-"""Samples of the paper's data sets, by which a run is sized where they cannot be had."""
+"""Samples of the paper's data sets, by which a run is sized where they cannot be downloaded."""
 
 ASSUMED_SIZE = (2000, 1500)
 """Pixels of an assumed picture: the average that MME-RealWorld's authors give."""

@@ -31,7 +31,7 @@ def attach(trainer: Any, metrics_log: MetricsLog, config: MGPOConfig) -> None:
 
 
 class RunCallback(TrainerCallback):
-    """Writes `metrics.jsonl` at every log, and draws curves and report every so many steps, in the main process."""
+    """Writes `metrics.jsonl` at every log, and draws curves and report every N steps, in the main process."""
 
     def __init__(self, metrics_log: MetricsLog, config: MGPOConfig) -> None:
         self.log = metrics_log

@@ -67,7 +67,7 @@ class SyncedGeneration(_Generation):
                 super()._init_vllm()
             except (RuntimeError, ValueError, ConnectionError) as error:
                 left = "; a run that crashed left its memory behind: rm /dev/shm/*cpushm*" * ("shm" in str(error))
-                raise EngineError(f"use_vllm: vLLM could not be had in {self.mode} mode: {error}{left}") from error
+                raise EngineError(f"use_vllm: vLLM failed to start in {self.mode} mode: {error}{left}") from error
 
     def sync_weights(self) -> None:
         """Give vLLM the policy's weights, and have it forget what it computed with the old ones."""

@@ -67,7 +67,7 @@ def _read(source: AnnotationSource) -> Annotations:
             f"annotations, or {HAYSTACK_MULTI}train"
         )
     if not folder.is_dir():
-        raise SampleError(f"images={source.images!r} is no folder: give the one that image paths are relative to")
+        raise SampleError(f"images={source.images!r} is not a directory: give the one that image paths are relative to")
     if path.suffix == ".jsonl":
         return read_jsonl(path, folder, n=source.n, skip=source.on_bad_record == "skip")
     if path.suffix == ".json":
