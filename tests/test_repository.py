@@ -241,7 +241,14 @@ def test_test_files_mirror_the_packages_and_have_names_of_their_own() -> None:
     assert not [name for name, count in Counter(path.name for path in tests).items() if count > 1]
 
 
-BANNED = re.compile(r"\b(?i:stands" + r" on|died without" + r" a word|means nothing" + r" to method|could not" + r" be had|first so" + r" many)\b")
+BANNED = re.compile(
+    r"\b(?i:stands"
+    + r" on|died without"
+    + r" a word|means nothing"
+    + r" to method|could not"
+    + r" be had|first so"
+    + r" many)\b"
+)
 
 
 def test_no_text_has_a_phrase_that_the_project_avoids() -> None:
