@@ -99,8 +99,8 @@ def test_columns_may_be_written_as_text() -> None:
         ({"use_vllm": True, "vllm_mode": "colocated"}, "did you mean 'colocate'"),
         ({"use_vllm": True, "method": "sft"}, "has no rollouts"),
         ({"method": "sft", "rewards": ["format"]}, r"rewards=\['format'\] has no effect with method=sft"),
-        ({"method": "sft", "reward_control": "shuffle"}, "reward_control='shuffle' means nothing"),
-        ({"method": "sft", "beta": 0.1}, r"beta=0\.1 means nothing"),
+        ({"method": "sft", "reward_control": "shuffle"}, "reward_control='shuffle' has no effect"),
+        ({"method": "sft", "beta": 0.1}, r"beta=0\.1 has no effect"),
     ],
 )
 def test_a_wrong_option_says_what_to_do(options: dict, words: str) -> None:

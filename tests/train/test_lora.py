@@ -123,8 +123,8 @@ def trainer_config(tmp_path: Path) -> MGPOConfig:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"lora_r": 8}, "lora_r=8 means nothing without use_peft"),
-        ({"load_in_4bit": True}, "load_in_4bit=True means nothing without use_peft"),
+        ({"lora_r": 8}, "lora_r=8 has no effect without use_peft"),
+        ({"load_in_4bit": True}, "load_in_4bit=True has no effect without use_peft"),
         ({"use_peft": True, "freeze": ["language"]}, "freeze names language, where LoRA's layers are"),
         ({"use_peft": True, "load_in_4bit": True, "load_in_8bit": True}, "choose one"),
     ],

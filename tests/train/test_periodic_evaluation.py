@@ -320,8 +320,8 @@ def test_a_task_that_does_not_exist_is_refused_with_the_nearest_one():
         ({"eval_every": 2, "eval_limit": 0}, "eval_limit=0: give a positive number"),
         ({"eval_every": 2, "eval_data": "none"}, "eval_every=2 has nothing to evaluate: name eval_data"),
         ({"eval_every": 2, "eval_samples": 0}, "leave eval_samples=0 out"),
-        ({"eval_limit": 5}, "eval_limit=5 means nothing without .*set eval_every"),
-        ({"best_metric": "eval/accuracy"}, "best_metric=eval/accuracy means nothing"),
+        ({"eval_limit": 5}, "eval_limit=5 has no effect without .*set eval_every"),
+        ({"best_metric": "eval/accuracy"}, "best_metric=eval/accuracy has no effect"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options, words):
