@@ -82,7 +82,7 @@ class MGPOConfig(EpisodeOptions, GRPOConfig):
         if self.output_dir is None:
             self.output_dir = f"outputs/{self.method}"
         if self.method == "sft":
-            # GRPO's rule that a generation batch holds whole groups means nothing here: satisfy it for any batch size
+            # GRPO's rule that a generation batch holds whole groups has no effect here: satisfy it for any batch size
             self.num_generations, self.generation_batch_size, self.steps_per_generation = 2, None, 2
         self._check_batch()
         try:
@@ -213,7 +213,7 @@ class MGPOConfig(EpisodeOptions, GRPOConfig):
         for name in ("eval_limit", "best_metric"):
             if getattr(self, name) is not None:
                 raise ConfigError(
-                    f"{name}={getattr(self, name)} means nothing without evaluations in training: set eval_every"
+                    f"{name}={getattr(self, name)} has no effect without evaluations in training: set eval_every"
                 )
 
     @property
@@ -260,7 +260,7 @@ class MGPOConfig(EpisodeOptions, GRPOConfig):
             if not 0.0 < self.object_threshold <= 1.0:
                 raise ConfigError(f"object_threshold={self.object_threshold} is an IoU: give a number in 0-1, above 0")
             if "object" not in (self.rewards or ()):
-                raise ConfigError("object_threshold means nothing without the object reward: add it to rewards")
+                raise ConfigError("object_threshold has no effect without the object reward: add it to rewards")
         if self.difficulty_weighting and not with_box:
             raise ConfigError(
                 "difficulty_weighting needs a box as the answer: use template=multi_image, or method=mirg"

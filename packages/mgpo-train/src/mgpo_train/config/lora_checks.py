@@ -30,7 +30,7 @@ def check_lora(options: RunOptions, *, use_vllm: bool) -> None:
         for name in OPTIONS:
             if getattr(options, name) != defaults[name]:
                 raise ConfigError(
-                    f"{name}={getattr(options, name)!r} means nothing without use_peft: add use_peft=true"
+                    f"{name}={getattr(options, name)!r} has no effect without use_peft: add use_peft=true"
                 )
         return
     if find_spec("peft") is None:
