@@ -65,7 +65,7 @@ def test_a_family_is_found_by_model_type_and_declares_its_space():
     relative = CoordinateSpace.RELATIVE_1000
     assert spaces == dict.fromkeys(PATCH, relative) | {"qwen2_5_vl": CoordinateSpace.ABSOLUTE}
     assert find_family(transformers.Qwen3VLConfig()).name == "Qwen3-VL"
-    model_types = [model_type for family in FAMILIES for model_type in family.model_types]
+    model_types = [model_type for family in FAMILIES.values() for model_type in family.model_types]
     assert sorted(model_types) == sorted(PATCH)  # each has a tiny model here
 
 

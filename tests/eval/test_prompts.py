@@ -15,6 +15,7 @@ from requests_fixture import StandInTask, table
 
 from mgpo_core import CoordinateSpace, Episode, PixelBudget, Trajectory
 from mgpo_core.templates.base import message_text
+from mgpo_core.templates.single_image import TwoTurn
 from mgpo_eval.models.episode_runner import answer_of
 from mgpo_eval.models.options import ModelOptions
 from mgpo_eval.models.requests import make_requests
@@ -30,7 +31,7 @@ def played(prompt: str, answer: str, mode: str = "two_turn") -> tuple[str, Traje
     stand_in = StandInTask(None, None, None)
     rows = table([{"prompt": prompt, "size": [112, 112]}])
     request: Any = SimpleNamespace(args=("", stand_in.doc_to_messages, {}, 0, "t", "test"), metadata={})
-    templates = choose_templates(mode, "two_turn", CoordinateSpace.ABSOLUTE)
+    templates = choose_templates(mode, TwoTurn(), CoordinateSpace.ABSOLUTE)
     [eval_request] = make_requests(
         [request], {"t": {"test": rows}}, ModelOptions("transformers", "a checkpoint"), templates
     )
@@ -91,7 +92,7 @@ def test_images_between_a_tasks_texts_are_spoken_of_there(parts: list[str], ques
     request: Any = SimpleNamespace(
         args=("", lambda row: [{"role": "user", "content": content}], {}, 0, "t", "test"), metadata={}
     )
-    templates = choose_templates("two_turn", "two_turn", CoordinateSpace.ABSOLUTE)
+    templates = choose_templates("two_turn", TwoTurn(), CoordinateSpace.ABSOLUTE)
     rows = table([{"prompt": ""}])
     [eval_request] = make_requests(
         [request], {"t": {"test": rows}}, ModelOptions("transformers", "a checkpoint"), templates

@@ -80,7 +80,7 @@ def test_columns_may_be_written_as_text() -> None:
         ({"model": "some/model", "max_pixels": 100_000}, "Set both"),
         ({"rewards": ["acuracy"]}, "did you mean 'accuracy'"),
         ({"rewards": []}, "at least accuracy"),
-        ({"reward_weights": [1.0, 2.0]}, "2 numbers for 1 rewards"),
+        ({"rewards": ["accuracy"], "reward_weights": [1.0, 2.0]}, "2 numbers for 1 rewards"),
         ({"reward_control": "shufle"}, "did you mean 'shuffle'"),
         ({"per_device_train_batch_size": 12, "num_generations": 8}, "try per_device_train_batch_size=8"),
         ({"num_generations": 1}, "at least 2 rollouts"),

@@ -58,7 +58,7 @@ def test_a_flat_group_is_replaced_whole_and_what_stays_flat_is_counted(tmp_path,
         seen.append(trajectory.sample_id)
         return 0.0 if trajectory.sample_id == "haystack-train-11-0" else float(len(seen) % 2)
 
-    monkeypatch.setitem(REWARDS, "accuracy", reward)
+    monkeypatch.setitem(REWARDS.entries, "accuracy", reward)
     trainer = trainer_of(tmp_path, dynamic_sampling=3)
     output = trainer._generate_and_score_completions(rows_of(trainer))
     ids = [t.sample_id for t in trainer._rollouts.trajectories]
@@ -74,7 +74,7 @@ def test_a_flat_group_is_replaced_whole_and_what_stays_flat_is_counted(tmp_path,
 
 
 def test_the_bound_ends_the_search_and_off_is_the_default(tmp_path, monkeypatch):
-    monkeypatch.setitem(REWARDS, "accuracy", lambda t: 0.0)
+    monkeypatch.setitem(REWARDS.entries, "accuracy", lambda trajectory: 0.0)
     trainer = trainer_of(tmp_path / "on", dynamic_sampling=2)
     trainer._generate_and_score_completions(rows_of(trainer))
     assert trainer._metrics["train"]["dynamic_sampling/replaced_groups"] == [2 * GROUPS]

@@ -147,9 +147,10 @@ def test_flat_groups_are_replaced_by_the_same_samples_on_all_processes(processes
         trainer._generate_trajectories = lambda indices: [Trajectory(sample_id=str(index)) for index in indices]
         # the first sample is hopeless; every other rollout has a reward of its own
         own_rewards: dict[int, float] = {}
-        trainer._reward_of = lambda t: (
+        trainer._totals = lambda rollouts: [
             0.0 if t.sample_id == "0" else own_rewards.setdefault(id(t), len(own_rewards) + rank / 10 + 1.0)
-        )
+            for t in rollouts
+        ]
         own = MGPOTrainer._replace_zero_variance_groups(
             trainer, trainer._generate_trajectories([row["sample"] for row in trainer._inputs])
         )

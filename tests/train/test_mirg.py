@@ -58,7 +58,7 @@ def test_the_method_brings_its_template_and_its_rewards() -> None:
         ({"method": "mirg", "object_threshold": float("nan")}, "object_threshold=nan"),
         ({"method": "mirg", "object_threshold": 0.5, "rewards": ["image"]}, "has no effect without the object reward"),
         ({"difficulty_weighting": True}, "difficulty_weighting needs a box as the answer"),
-        ({"method": "mirg", "reward_weights": [1.0]}, "1 numbers for 3 rewards"),
+        ({"method": "mirg", "rewards": ["object", "image"], "reward_weights": [1.0]}, "1 numbers for 2 rewards"),
         ({"method": "sft", "template": "multi_image", "rewards": ["object"]}, "has no effect with method=sft"),
         ({"method": "sft", "template": "multi_image", "difficulty_weighting": True}, "has no effect with method=sft"),
     ],

@@ -15,6 +15,7 @@ from pathlib import Path
 from mgpo_core.errors import MGPOError
 from mgpo_core.messages.install import from_clone
 from mgpo_core.messages.suggest import nearest
+from mgpo_core.registry import import_plugins
 from mgpo_demo.session.limits import DemoError, Limits
 
 __all__ = ["main", "parser"]
@@ -43,6 +44,9 @@ def parser() -> argparse.ArgumentParser:
     model.add_argument("--compare", metavar="MODEL", help="a second model that answers the same beside it")
     model.add_argument("--device", help="cuda, cuda:0 or cpu (default: the GPU if there is one)")
     model.add_argument("--dtype", help="float32, bfloat16 (default: the checkpoint's)")
+    model.add_argument(
+        "--plugins", nargs="+", default=[], metavar="FILE", help="modules or Python files that register model families"
+    )
     server = made.add_argument_group("model on a server, instead of --model")
     server.add_argument("--server", metavar="URL", help="an OpenAI-compatible server, http://HOST:PORT/v1")
     server.add_argument("--served-model", metavar="NAME", help="default: the first that the server lists")
@@ -81,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.max_upload_mb, options.max_megapixels, options.max_question, options.max_queue, options.max_seconds
         )
         auth = _auth(options)
+        import_plugins(options.plugins)
         _check(options)
         from mgpo_demo.serving.server import free_port, serve
 

@@ -21,5 +21,9 @@ class EngineError(MGPOError, RuntimeError):
     """An engine cannot be loaded or cannot run the given model."""
 
 
+class RegistryError(MGPOError, ValueError):
+    """A reward, template, layout, family or plugin that cannot be found, imported or used."""
+
+
 class Stopped(MGPOError):  # noqa: N818 - nothing went wrong
     """The user or a time limit stopped the generation: for an `on_text` callback to raise, which ends the run."""

@@ -14,21 +14,32 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mgpo_core.engines.loading import resolve_model
+from mgpo_core.errors import RegistryError
 from mgpo_core.files.output_folder import expanded
 from mgpo_core.messages.suggest import check_words
+from mgpo_core.templates.registry import load_template
 from mgpo_train.config.data_spec import DataSpec
 from mgpo_train.config.option_names import option_names, option_of, unknown_key, unknown_word
-from mgpo_train.config.options import DEFAULT_REWARDS, WORDS, ConfigError, RunOptions, check_groups, check_output_dir
+from mgpo_train.config.options import (
+    DEFAULT_REWARDS,
+    WORDS,
+    ConfigError,
+    RunOptions,
+    check_groups,
+    check_output_dir,
+    import_named_plugins,
+)
 from mgpo_train.config.recipes import METADATA
+from mgpo_train.data.formats import LAYOUTS
 from mgpo_train.data.tables import refuse_missing
 from mgpo_train.output.folder import check_folder
 from mgpo_train.rewards import check_names
 
-_LISTS = ("rewards", "freeze")
+_LISTS = ("rewards", "freeze", "plugins")
 _DATA = ("train_data", "eval_data", "eval_ood_data")
 _NUMBERS = ("num_generations", "per_device_train_batch_size", "gradient_accumulation_steps")
 _UPSTREAM = ("generation_batch_size", "steps_per_generation")
-_READ = (*WORDS, "model", "output_dir", "overwrite", "rewards", *_DATA, *_NUMBERS, *_UPSTREAM)
+_READ = (*WORDS, "plugins", "template", "model", "output_dir", "overwrite", "rewards", *_DATA, *_NUMBERS, *_UPSTREAM)
 _TRUE, _FALSE = ("true", "yes", "t", "y", "1"), ("false", "no", "f", "n", "0")
 
 
@@ -43,9 +54,9 @@ def check_quickly(path: Path, options: Mapping[str, Any], arguments: Sequence[st
     if asked is None:
         return  # a word that cannot be read, as the parser of all options tells
     check_words(asked, {name: words for name, words in WORDS.items() if name in asked}, ConfigError)
-    rewards = asked["rewards"] or DEFAULT_REWARDS.get(asked["method"], ["accuracy"])
-    if isinstance(rewards, list):
-        check_names(rewards)
+    if isinstance(asked["plugins"], list):
+        import_named_plugins(asked["plugins"])
+    _check_registered(asked)
     if all(asked[name] is None for name in _UPSTREAM):
         with _not_a_number():
             group, rows, accumulation = (int(asked[name]) for name in _NUMBERS)
@@ -54,13 +65,31 @@ def check_quickly(path: Path, options: Mapping[str, Any], arguments: Sequence[st
         return
     if isinstance(asked["model"], str) and asked["model"]:
         resolve_model(asked["model"])
-    for name in _DATA:
-        spec = asked[name]
-        if spec and spec != "none" and not str(spec).lstrip().startswith("{"):
-            refuse_missing(DataSpec.parse(spec))
+    for spec in _data_specs(asked):
+        refuse_missing(spec)
     check_output_dir(asked["output_dir"])
     out = expanded(str(asked["output_dir"] or f"outputs/{path.stem}"))  # as transformers does
     check_folder(out, resume=resume, overwrite=bool(asked["overwrite"]))
+
+
+def _check_registered(asked: Mapping[str, Any]) -> None:
+    """Refuse rewards, templates and layouts that do not exist; files that define some are imported."""
+    rewards = asked["rewards"] or DEFAULT_REWARDS.get(asked["method"], ["accuracy"])
+    try:
+        if isinstance(rewards, list):
+            check_names(rewards)
+        if isinstance(asked["template"], str) and asked["template"]:
+            load_template(asked["template"])
+        for spec in _data_specs(asked):
+            if spec.schema is not None:
+                LAYOUTS.get(spec.schema)
+    except RegistryError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _data_specs(asked: Mapping[str, Any]) -> list[DataSpec]:
+    given = [asked[name] for name in _DATA]
+    return [DataSpec.parse(one) for one in given if one and one != "none" and not str(one).lstrip().startswith("{")]
 
 
 class _UnreadableError(Exception):

@@ -1,10 +1,10 @@
 """Model families: how each writes boxes, and what its images bring to the language model.
 
-To add a family, write one class here and name it in `FAMILIES`. It says which `model_type`s of transformers it covers
-and in which space its boxes are; where its images enter like Qwen2.5-VL's, that is all. Else it overrides `encode` and
-`language_inputs`. What every family must have is a module with `get_image_features`, `get_rope_index(input_ids,
-mm_token_type_ids, image_grid_thw=)` and a `language_model` that takes `inputs_embeds`, 3-row `position_ids` and 4-D
-masks. tests/core/test_families.py plays a tiny random model of each family: add one there.
+To add a family, write one class and register it: `FAMILIES.register("My-VL", MyVL)`. It says which `model_type`s of
+transformers it covers and in which space its boxes are; where its images enter like Qwen2.5-VL's, that is all. Else it
+overrides `encode` and `language_inputs`. What every family must have is a module with `get_image_features`,
+`get_rope_index(input_ids, mm_token_type_ids, image_grid_thw=)` and a `language_model` that takes `inputs_embeds`, 3-row
+`position_ids` and 4-D masks. tests/core/test_families.py plays a tiny random model of each family: add one there.
 
 No torch is imported here: the space of a family can be asked for where there is none.
 """
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from mgpo_core.boxes.parse import CoordinateSpace
 from mgpo_core.errors import EngineError
+from mgpo_core.registry import Registry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,7 +87,16 @@ class Qwen3VL(ModelFamily):
         return {"visual_pos_masks": image_mask, "deepstack_visual_embeds": list(features[1:])}
 
 
-FAMILIES: tuple[ModelFamily, ...] = (Qwen2VL(), Qwen25VL(), Qwen3VL())
+def _as_family(entry: Any) -> ModelFamily | None:
+    made = entry() if isinstance(entry, type) else entry
+    return made if isinstance(made, ModelFamily) else None
+
+
+FAMILIES: Registry[ModelFamily] = Registry("model family", _as_family, "a subclass of ModelFamily")
+"""Every family by its `name`."""
+
+for _family in (Qwen2VL, Qwen25VL, Qwen3VL):
+    FAMILIES.register(_family.name, _family)
 
 
 def find_family(config: Any) -> ModelFamily:
@@ -95,13 +105,13 @@ def find_family(config: Any) -> ModelFamily:
     Raises EngineError for a family that is not known here.
     """
     model_type = config if isinstance(config, str) else getattr(config, "model_type", None)
-    for family in FAMILIES:
+    for family in FAMILIES.values():
         if model_type in family.model_types:
             return family
-    known = ", ".join(f"{family.name} ({', '.join(family.model_types)})" for family in FAMILIES)
+    known = ", ".join(f"{family.name} ({', '.join(family.model_types)})" for family in FAMILIES.values())
     raise EngineError(
-        f"No model family with model_type={model_type!r} is known; known are {known}. To add one, write its class in "
-        "mgpo_core/engines/families.py, which says how."
+        f"No model family with model_type={model_type!r} is known; known are {known}. If a "
+        "file of yours registers it, name that file in plugins; to write one, see mgpo_core/engines/families.py."
     )
 
 
@@ -113,7 +123,7 @@ def inner_model(model: Any) -> Any:
     for module in model.modules():
         if hasattr(module, "get_rope_index") and hasattr(module, "language_model"):
             return module
-    names = ", ".join(family.name for family in FAMILIES)
+    names = ", ".join(FAMILIES)
     raise EngineError(
         f"{type(model).__name__} has no 3-D positions (get_rope_index) beside a language model; use a model of a known "
         f"family: {names}."

@@ -12,9 +12,12 @@ from mgpo_core import CoordinateSpace, PixelBudget
 from mgpo_core.engines.families import find_family, visual_factor
 from mgpo_core.engines.sampling_options import SamplingOptions
 from mgpo_core.episodes.settings import EpisodeSettings
-from mgpo_core.errors import EngineError, MGPOError
+from mgpo_core.errors import EngineError, MGPOError, RegistryError
 from mgpo_core.messages.renamed import with_current_names
 from mgpo_core.messages.suggest import check_words, literal_words, nearest
+from mgpo_core.registry import import_plugins, is_spec
+from mgpo_core.templates.base import Template
+from mgpo_core.templates.registry import TEMPLATES, load_template
 from mgpo_eval.models.templates import MigFormat, Mode, Templates, choose_mode, choose_templates
 
 __all__ = ["GenerationSettings", "ModelOptions", "OptionError"]
@@ -42,6 +45,12 @@ class ModelOptions:
     engine: str
     pretrained: str | None = _option(
         None, "checkpoint folder, hub id, haystack:base or haystack:mgpo (openai: the checkpoint that is served)"
+    )
+    template: str | None = _option(
+        None, "your own template, path/to/file.py:Name or registered by a plugin; default: as the mode and task say"
+    )
+    plugins: str | None = _option(
+        None, "modules or Python files to import first, separated by ';', which register templates or model families"
     )
     mode: Mode | None = _option(
         None, "two_turn (look closer) or direct (one look); default: two_turn, of a multi_image checkpoint direct"
@@ -106,6 +115,12 @@ class ModelOptions:
         return cls(engine=engine, **values)
 
     def __post_init__(self) -> None:
+        try:
+            import_plugins(self.plugins.split(";") if self.plugins else ())
+        except RegistryError as error:
+            raise OptionError(str(error)) from error
+        if self.template is not None:
+            self._own_template(self.template)
         check_words(vars(self), literal_words(ModelOptions), OptionError)
         if self.engine == "openai":
             if self.url is None:
@@ -131,7 +146,7 @@ class ModelOptions:
         """
         chosen: dict[str, Any] = {
             name: getattr(self, name)
-            for name in ("min_pixels", "max_pixels", "coordinate_space", "strict_boxes", "max_new_tokens")
+            for name in ("template", "min_pixels", "max_pixels", "coordinate_space", "strict_boxes", "max_new_tokens")
             if getattr(self, name) is not None
         }
         try:
@@ -141,9 +156,27 @@ class ModelOptions:
         except ValueError as error:
             hint = " Set min_pixels and max_pixels both when you set one." if "budget" in str(error) else ""
             raise OptionError(f"model_args: {error}{hint}") from error
-        mode, space = choose_mode(self.mode, merged.template), self._space(merged.coordinate_space, config)
-        templates = choose_templates(mode, merged.template, space, self.mig_format)
+        own = self._own_template(merged.template)
+        mode = choose_mode(self.mode, own, asked=self.template is not None)
+        space = self._space(merged.coordinate_space, config)
+        templates = choose_templates(mode, own, space, self.mig_format)
         return GenerationSettings(mode, templates, budget, space, merged, sampling)
+
+    def _own_template(self, name: str) -> Template:
+        """The template that was asked for or that the checkpoint was trained with.
+
+        A checkpoint may come from somebody else, so code that it alone names is not imported. Raises OptionError.
+        """
+        if self.template is None and not TEMPLATES.is_available(name):
+            how = f"give template={name}, or where it is now" if is_spec(name) else "name its file in plugins"
+            raise OptionError(
+                f"template={name!r}: the checkpoint was trained with it, and nothing here has registered or imported "
+                f"it; {how}"
+            )
+        try:
+            return load_template(name)
+        except RegistryError as error:
+            raise OptionError(str(error)) from error
 
     def _factor(self, config: Any) -> int:
         if self.patch_factor is not None:

@@ -6,7 +6,9 @@
 | `two_turn` | `two_turn` | `multi_image_two_turn` |
 
 The mode is the one asked for; else `direct` for a checkpoint trained with `multi_image`, which never learnt to look,
-and `two_turn` for every other. MIG-Bench as published says itself how to answer: `plain`, in either mode.
+and `two_turn` for every other. A checkpoint's own template, or the one asked for, takes the place of that in the table
+where it has as many turns (one, or more) and the same kind of answer. MIG-Bench as published says itself how to answer:
+`plain`, in either mode.
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ from typing import Literal
 from mgpo_core import CoordinateSpace
 from mgpo_core.templates.base import Template
 from mgpo_core.templates.multi_image import MultiImage, MultiImageTwoTurn
-from mgpo_core.templates.registry import load_template
 from mgpo_core.templates.single_image import PlainTurn, SingleTurn, TwoTurn
 
 __all__ = ["MigFormat", "Mode", "Templates", "choose_mode", "choose_templates"]
@@ -43,20 +44,20 @@ class Templates:
         return {kind: getattr(self, kind).name for kind in ("words", "box", "mig_bench")}
 
 
-def choose_mode(asked: Mode | None, trained: str) -> Mode:
-    """The mode of a checkpoint that was trained with the template called `trained`."""
-    return asked or ("direct" if trained == MultiImage.name else "two_turn")
+def choose_mode(mode: Mode | None, own: Template, *, asked: bool = False) -> Mode:
+    """The mode, where it is not given: of a template that was `asked` for, or else of a checkpoint trained with it."""
+    one_look = own.max_turns == 1 and (asked or own.answers_with_box)
+    return mode or ("direct" if one_look else "two_turn")
 
 
-def choose_templates(mode: Mode, trained: str, space: CoordinateSpace, mig_format: MigFormat = "auto") -> Templates:
-    """The templates of a mode, for a checkpoint trained with the template called `trained`.
+def choose_templates(mode: Mode, own: Template, space: CoordinateSpace, mig_format: MigFormat = "auto") -> Templates:
+    """The templates of a mode, for a checkpoint whose own template is `own`.
 
     MIG-Bench is asked in JSON, unless told otherwise, of models that write pixels and of those trained to answer with a
-    box; of others as published, in thousandths. ValueError for a template that does not exist.
+    box; of others as published, in thousandths.
     """
-    own = load_template(trained)
-    words: Template = SingleTurn() if mode == "direct" else _looking(own, TwoTurn())
-    box: Template = MultiImage() if mode == "direct" else _looking(own, MultiImageTwoTurn())
+    words = _fitting(own, SingleTurn() if mode == "direct" else TwoTurn())
+    box = _fitting(own, MultiImage() if mode == "direct" else MultiImageTwoTurn())
     if mig_format == "auto":
         in_json = space is CoordinateSpace.ABSOLUTE or own.answers_with_box
     else:
@@ -64,7 +65,9 @@ def choose_templates(mode: Mode, trained: str, space: CoordinateSpace, mig_forma
     return Templates(words, box, box if in_json else PlainTurn())
 
 
-def _looking(own: Template, usual: Template) -> Template:
+def _fitting(own: Template, usual: Template) -> Template:
     """The checkpoint's own template where it looks and answers like the usual one, else the usual one."""
-    fits = own.max_turns > 1 and own.answers_with_box == usual.answers_with_box
-    return own if fits else usual
+    if isinstance(own, PlainTurn):
+        return usual  # for questions that say themselves how to answer, which those of these tasks do not
+    looks = (own.max_turns > 1) == (usual.max_turns > 1)
+    return own if looks and own.answers_with_box == usual.answers_with_box else usual

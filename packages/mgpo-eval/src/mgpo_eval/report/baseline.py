@@ -11,11 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mgpo_core.runs.evaluation_runs import Run
+from mgpo_core.templates.registry import TEMPLATES
 
 __all__ = ["baseline_first", "describe_baseline"]
-
-_ONE_LOOK = ("single_turn", "multi_image", "plain")
-"Templates whose first response is the answer, for runs that name no mode."
 
 _SUMMARY = "summary.json"
 "What a training leaves in its output folder, beside or above its weights; `model` is what it started from."
@@ -82,4 +80,6 @@ def _looks(run: Run) -> int | None:
     if isinstance(mode, str):
         return 1 if mode == "direct" else 2
     template = template.get("words") if isinstance(template, Mapping) else template
-    return (1 if template in _ONE_LOOK else 2) if isinstance(template, str) else None
+    if not isinstance(template, str):
+        return None
+    return min(TEMPLATES.get(template).max_turns, 2) if template in TEMPLATES else 2

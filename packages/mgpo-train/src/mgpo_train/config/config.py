@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from trl import GRPOConfig
 
-from mgpo_core.errors import SampleError
+from mgpo_core.errors import RegistryError, SampleError
 from mgpo_core.messages.install import from_clone
 from mgpo_train.config.data_spec import parse_columns
 from mgpo_train.config.episode_options import EpisodeOptions
@@ -26,6 +26,8 @@ from mgpo_train.config.options import (
     RunOptions,
     check_groups,
     check_output_dir,
+    check_weights,
+    import_named_plugins,
 )
 from mgpo_train.config.trackers import check_trackers, tracker_names
 from mgpo_train.config.user_errors import as_config_error
@@ -69,6 +71,7 @@ class MGPOConfig(EpisodeOptions, GRPOConfig):
     ]
 
     def __post_init__(self) -> None:
+        import_named_plugins(self.plugins)
         check_values(self._values())
         tracker_names(self.report_to)
         self._check_method()
@@ -236,23 +239,24 @@ class MGPOConfig(EpisodeOptions, GRPOConfig):
         self.budget_of(factor=1)  # the model's own factor is read when the budget is asked for
 
     def _check_rewards(self) -> None:
+        given = self.rewards is not None
         if self.rewards is None:
             self.rewards = list(DEFAULT_REWARDS.get(self.method, ["accuracy"]))
         if not self.rewards:
             raise ConfigError("rewards is empty: name at least accuracy")
         with_box = self.make_template().answers_with_box
-        check_names(self.rewards)
+        try:
+            check_names(self.rewards)
+        except RegistryError as error:
+            raise ConfigError(str(error)) from error
         for name in self.rewards:
             if name in OF_BOXES and not with_box:
                 raise ConfigError(
                     f"rewards={name!r} needs a box as the answer: use template=multi_image, or method=mirg"
                 )
         self._check_overlap(with_box)
-        if self.reward_weights is not None and len(self.reward_weights) != len(self.rewards):
-            raise ConfigError(
-                f"reward_weights has {len(self.reward_weights)} numbers for {len(self.rewards)} rewards "
-                f"({', '.join(self.rewards)}): give one for each"
-            )
+        if given:  # else the trainer's constructor may be given rewards of its own, and checks
+            check_weights(self.reward_weights, self.rewards)
 
     def _check_overlap(self, with_box: bool) -> None:
         """Options that judge boxes by their overlap with the true one."""

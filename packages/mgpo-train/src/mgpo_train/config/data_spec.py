@@ -16,8 +16,10 @@ from mgpo_core.messages.suggest import check_words, literal_words, nearest
 HAYSTACK = "haystack:"
 HAYSTACK_MULTI = "haystack_multi:"
 """What the paths of made data begin with."""
-TEXTS = ("split", "schema", "format", "images", "name", "columns", "box_scale", "box_format")
+TEXTS = ("split", "schema", "format", "layout", "images", "name", "columns", "box_scale", "box_format")
 """Options whose values stay texts, "2024" too."""
+LAYOUT_KEYS = ("layout", "format", "schema")
+"""Names of the one option that says which layout the data have."""
 COLUMNS_SYNTAX = "write columns=question=prompt,image=picture (our field = your column; solution= for none)"
 BoxScale = Literal["pixels", "0-1", "0-1000"]
 BoxFormat = Literal["xyxy", "xywh"]
@@ -36,7 +38,10 @@ class DataSpec:
     """haystack only; default 0."""
     columns: Mapping[str, str] = field(default_factory=dict)
     schema: str | None = None
-    """The layout by its name (`format` is the same option); default: recognised by the columns."""
+    """The layout by its name, or as `path/to/file.py:name`; default: recognised by the columns.
+
+    Written `layout`, `format` or `schema`.
+    """
     box_scale: BoxScale | None = None
     """What the numbers of boxes are: pixels, 0-1 or 0-1000."""
     box_format: BoxFormat | None = None
@@ -52,10 +57,11 @@ class DataSpec:
     def parse(cls, value: str | Mapping[str, Any]) -> DataSpec:
         """From `PATH?key=value&...` or a mapping with `path`; raises SampleError naming what cannot be."""
         given = _given(value)
-        if "format" in given:
-            if given.get("schema", given["format"]) != given["format"]:
-                raise SampleError("data: format and schema are the same option: give one of them")
-            given["schema"] = given.pop("format")
+        named = {name: given.pop(name) for name in LAYOUT_KEYS if name in given}
+        if named:
+            given["schema"], *others = named.values()
+            if any(other != given["schema"] for other in others):
+                raise SampleError(f"data: {' and '.join(named)} are the same option: give one of them")
         kind = given.pop("kind", None)
         if kind == "haystack":
             given["path"] = HAYSTACK + str(given.pop("split", "train"))

@@ -14,7 +14,7 @@ from mgpo_core import CoordinateSpace, PixelBudget
 from mgpo_core.engines.families import find_family, visual_factor
 from mgpo_core.engines.loading import load_settings, resolve_model
 from mgpo_core.episodes.settings import EpisodeSettings
-from mgpo_core.errors import EngineError, MGPOError
+from mgpo_core.errors import EngineError, MGPOError, RegistryError
 from mgpo_core.images.crop import CropRules
 from mgpo_train.config.model_description import model_config
 from mgpo_train.config.options import METHODS, ConfigError, RunOptions
@@ -103,7 +103,7 @@ class EpisodeOptions(RunOptions):
         """What `mgpo.json` says beside the weights of this run; raises what `budget` and `space` raise."""
         budget, rules = self.budget, self.rules
         return EpisodeSettings(
-            template=self.make_template().name,
+            template=self.template or METHODS[self.method],
             min_pixels=budget.min_pixels,
             max_pixels=budget.max_pixels,
             coordinate_space=self.space.value,
@@ -192,10 +192,10 @@ class EpisodeOptions(RunOptions):
         )
 
     def make_template(self) -> Template:
-        """The conversation's template; raises ConfigError for an unknown name."""
+        """The conversation's template; raises ConfigError for an unknown name, and a spec that leads to none."""
         from mgpo_core.templates.registry import load_template
 
         try:
             return load_template(self.template or METHODS[self.method])
-        except (KeyError, ValueError) as error:
-            raise ConfigError(f"template: {error}") from error
+        except RegistryError as error:
+            raise ConfigError(str(error)) from error

@@ -6,10 +6,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from mgpo_core.errors import RegistryError
 from mgpo_core.messages.suggest import literal_words
+from mgpo_core.registry import import_plugins
 from mgpo_train.config.data_spec import BoxFormat, BoxScale
 
 METHODS: dict[str, str] = {"mgpo": "two_turn", "grpo": "single_turn", "sft": "single_turn", "mirg": "multi_image"}
@@ -41,6 +44,23 @@ def check_groups(method: str, group: int, rows: int, accumulation: int, processe
         )
 
 
+def import_named_plugins(names: Sequence[str] | None) -> None:
+    """Import what the option `plugins` names; raises ConfigError for one that is missing or fails."""
+    try:
+        import_plugins(names or ())
+    except RegistryError as error:
+        raise ConfigError(str(error)) from error
+
+
+def check_weights(weights: Sequence[float] | None, rewards: Sequence[str]) -> None:
+    """Raise ConfigError unless there is one weight for each of the rewards, or no weights."""
+    if weights is not None and len(weights) != len(rewards):
+        raise ConfigError(
+            f"reward_weights has {len(weights)} numbers for {len(rewards)} rewards ({', '.join(rewards)}): "
+            "give one for each"
+        )
+
+
 def check_output_dir(given: Any) -> None:
     """Raise ConfigError for an empty name, which would mean the folder that the command was called in."""
     if given is not None and not str(given).strip():
@@ -67,7 +87,8 @@ class RunOptions:
     )
     template: str | None = _option(
         None,
-        "Conversation: two_turn, single_turn, multi_image or multi_image_two_turn. Default: the method's own.",
+        "Conversation: two_turn, single_turn, multi_image, multi_image_two_turn, or your own as path/to/file.py:Name. "
+        "Default: the method's own.",
     )
     strict_boxes: bool | None = _option(
         None,
@@ -76,12 +97,15 @@ class RunOptions:
         nargs="?",
         const=True,
     )
+    plugins: list[str] = _option(
+        [], "Modules or Python files to import first, which register rewards, templates, layouts or model families."
+    )
 
     # Data
     train_data: dict | str | None = _option(
         "haystack:train?n=960&seed=1",
         "Training samples: haystack:SPLIT?n=..&seed=.., a .jsonl or .parquet file, a folder, or a hub id; "
-        "more by ?key=value or a mapping in YAML (split, n, columns, format, images, box_scale, box_format).",
+        "more by ?key=value or a mapping in YAML (split, n, columns, layout, images, box_scale, box_format).",
     )
     eval_data: dict | str | None = _option(
         "haystack:val?n=512&seed=7", "Held-out samples, evaluated before and after training; none: no evaluation."
@@ -185,8 +209,8 @@ class RunOptions:
     # Reward
     rewards: list[str] | None = _option(
         None,
-        "Rewards to add up, of accuracy, format, valid_box, and for boxes as answers object, image. Default: accuracy; "
-        "mirg: object image format.",
+        "Rewards to add up, of accuracy, format, valid_box, for boxes as answers object, image, and your own as "
+        "path/to/file.py:name. Default: accuracy; mirg: object image format.",
     )
     reward_weights: list[float] | None = _option(None, "One weight for each reward. Default: 1.")
     object_threshold: float | None = _option(
@@ -261,7 +285,7 @@ WORDS: dict[str, tuple[str, ...]] = {**literal_words(RunOptions), "freeze": PART
 
 GROUPS: dict[str, tuple[str, str]] = {
     # title: (first field, last field), in the order of the class above
-    "Method": ("method", "strict_boxes"),
+    "Method": ("method", "plugins"),
     "Data": ("train_data", "max_bad_fraction"),
     "Model and image budget": ("model", "crop_max_aspect"),
     "LoRA": ("use_peft", "use_bnb_nested_quant"),

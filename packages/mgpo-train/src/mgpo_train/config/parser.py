@@ -16,7 +16,7 @@ from mgpo_core.messages.suggest import nearest
 from mgpo_train.config.config import MGPOConfig
 from mgpo_train.config.episode_options import leave_to_model
 from mgpo_train.config.option_names import unknown_key, unknown_word
-from mgpo_train.config.options import ConfigError, RunOptions
+from mgpo_train.config.options import ConfigError, RunOptions, check_weights
 from mgpo_train.config.recipes import METADATA, left_alone
 
 
@@ -76,6 +76,8 @@ def make_config(path: Path, options: Mapping[str, Any], arguments: Sequence[str]
         raise ConfigError("resume_from_checkpoint: use --resume, which finds the last whole checkpoint in output_dir")
     config = MGPOConfig(**{"output_dir": f"outputs/{path.stem}", **given, **left})
     config.left_to_model = tuple(left)
+    if config.method != "sft":
+        check_weights(config.reward_weights, config.rewards or ())
     return config, {name: value for name, value in given.items() if name != "hub_token"}  # printed, and written down
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,12 @@ from typing import Any
 import yaml
 
 from mgpo_core.messages.suggest import nearest
+from mgpo_core.registry import anchored
+from mgpo_train.config.data_spec import LAYOUT_KEYS
 from mgpo_train.config.options import ConfigError
 
 FOLDER = Path(str(resources.files("mgpo_train"))) / "recipes"
+_LAYOUT = re.compile(rf"([?&](?:{'|'.join(LAYOUT_KEYS)})=)([^&]+)")
 METADATA = ("description", "machine")
 """What a recipe may say beside options; `machine` is what `--dry-run` sizes it for."""
 
@@ -61,13 +65,35 @@ def _layers(path: Path, above: list[Path]) -> list[tuple[Path, dict[str, Any]]]:
     options = _options_of(path)
     base = options.pop("base", None)
     if base is None:
-        return [(path, options)]
+        return [(path, _anchored(options, path.parent))]
     beside = path.parent / str(base)
     try:
         found = beside if beside.is_file() else find(str(base))
     except ConfigError as error:
         raise ConfigError(f"{path}: base: {error}") from error
-    return [*_layers(found, [*above, path]), (path, options)]
+    return [*_layers(found, [*above, path]), (path, _anchored(options, path.parent))]
+
+
+def _anchored(options: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The options with Python files found beside the YAML file, where the current directory does not have them."""
+    return {name: _anchored_value(name.replace("-", "_"), value, folder) for name, value in options.items()}
+
+
+def _anchored_value(name: str, value: Any, folder: Path) -> Any:
+    if name in ("template", "rewards", "plugins"):
+        if isinstance(value, list):
+            return [anchored(one, folder) if isinstance(one, str) else one for one in value]
+        return anchored(value, folder) if isinstance(value, str) else value
+    if name in ("train_data", "eval_data", "eval_ood_data"):
+        if isinstance(value, str):
+            return _LAYOUT.sub(lambda found: found[1] + anchored(found[2], folder), value)
+        if isinstance(value, dict):
+            return {key: anchored(one, folder) if _is_layout(key, one) else one for key, one in value.items()}
+    return value
+
+
+def _is_layout(key: str, value: Any) -> bool:
+    return key in LAYOUT_KEYS and isinstance(value, str)
 
 
 def _options_of(path: Path) -> dict[str, Any]:

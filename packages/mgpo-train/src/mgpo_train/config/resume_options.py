@@ -54,6 +54,7 @@ FREE: dict[str, tuple[str, ...]] = {
         "use_transformers_continuous_batching", "transformers_continuous_batching_config", "use_transformers_paged",
     ),
     "what is checked on the way, and stops the run": ("check_images", "max_bad_fraction", "max_logprob_gap"),
+    "where code is imported from; the names that it registers must not change": ("plugins",),
     "derived from generation_batch_size and the batch": ("steps_per_generation",),
 }  # fmt: skip
 """Options that may change on --resume, by the reason why they may."""

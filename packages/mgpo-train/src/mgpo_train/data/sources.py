@@ -12,9 +12,8 @@ import numpy as np
 
 from mgpo_core import Sample
 from mgpo_core.boxes.regions import WorkedSolution
-from mgpo_core.errors import SampleError
+from mgpo_core.errors import RegistryError, SampleError
 from mgpo_core.images.source import as_source
-from mgpo_core.messages.shown import show
 from mgpo_core.messages.suggest import nearest
 from mgpo_core.samples.annotations import AnnotatedSet
 from mgpo_train.config.data_spec import HAYSTACK, HAYSTACK_MULTI, BoxFormat, BoxScale, DataSpec
@@ -105,14 +104,15 @@ def load_samples(
 
 def _reading(table: Table, spec: DataSpec, truth: str) -> Reading:
     """How a table is read: in the layout that the spec names, else in the one that its rows are recognised by."""
-    if spec.schema is not None and spec.schema not in LAYOUTS:
-        raise SampleError(f"{table.source}: schema={show(spec.schema)}: {nearest(spec.schema, LAYOUTS)}")
     image = spec.columns.get("images") or spec.columns.get("image")
-    layout = (
-        LAYOUTS[spec.schema]
-        if spec.schema
-        else recognise(spec.path, table.source, table.available, _known(table), image)
-    )
+    try:
+        layout = (
+            LAYOUTS.get(spec.schema)
+            if spec.schema is not None
+            else recognise(spec.path, table.source, table.available, _known(table), image)
+        )
+    except RegistryError as error:
+        raise SampleError(f"{table.source}: {error}") from error
     numbers = BoxNumbers(spec.box_scale, spec.box_format)
     reading = Reading(layout, table.source, tuple(table.available), spec.columns, truth, numbers)
     reading.check()

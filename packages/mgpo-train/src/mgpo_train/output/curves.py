@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ import numpy as np
 
 from mgpo_core.files.whole_file import whole_file
 from mgpo_train.output.metrics import HELD_OUT, TASKS
-from mgpo_train.rewards import REWARDS
 
 NOT_REWARDED = " (not rewarded)"
+REWARDS_APART = "Rewards apart"
 
 PANELS: dict[str, dict[str, str]] = {
     # title of the panel: metric -> label
@@ -39,7 +40,7 @@ PANELS: dict[str, dict[str, str]] = {
         "reward_std": "standard deviation",
         "frac_zero_advantage_groups": "groups without advantage",
     },
-    "Rewards apart": {f"rewards/{name}/mean": name for name in REWARDS},
+    REWARDS_APART: {},  # whatever rewards the run has
     "Response length (tokens)": {"length/turn1": "turn 1", "length/turn2": "turn 2"},
     "Entropy (nats)": {"entropy/turn1": "turn 1", "entropy/turn2": "turn 2"},
     "Log-probability gap to the sampler": {"logprob_gap/turn1": "turn 1", "logprob_gap/turn2": "turn 2"},
@@ -76,6 +77,12 @@ def smooth(values: np.ndarray, width: int) -> np.ndarray:
     return (sums[high] - sums[low]) / (high - low)
 
 
+def reward_panel(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """The panel of the means of single rewards, as the log names them, in its order."""
+    found = (re.fullmatch("rewards/(.+)/mean", name) for name in dict.fromkeys(name for row in rows for name in row))
+    return {REWARDS_APART: {match[0]: match[1] for match in found if match}}
+
+
 def task_panels(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
     """A panel for each task of lmms-eval in the log, without ends of intervals, parts of the task, and counts."""
     names = sorted({name for row in rows for name in row if name.startswith(TASKS)})
@@ -93,7 +100,7 @@ def plot_curves(rows: Sequence[Mapping[str, Any]], path: str | Path, *, title: s
     rewarded = any("rewards/object/mean" in row for row in rows)  # then boxes are, and no panel may say otherwise
     panels = {
         name.removesuffix(NOT_REWARDED) if rewarded else name: wanted
-        for name, metrics in (PANELS | task_panels(rows)).items()
+        for name, metrics in (PANELS | reward_panel(rows) | task_panels(rows)).items()
         if (wanted := {metric: label for metric, label in metrics.items() if len(series(rows, metric)[0])})
     }
     if not panels:

@@ -32,12 +32,14 @@ from mgpo_core import Episode, Sample, Trajectory
 from mgpo_core.engines.turn_tokens import TurnTokenizer
 from mgpo_core.errors import TokenAlignmentError
 from mgpo_train.config.config import MGPOConfig
+from mgpo_train.config.options import check_weights
 from mgpo_train.distributed.dummy_image import DummyImage, with_placeholder_image
 from mgpo_train.models.checkpoint import CheckpointResumeMixin
 from mgpo_train.output.metrics import Measured, MetricsLog, mean_of, step_metrics
-from mgpo_train.rewards import Reward, check_rewardable, difficulty_weights, make_rewards, shuffle_rewards
+from mgpo_train.rewards import Reward, difficulty_weights, make_rewards, shuffle_rewards
 from mgpo_train.training.dynamic_sampling import resample, zero_variance_groups
 from mgpo_train.training.logprob_gap import DEFAULT_LIMITS, LogprobGapGuard, gaps_by_turn, together, turn_numbers
+from mgpo_train.training.reward_functions import last_message, reward_function
 from mgpo_train.training.rollout import Rollouts, collect, make_episodes, without_overlong
 from mgpo_train.training.timing import PhaseClock
 from mgpo_train.training.transformers_rollouts import TransformersRollouts
@@ -50,8 +52,11 @@ _IMPOSSIBLE = -1e4
 class MGPOTrainer(CheckpointResumeMixin, GRPOTrainer):
     """GRPO on multi-turn trajectories: loss on the sampled tokens of every turn, images where the engine saw them.
 
-    `samples` are what is trained on; `metrics_log` keeps the last step's trajectories for the report. Raises
-    TokenAlignmentError, naming the sample, wherever tokens, images and features do not line up.
+    `samples` are what is trained on; `metrics_log` keeps the last step's trajectories for the report. `reward_funcs` is
+    a reward or a list of them, each a function, a registered name or a spec (`mgpo_train.rewards` says how functions
+    are called); default: `args.rewards`. `args.reward_weights` has one weight for each. Raises RegistryError and
+    ConfigError for rewards that cannot be used, and TokenAlignmentError, naming the sample, wherever tokens, images and
+    features do not line up.
     """
 
     def __init__(
@@ -61,19 +66,23 @@ class MGPOTrainer(CheckpointResumeMixin, GRPOTrainer):
         args: MGPOConfig,
         samples: Sequence[Sample],
         metrics_log: MetricsLog | None = None,
+        reward_funcs: str | Reward | Sequence[str | Reward] | None = None,
         **kwargs: Any,
     ) -> None:
         self.samples = list(samples)
         self.metrics_log = metrics_log
         self.run_config = args
         self.tokens = TurnTokenizer(processor)
-        self.rewards = make_rewards(args.rewards or (), threshold=args.object_threshold)
+        chosen = args.rewards or () if reward_funcs is None else reward_funcs
+        chosen = [chosen] if isinstance(chosen, str) or callable(chosen) else list(chosen)
+        rewards = make_rewards(chosen, threshold=args.object_threshold)
+        check_weights(args.reward_weights, list(rewards))
         with _vllm_of(args):
             super().__init__(
                 model=model,
                 args=args,
                 processing_class=processor,
-                reward_funcs=[_reward_function(name, reward) for name, reward in self.rewards.items()],
+                reward_funcs=[reward_function(name, reward, self.samples) for name, reward in rewards.items()],
                 train_dataset=_index_dataset(self.samples),
                 **kwargs,
             )
@@ -139,7 +148,7 @@ class MGPOTrainer(CheckpointResumeMixin, GRPOTrainer):
             counted = self.accelerator.gather(torch.tensor(sampled, device=self.accelerator.device)).sum().item()
             self.state.num_input_tokens_seen += counted
         self._metrics[mode]["num_tokens"] = [self.state.num_input_tokens_seen]
-        completions = [[{"role": "assistant", "content": t.turns[-1].text}] for t in trajectories]
+        completions = [last_message(t) for t in trajectories]
         images = with_placeholder_image(rollouts.images, self.args.budget.factor)
         return (
             rollouts.prompt_ids,
@@ -161,7 +170,7 @@ class MGPOTrainer(CheckpointResumeMixin, GRPOTrainer):
         indices, replaced = gather_object([row["sample"] for row in self._inputs]), 0
         flat: list[int] = []
         for step_round in range(self.args.dynamic_sampling + 1):
-            flat = zero_variance_groups(gather_object([self._reward_of(t) for t in trajectories]), group)
+            flat = zero_variance_groups(gather_object(self._totals(trajectories)), group)
             if not flat or step_round == self.args.dynamic_sampling:
                 break
             fresh = resample(len(flat), len(self.samples), indices, self.args.seed, self.state.global_step, step_round)
@@ -185,9 +194,23 @@ class MGPOTrainer(CheckpointResumeMixin, GRPOTrainer):
         mine = torch.from_numpy(weights[first : first + len(trajectories)])
         output["advantages"] = output["advantages"] * mine.to(output["advantages"])
 
-    def _reward_of(self, trajectory: Trajectory) -> float:
-        weights = self.reward_weights.tolist()
-        return sum(w * reward(trajectory) for reward, w in zip(self.rewards.values(), weights, strict=True))
+    def _totals(self, trajectories: list[Trajectory]) -> list[float]:
+        """The weighted reward of each trajectory of this process's rows, without logging anything."""
+        rows = self._inputs
+        tokens = [t.tokens for t in trajectories]
+        batch = {
+            "prompts": [row["prompt"] for row in rows],
+            "completions": [last_message(t) for t in trajectories],
+            "completion_ids": [[] if record is None else record.ids[record.prompt_length :] for record in tokens],
+            "sample": [row["sample"] for row in rows],
+            "trajectory": trajectories,
+            "trainer_state": self.state,
+            "log_extra": _log_nothing,
+            "log_metric": _log_nothing,
+        }
+        found = [function(**batch) for function in self.reward_funcs]
+        scores = np.array([[np.nan if one is None else one for one in column] for column in found], dtype=np.float64)
+        return np.nansum(scores.T * self.reward_weights.numpy(), axis=1).tolist()
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
@@ -319,14 +342,8 @@ def _crop_tool() -> None:
     """Stands in `self.tools`; never called."""
 
 
-def _reward_function(name: str, reward: Reward) -> Any:
-    def rewards(trajectory: list[Trajectory], **kwargs: Any) -> list[float]:
-        for one in trajectory:
-            check_rewardable(one)
-        return [reward(one) for one in trajectory]
-
-    rewards.__name__ = name
-    return rewards
+def _log_nothing(*args: Any) -> None:
+    """Stands in for TRL's `log_extra` and `log_metric` where rewards are computed beside its own pass."""
 
 
 def _index_dataset(samples: Sequence[Sample]) -> Dataset:

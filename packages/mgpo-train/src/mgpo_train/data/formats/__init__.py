@@ -1,15 +1,18 @@
 """Layouts of data files that people have, one small module each, and how a table's layout is recognised.
 
 A layout reads a row into our fields (`layout.Fields`); `rows.read_row` then checks them, whatever the layout was.
-To add one, copy `layouts/mini_o3.py` (columns) or `layouts/trl.py` (a conversation) and name it in `LAYOUTS`.
+To add one, copy `layouts/mini_o3.py` (columns) or `layouts/trl.py` (a conversation) and add it to the modules
+registered below. From outside the package: `LAYOUTS.register(name, layout)`, or a function that the data spec names,
+`?layout=my.py:read`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from mgpo_core.errors import SampleError
-from mgpo_train.data.formats.layout import FIELDS, Fields, Layout, Row, cell, has_images
+from mgpo_core.registry import Registry
+from mgpo_train.data.formats.layout import FIELDS, Fields, Layout, Row, as_layout, cell, has_images
 from mgpo_train.data.formats.layouts import (
     easyr1,
     llama_factory,
@@ -26,10 +29,12 @@ from mgpo_train.data.formats.saved_as_text import without_texts
 
 __all__ = ["FIELDS", "LAYOUTS", "Fields", "Layout", "Row", "recognise"]
 
-LAYOUTS: Mapping[str, Layout] = {
-    module.LAYOUT.name: module.LAYOUT
-    for module in (plain, mme_realworld, vstar, ms_swift, llama_factory, verl, vlm_r1, trl, easyr1, mini_o3)
-}
+LAYOUTS: Registry[Layout] = Registry("layout", as_layout, "a Layout, or a function that reads a row into our fields")
+"""Every layout by name."""
+
+for _module in (plain, mme_realworld, vstar, ms_swift, llama_factory, verl, vlm_r1, trl, easyr1, mini_o3):
+    LAYOUTS.register(_module.LAYOUT.name, _module.LAYOUT)
+
 _BY_PATH = ("mme-realworld", "vstar")
 """Layouts that are assumed for paths with their name in them, where the columns allow it."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from mgpo_core.errors import SampleError
 from mgpo_core.messages.shown import show
+from mgpo_core.messages.suggest import nearest
 from mgpo_core.samples.choice_columns import is_missing
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Fields",
     "Layout",
     "Row",
+    "as_layout",
     "by_columns",
     "cell",
     "first_of",
@@ -59,6 +61,29 @@ class Layout:
     """For layouts of columns: which may hold each field, the first one that a row has wins."""
     always_choices: bool = False
     """Whether every row has choices, where the table has a column for them."""
+
+
+def as_layout(entry: Any) -> Layout | None:
+    """A layout, or one that reads rows with a function; None for anything else.
+
+    The function gives `Fields`, or a mapping with our fields as keys. A layout made of it fits no row: it is read only
+    where the data spec names it.
+    """
+    made = entry() if isinstance(entry, type) else entry
+    if isinstance(made, Layout) or not callable(made):
+        return made if isinstance(made, Layout) else None
+    return Layout(getattr(made, "__name__", type(made).__name__), lambda row: False, lambda row: _fields_of(made(row)))
+
+
+def _fields_of(found: Any) -> Fields:
+    if isinstance(found, Fields):
+        return found
+    if not isinstance(found, Mapping):
+        raise SampleError(f"layout: the function returned {show(found)}; return a mapping with keys among {FIELDS}")
+    for name in found:
+        if name not in FIELDS:
+            raise SampleError(f"layout: the function returned {show(name)}: {nearest(str(name), FIELDS)}")
+    return Fields(found, {name: name for name in found})
 
 
 def cell(row: Row, column: str) -> Any:
