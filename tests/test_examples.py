@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chat_server import chatting
 from PIL import Image
 
 from mgpo_core import Episode, haystack
@@ -44,6 +43,9 @@ def test_the_layout_reads_a_row(tmp_path: Path) -> None:
 
 
 def test_training_from_python_and_asking_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES.parent / "tests" / "core"))
+    from chat_server import chatting
+
     size: dict[str, Any] = {"max_steps": 1, "per_device_train_batch_size": 4, "num_generations": 2, "report_to": "none"}
     train = load_module(f"{EXAMPLES}/train_from_python.py").train
     trainer = train(tmp_path, max_completion_length=24, dynamic_sampling=1, **size)
