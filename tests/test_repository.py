@@ -236,7 +236,7 @@ def test_links_between_documents_lead_somewhere() -> None:
 def test_test_files_mirror_the_packages_and_have_names_of_their_own() -> None:
     tests = [path.relative_to(ROOT / "tests") for path in files() if re.match(r"test_.*\.py$", path.name)]
     assert {path.parts[0] for path in tests if len(path.parts) > 1} <= {"core", "train", "eval", "demo"}
-    of_all = {"test_packaging.py", "test_repository.py", "test_structure.py", "test_user_files.py"}
+    of_all = {"test_examples.py", "test_packaging.py", "test_repository.py", "test_structure.py", "test_user_files.py"}
     assert {path.name for path in tests if len(path.parts) == 1} == of_all
     assert not [name for name, count in Counter(path.name for path in tests).items() if count > 1]
 

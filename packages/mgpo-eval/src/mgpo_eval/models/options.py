@@ -167,16 +167,16 @@ class ModelOptions:
 
         A checkpoint may come from somebody else, so code that it alone names is not imported. Raises OptionError.
         """
-        if self.template is None and not TEMPLATES.is_available(name):
-            how = f"give template={name}, or where it is now" if is_spec(name) else "name its file in plugins"
+        if self.template is None and is_spec(name) and not TEMPLATES.is_available(name):
             raise OptionError(
-                f"template={name!r}: the checkpoint was trained with it, and nothing here has registered or imported "
-                f"it; {how}"
+                f"template={name!r}: the checkpoint was trained with it, and nothing here has imported it; "
+                f"give template={name}, or where it is now"
             )
         try:
             return load_template(name)
         except RegistryError as error:
-            raise OptionError(str(error)) from error
+            hint = "" if is_spec(name) else "; if a plugin registers it, name its file in plugins"
+            raise OptionError(f"{error}{hint}") from error
 
     def _factor(self, config: Any) -> int:
         if self.patch_factor is not None:
