@@ -44,9 +44,8 @@ MEMBERS = {
 ROOMS = {
     "mgpo_core": """errors messages registry files boxes images samples templates episodes haystack engines
         render runs""",
-    # `config.options`: rewards raise its ConfigError, and MGPOConfig checks the names of rewards.
     # `reasoning_data.trace`, `.writers`: rows of training data and the haystack are written out as reasoning, too.
-    "mgpo_train": """config.data_spec config.options rewards config reasoning_data.trace reasoning_data.writers data
+    "mgpo_train": """rewards config reasoning_data.trace reasoning_data.writers data
         distributed output models sizing training evaluation reasoning_data haystack run quick_checks cli __main__""",
     "mgpo_eval": """fingerprint failures output_path mig_bench tasks models report plugin cli __main__""",
     "mgpo_demo": """session page serving cli __main__""",

@@ -47,7 +47,7 @@ def test_a_file_is_loaded_once_however_its_path_is_written(folder: Path) -> None
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("onne", "number='onne': did you mean 'one'.*path/to/file.py:name"),
+        ("onne", "number='onne': did you mean 'one'.*PYTHON_FILE:name"),
         ("mine.py:sevn", "number='mine.py:sevn': mine.py has no 'sevn'; did you mean 'seven'"),
         ("gone.py:seven", "there is no file 'gone.py'.*correct the path"),
         ("no_such_package.sub:f", "there is no module 'no_such_package'; install it"),

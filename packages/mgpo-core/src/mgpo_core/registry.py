@@ -1,6 +1,6 @@
 """Named entries that users can add to: rewards, templates, data layouts and model families (no torch).
 
-An entry is found by its registered name, or by where it is written: `package.module:name` or `path/to/file.py:name`.
+An entry is found by its registered name, or by where it is written: `package.module:name` or `PYTHON_FILE:name`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ T = TypeVar("T")
 Entry = TypeVar("Entry")
 
 _SPEC = re.compile(r"(?P<module>.+\.py|[A-Za-z_][\w.]*):(?P<name>[A-Za-z_][\w.]*)", re.DOTALL)
-_HOW = "or give your own as package.module:name or path/to/file.py:name"
+_HOW = "or give your own as package.module:name or PYTHON_FILE:name"
 
 
 class Registry(Generic[T]):
@@ -112,7 +112,7 @@ class Registry(Generic[T]):
 
 
 def is_spec(text: str) -> bool:
-    """Whether a text has the form `package.module:name` or `path/to/file.py:name`."""
+    """Whether a text has the form `package.module:name` or `PYTHON_FILE:name`."""
     return _SPEC.fullmatch(text) is not None
 
 
@@ -120,7 +120,7 @@ def attribute_of(spec: str) -> Any:
     """The object that a spec locates; raises RegistryError naming what is missing."""
     found = _SPEC.fullmatch(spec)
     if found is None:
-        raise RegistryError(f"{show(spec)}: give package.module:name or path/to/file.py:name")
+        raise RegistryError(f"{show(spec)}: give package.module:name or PYTHON_FILE:name")
     module, name = found["module"], found["name"]
     value: Any = load_module(module)
     for part in name.split("."):
@@ -201,8 +201,7 @@ def _import(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             raise _ImportFailedError(
-                f"there is no module {error.name!r}; install it, add its folder to PYTHONPATH, or name a file: "
-                "path/to/file.py"
+                f"there is no module {error.name!r}; install it, add its folder to PYTHONPATH, or name a Python file"
             ) from error
         raise _ImportFailedError(_raised(name, error)) from error
     except Exception as error:

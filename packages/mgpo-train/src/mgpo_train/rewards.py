@@ -92,7 +92,7 @@ def check_names(names: Sequence[str]) -> None:
 def make_rewards(given: Sequence[str | Reward], *, threshold: float | None = None) -> dict[str, Reward]:
     """The rewards by the names under which they are logged: registered names, else names of functions.
 
-    `given` holds registered names, specs (`path/to/file.py:name`) and functions; `threshold` is that of the object
+    `given` holds registered names, specs (`PYTHON_FILE:name`) and functions; `threshold` is that of the object
     reward (None: the IoU itself). Raises RegistryError as `check_names` does.
     """
     made: dict[str, Reward] = {}

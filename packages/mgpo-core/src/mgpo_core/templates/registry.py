@@ -27,7 +27,7 @@ for _template in (TwoTurn, SingleTurn, PlainTurn, MultiImage, MultiImageTwoTurn)
 
 
 def load_template(name: str) -> Template:
-    """The template registered as `name`, or the one that `path/to/file.py:Name` or `package.module:Name` locates.
+    """The template registered as `name`, or the one that `PYTHON_FILE:Name` or `package.module:Name` locates.
 
     Raises RegistryError, a ValueError, naming the nearest name where there is none.
     """

@@ -38,7 +38,7 @@ class DataSpec:
     """haystack only; default 0."""
     columns: Mapping[str, str] = field(default_factory=dict)
     schema: str | None = None
-    """The layout by its name, or as `path/to/file.py:name`; default: recognised by the columns.
+    """The layout by its name, or as `PYTHON_FILE:name`; default: recognised by the columns.
 
     Written `layout`, `format` or `schema`.
     """

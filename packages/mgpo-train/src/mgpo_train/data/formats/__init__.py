@@ -3,7 +3,7 @@
 A layout reads a row into our fields (`layout.Fields`); `rows.read_row` then checks them, whatever the layout was.
 To add one, copy `layouts/mini_o3.py` (columns) or `layouts/trl.py` (a conversation) and add it to the modules
 registered below. From outside the package: `LAYOUTS.register(name, layout)`, or a function that the data spec names,
-`?layout=my.py:read`.
+`?layout=my_layout.py:read`.
 """
 
 from __future__ import annotations
