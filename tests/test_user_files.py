@@ -26,6 +26,7 @@ from mgpo_eval.output_path import check_output_path
 from mgpo_train.config.options import ConfigError, RunOptions
 from mgpo_train.distributed.checkpoint_layout import checkpoint_step
 from mgpo_train.haystack import commands
+from mgpo_train.haystack.checkpoint_folder import checkpoint_folder
 from mgpo_train.output.best_checkpoint import Best, BestFolder
 from mgpo_train.output.checkpoint_rotation import rotate
 from mgpo_train.output.folder import (
@@ -181,7 +182,7 @@ def build(out: Path, *, overwrite: bool = False) -> None:
 
 def base(out: Path, *, overwrite: bool = False) -> None:
     commands._parsed(commands._parser("haystack-base", ""), ["--output_dir", str(out), *["--overwrite"] * overwrite])
-    with commands.checkpoint_folder(out, {"seed": 1}):
+    with checkpoint_folder(out, {"seed": 1}):
         for name in ("config.json", "model.safetensors", "tokenizer.json", "mgpo.json", "base.json"):
             (out / name).write_text("ours")
 

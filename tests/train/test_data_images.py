@@ -184,7 +184,7 @@ def test_any_other_image_is_refused_in_one_line(tmp_path: Path, image: Any, word
         (b"\n<!DOCTYPE html><html>404</html>", "an HTML page, not an image; download the image itself"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of Git LFS, .* git lfs pull"),
         (b"<svg xmlns='x'/>", "an SVG drawing; save it as PNG"),
-        (b'{"error": "rate limit"}', "a JSON text, not a picture"),
+        (b'{"error": "rate limit"}', "a JSON text, not an image"),
         (b"%PDF-1.7", "a PDF; save the page as PNG"),
         (b"no picture", "its format is not known; convert it to PNG or JPEG"),
     ],

@@ -82,7 +82,7 @@ def sized(name: str) -> Sizing:
 
 
 def test_the_paper_s_run_has_the_paper_s_numbers() -> None:
-    config, devices = load("qwen2.5-vl-7b-mgpo"), hardware_of("qwen2.5-vl-7b-mgpo").layout.devices
+    config, devices = load("qwen2.5-vl-7b-mgpo"), hardware_of("qwen2.5-vl-7b-mgpo").plan.devices
     made = config.per_device_train_batch_size * config.steps_per_generation * devices
     a_step = config.per_device_train_batch_size * config.gradient_accumulation_steps * devices
     assert (devices, config.num_generations) == (8, 8)
