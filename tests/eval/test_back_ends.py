@@ -144,7 +144,7 @@ def test_the_seed_decides_what_is_sampled(server):
 def test_without_a_name_the_served_model_plays_and_an_unknown_one_is_refused(server):
     [played] = load(server, model=None).run(episodes(1))
     assert played.done
-    with pytest.raises(EngineError, match=f"does not serve 'haystack:mgpo': known are {NAME}"):
+    with pytest.raises(EngineError, match=f"does not serve 'haystack:mgpo': did you mean '{NAME}'"):
         load(server, model="haystack:mgpo")
 
 

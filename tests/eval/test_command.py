@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -38,6 +39,14 @@ def test_help_teaches_without_loading_anything(capsys: pytest.CaptureFixture[str
 
 def test_every_task_file_is_known() -> None:
     assert {path.stem for path in TASKS.glob("*.yaml")} == NAMES
+
+
+def test_every_function_that_a_task_file_names_exists() -> None:
+    files = [path for path in TASKS.iterdir() if path.name.endswith("yaml")]
+    named = {name for path in files for name in re.findall(r"!function (\S+)", path.read_text())}
+    assert len(named) > 10
+    for module, _, function in (name.rpartition(".") for name in named):
+        assert hasattr(import_module(module), function), f"{module}.{function}"
 
 
 def test_defaults_are_added_where_nothing_is_said() -> None:
