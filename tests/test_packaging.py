@@ -52,7 +52,7 @@ import sys
 import mgpo_demo.cli
 assert "torch" not in sys.modules and "gradio" not in sys.modules
 import mgpo_demo.page
-from mgpo_demo.theme import page_style
+from mgpo_demo.page.theme import page_style
 assert ".mgpo" in page_style()
 """,
 }
