@@ -90,13 +90,18 @@ def run(
     return subprocess.CompletedProcess(list(command), status, *texts)
 
 
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
 def _ranks(processes: int, environment: dict[str, str]) -> list[dict[str, str]]:
     """The variables by which torch.distributed knows its ranks; none for one process that nothing launches."""
     if processes == 1 and "ACCELERATE_USE_DEEPSPEED" not in environment:
         return [{}]
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = str(listener.getsockname()[1])
+    port = str(free_port())
     size = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
     return [
         {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": str(rank), "LOCAL_RANK": str(rank), **size}

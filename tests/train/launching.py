@@ -6,7 +6,6 @@ import contextlib
 import functools
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,13 +18,6 @@ from mgpo_train.distributed.sharding_plan import PLANS
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import warm_start
 from patience import HANG
-
-
-def free_port() -> int:
-    """A port of this machine that nothing listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def launch(plan: str, processes: int, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -54,7 +46,7 @@ def layout_variables(plan: str, processes: int) -> dict[str, str]:
 @contextlib.contextmanager
 def serving(command: list[str], log: Path, **variables: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """(address, process) of the vLLM server that a command starts, once it answers; killed in the end."""
-    port = free_port()
+    port = warm_start.free_port()
     with log.open("w") as output:
         process = subprocess.Popen(
             [*command, "--host", "127.0.0.1", "--port", str(port)],

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
 from mgpo_core.errors import EngineError
+from mgpo_core.files.json_lines import append_record, read_records
 
 __all__ = ["Reply", "ReplyJournal"]
 
@@ -36,33 +35,17 @@ class ReplyJournal:
         """Lines that a kill or a full disk cut short."""
         self._lock = Lock()
         if path.exists():
-            self._read(path.read_bytes())
-
-    def _read(self, data: bytes) -> None:
-        for line in data.splitlines():
-            try:
-                reply = Reply(**json.loads(line))
-            except (ValueError, TypeError):
-                self.broken += bool(line.strip())
-            else:
-                self.replies[reply.key] = reply
-        if data and not data.endswith(b"\n"):
-            self._append(b"\n")  # what is written next begins a line of its own
+            replies, self.broken = read_records(path, Reply)
+            self.replies = {reply.key: reply for reply in replies}
 
     def add(self, reply: Reply) -> None:
         """Write a reply, now; EngineError when it cannot be written."""
         with self._lock:
-            self._append(json.dumps(asdict(reply)).encode() + b"\n")
+            try:
+                append_record(self.path, reply, sync=True)
+            except OSError as error:
+                raise EngineError(
+                    f"The teacher's answers cannot be written to {self.path} ({error}); free space, and run the same "
+                    "command again: what was written is kept."
+                ) from error
             self.replies[reply.key] = reply
-
-    def _append(self, line: bytes) -> None:
-        try:
-            with open(self.path, "ab", buffering=0) as file:
-                if file.write(line) != len(line):
-                    raise OSError("the line was not written whole")
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise EngineError(
-                f"The teacher's answers cannot be written to {self.path} ({error}); free space, and run the same "
-                "command again: what was written is kept."
-            ) from error
