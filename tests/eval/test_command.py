@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from patience import HANG
 
 from mgpo_eval import cli
 from mgpo_eval.plugin import TASKS
@@ -35,6 +37,15 @@ def test_help_teaches_without_loading_anything(capsys: pytest.CaptureFixture[str
     assert all(name in printed for name in NAMES)
     for option in ("pretrained", "mode", "max_pixels", "tensor_parallel_size", "url", "journal", "coordinate_space"):
         assert re.search(rf"^  {option} ", printed, flags=re.MULTILINE), option
+
+
+def test_a_report_of_no_folder_is_refused_without_scipy() -> None:
+    code = (
+        "import sys; from mgpo_eval.cli import main; status = main(['report', 'nope']); "
+        "sys.exit(3 if {'scipy', 'torch', 'lmms_eval'} & set(sys.modules) else status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG)
+    assert done.returncode == 2 and "error: nope is not a directory" in done.stderr
 
 
 def test_every_task_file_is_known() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -45,6 +46,14 @@ def test_list_has_a_line_for_every_recipe(capsys: pytest.CaptureFixture[str]) ->
     assert [line.split()[0] for line in lines] == recipe_files.names()
     assert empty == "" and (Path(configurations.split(": ")[1]) / "zero3.yaml").is_file()
     assert all(len(line.split()) > 5 for line in lines)
+
+
+def test_a_list_cut_off_by_its_reader_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", buffering=1, encoding="utf-8") as cut_off:
+        monkeypatch.setattr(sys, "stdout", cut_off)
+        assert cli.main(["--list"]) == 0
 
 
 @pytest.mark.parametrize("flag", ["--help", "--list"])

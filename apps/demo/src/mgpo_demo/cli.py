@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mgpo_core.errors import MGPOError
+from mgpo_core.messages.command_line import SuggestingParser
 from mgpo_core.messages.install import from_clone
 from mgpo_core.messages.suggest import nearest
 from mgpo_core.registry import import_plugins
@@ -33,7 +34,7 @@ examples:
 
 def parser() -> argparse.ArgumentParser:
     """The options of `mgpo-demo`."""
-    made = argparse.ArgumentParser(
+    made = SuggestingParser(
         prog="mgpo-demo",
         description="See a vision-language model look closer, and look for it, in the browser.",
         epilog=_EPILOG,
@@ -76,10 +77,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo until it is interrupted; gives the exit status."""
     started = time.monotonic()
-    options, unknown = parser().parse_known_args(arguments)
-    if unknown:
-        known = [name.replace("_", "-") for name in vars(options)]
-        parser().error(f"unknown option {unknown[0]}: {nearest(unknown[0].partition('=')[0].lstrip('-'), known)}")
+    options = parser().parse_args(arguments)
     try:
         limits = Limits(
             options.max_upload_mb, options.max_megapixels, options.max_question, options.max_queue, options.max_seconds

@@ -15,6 +15,7 @@ from typing import Any
 
 from mgpo_core.errors import MGPOError
 from mgpo_core.files.output_folder import expanded
+from mgpo_core.messages.command_line import reader_may_leave
 from mgpo_eval.failures import data_sets_told, in_one_line
 from mgpo_eval.models.options import ENGINES, help_text
 from mgpo_eval.output_path import check_output_path
@@ -54,14 +55,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; gives the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given in (["-h"], ["--help"]):
-        print(_help())
+        with reader_may_leave():
+            print(_help())
         return 0
     if given[0] == "report":
         from mgpo_eval.report.command import main as report
 
         return report(given[1:])
     if given[0] == "tasks":
-        return _dispatch([*given, *([] if "--include-path" in given else ["--include-path", str(TASKS)])])
+        with reader_may_leave():
+            return _dispatch([*given, *([] if "--include-path" in given else ["--include-path", str(TASKS)])])
     if given[0] == "eval" or given[0].startswith("-"):
         return _evaluate(given[1:] if given[0] == "eval" else given)
     return _dispatch(given)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mgpo_core.errors import MGPOError
+from mgpo_core.messages.command_line import reader_may_leave
 from mgpo_train.config import recipes
 from mgpo_train.config.options import ConfigError, grouped_fields
 from mgpo_train.config.user_errors import disk_failure
@@ -84,13 +85,16 @@ def _dispatch(arguments: list[str]) -> int:
     flags = {flag.lstrip("-").replace("-", "_") for flag in arguments if flag in FLAGS}
     rest = [argument for argument in arguments if argument not in FLAGS]
     if not arguments or flags & {"help", "h"}:
-        help_parser().print_help()
+        with reader_may_leave():
+            help_parser().print_help()
     elif "help_all" in flags:
         from mgpo_train.config.parser import option_parser
 
-        option_parser().print_help()
+        with reader_may_leave():
+            option_parser().print_help()
     elif "list" in flags:
-        _print_list()
+        with reader_may_leave():
+            _print_list()
     elif not rest or rest[0].startswith("-"):
         raise ConfigError(f"name a recipe or a YAML file first: one of {', '.join(recipes.names())}")
     else:

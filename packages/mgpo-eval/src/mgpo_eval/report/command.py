@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mgpo_core.errors import MGPOError
+from mgpo_core.messages.command_line import SuggestingParser
 
 EXAMPLES = """\
 examples:
@@ -31,7 +32,7 @@ A folder is what lmms-eval had as --output_path, with --log_samples; mgpo-eval s
 
 def make_parser() -> argparse.ArgumentParser:
     """The options of the command."""
-    parser = argparse.ArgumentParser(
+    parser = SuggestingParser(
         prog="mgpo-eval report",
         description=(
             "Write one HTML page on what lmms-eval wrote: every score with its 95% interval, the settings\n"
@@ -68,7 +69,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit status is 0, or 2 when something was refused (the reason goes to stderr)."""
     arguments = make_parser().parse_args(argv)
-    from mgpo_eval.report.page import write_results_report  # scipy takes a second, which --help should not
+    from mgpo_eval.report.page import write_results_report  # --help does without
 
     page = arguments.output or arguments.folders[0] / "report.html"
     try:

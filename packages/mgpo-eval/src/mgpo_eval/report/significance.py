@@ -10,7 +10,6 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest, permutation_test  # type: ignore[import-untyped]
 
 from mgpo_core.episodes.intervals import Clusters, design_effect, mean_interval
 
@@ -95,6 +94,8 @@ def mcnemar(only_a: int, only_b: int) -> float:
     """Exact two-sided p-value that a sample which one run alone has right is as likely to be A's as B's."""
     if only_a + only_b == 0:
         return 1.0
+    from scipy.stats import binomtest  # type: ignore[import-untyped]  # takes seconds
+
     return float(binomtest(only_a, only_a + only_b, 0.5).pvalue)
 
 
@@ -120,6 +121,8 @@ def paired_permutation(a: Sequence[float], b: Sequence[float], *, seed: int = 0)
     differences = differences[differences != 0]
     if len(differences) < 2:  # one pair, either way round, is as extreme as the other
         return 1.0
+    from scipy.stats import permutation_test
+
     result = permutation_test(
         (differences,),
         lambda values, axis: np.sum(values, axis=axis).round(9),  # swaps that come to the same sum must tie with it

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mgpo_core.files.output_folder import OutputFolderError, expanded, open_output
+from mgpo_core.messages.command_line import SuggestingParser
 from mgpo_train.haystack.checkpoint_folder import OWNER
 
 __all__ = ["base", "multi_base"]
@@ -48,7 +49,7 @@ def multi_base(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser(name: str, description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = SuggestingParser(
         prog=f"mgpo-train {name}",
         description=description,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,

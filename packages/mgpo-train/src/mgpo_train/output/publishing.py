@@ -6,7 +6,6 @@ Files are sent by a list of names, from folders of weights: never an output fold
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 import sys
@@ -24,6 +23,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from mgpo_core.episodes.settings import SETTINGS_FILE
 from mgpo_core.errors import MGPOError
+from mgpo_core.messages.command_line import SuggestingParser
 from mgpo_train.config.options import ConfigError
 from mgpo_train.output.model_card import CARD_FILES, HERE, MARK, find_card
 from mgpo_train.output.public_names import public_text
@@ -231,7 +231,7 @@ def _line(error: BaseException) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """`mgpo-train upload FOLDER REPOSITORY`: what `push_to_hub` does, later."""
-    parser = argparse.ArgumentParser(
+    parser = SuggestingParser(
         prog="mgpo-train upload",
         description="Upload a saved model to the Hugging Face hub: its weights, processor, mgpo.json and card alone.",
     )

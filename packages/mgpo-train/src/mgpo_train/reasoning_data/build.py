@@ -13,6 +13,7 @@ from mgpo_core.boxes.parse import CoordinateSpace
 from mgpo_core.errors import SampleError
 from mgpo_core.files.output_folder import expanded
 from mgpo_core.images.budget import PixelBudget
+from mgpo_core.messages.command_line import SuggestingParser
 from mgpo_train.config.options import ConfigError
 from mgpo_train.reasoning_data.outcomes import Outcome, rule_outcomes, teacher_outcomes
 from mgpo_train.reasoning_data.output import DROPPED, JOURNAL, TRACES, OutputFolder
@@ -125,7 +126,7 @@ def _summary(report: dict[str, Any], folder: Path) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = SuggestingParser(
         prog="mgpo-train build-reasoning-data",
         usage="%(prog)s INPUT --output FOLDER [options]",
         description="Write reasoning traces from annotated sets of images, verify each against the annotations,\n"
