@@ -111,7 +111,9 @@ def test_a_base_that_is_not_there_is_named_in_one_line(trained: Path, tmp_path: 
 
 def test_without_peft_the_merged_model_is_named(trained: Path, monkeypatch) -> None:
     monkeypatch.setattr(loading, "find_spec", lambda name: None)
-    with pytest.raises(EngineError, match=f"pip install peft, or name the merged model {trained}/model$"):
+    with pytest.raises(
+        EngineError, match=rf"pip install -e 'packages/mgpo-core\[peft\]', or name the merged model {trained}/model$"
+    ):
         load_model(trained / "checkpoint-2")
     load_model(trained / "model")
 

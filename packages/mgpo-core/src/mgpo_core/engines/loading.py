@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mgpo_core.episodes.settings import SETTINGS_FILE, EpisodeSettings
 from mgpo_core.errors import EngineError, MGPOError
+from mgpo_core.messages.install import from_clone
 
 if TYPE_CHECKING:
     import torch
@@ -122,8 +123,8 @@ def load_weights(name: str | Path, **options: Any) -> Any:
     *adapters, base = _chain(name)
     if adapters and find_spec("peft") is None:
         raise EngineError(
-            f"model={str(name)!r} is a LoRA adapter, which needs the package peft: pip install peft, or "
-            f"{_merged_instead(adapters[0])}"
+            f"model={str(name)!r} is a LoRA adapter, which needs the package peft: "
+            f"{from_clone('mgpo-core', 'peft')}, or {_merged_instead(adapters[0])}"
         )
     model = _load(AutoModelForImageTextToText, base, **options)
     for adapter in reversed(adapters):
