@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from mgpo_train import cli
 from mgpo_train.config import recipes as recipe_files
 from mgpo_train.config.options import ConfigError, grouped_fields
 from mgpo_train.config.parser import make_config
+from mgpo_train.output.folder import check_resume_compatible
+from mgpo_train.quick_checks import check_quickly
 
 
 def make(tmp_path: Path, text: str, *arguments: str):
@@ -244,17 +247,56 @@ def test_resuming_a_finished_run_does_nothing_but_checks_the_options_first(tmp_p
     ],
 )
 def test_options_that_change_the_steps_are_refused_when_a_run_goes_on(tmp_path: Path, change: list[str]) -> None:
-    from mgpo_train.output.folder import check_resume_compatible
-
     out, text = finished_run(tmp_path)
     config, _ = make(tmp_path, text, *change)
     with pytest.raises(ConfigError, match=f"--resume: .*{change[0][2:]} was"):
         check_resume_compatible(out, config)
 
 
-def test_what_a_full_memory_needs_may_change(tmp_path: Path) -> None:
-    from mgpo_train.output.folder import check_resume_compatible
+def quickly(folder: Path, *words: str) -> None:
+    path = folder / "mine.yaml"
+    check_quickly(path, recipe_files.read(path), list(words), resume=True, dry=False)
 
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--seed", "1", "--beta=0.01"], "--resume: seed was 42 and is 1, beta was 0.0 and is 0.01; give the same"),
+        (["--template", "single_turn"], "template was 'two_turn' and is single_turn"),
+        (["--bf16=yes"], "bf16 was False and is yes"),
+    ],
+)
+def test_changed_options_are_refused_before_torch_is_needed(tmp_path: Path, change: list[str], message: str) -> None:
+    finished_run(tmp_path, "--bf16", "false")
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        quickly(tmp_path, "--seed", "2", *change)
+
+
+def test_the_same_options_pass_the_quick_checks(tmp_path: Path) -> None:
+    given = ["--seed", "7", "--learning_rate", "1e-4", "--strict-boxes", "yes", "--columns", "question=prompt"]
+    given += ["--rewards", "accuracy", "--reward_weights", "2", "--template=two_turn", "--eval_data", "none"]
+    given += ["--accelerator_config", '{"split_batches": true}', "--no_eval_greedy", "--optim_args", "foreach=false"]
+    given += ["--lr_scheduler_type", "constant", "--save_steps", "5", "--lora_target_modules", "q_proj", "--use_peft"]
+    finished_run(tmp_path, *given)
+    free = ["--output_dir", str(tmp_path / "out"), "--save_steps", "2", "--max_steps", "9", "--use_cpu"]
+    quickly(tmp_path, *given, *free, "--learning_rate=0.0001")
+
+
+@pytest.mark.parametrize(("option", "name"), [("rewards", ":one"), ("template", ":TwoTurn"), ("plugins", "")])
+def test_a_changed_file_of_the_users_is_refused_by_name(tmp_path: Path, option: str, name: str) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("from mgpo_core import TwoTurn\ndef one(trajectory): return 1.0\n")
+    spec = f"{file}{name}"
+    out, text = finished_run(tmp_path, f"--{option}", spec)
+    quickly(tmp_path, f"--{option}", spec)
+    file.write_text(file.read_text().replace("1.0", "0.5"))
+    with pytest.raises(ConfigError, match=re.escape(f"--resume: {file} was changed since the run began; restore")):
+        quickly(tmp_path, f"--{option}", spec)
+    with pytest.raises(ConfigError, match=re.escape(f"--resume: {file} was changed")):
+        check_resume_compatible(out, make(tmp_path, text, f"--{option}", spec)[0])
+
+
+def test_what_a_full_memory_needs_may_change(tmp_path: Path) -> None:
     out, text = finished_run(tmp_path)
     changes = ["--per_device_eval_batch_size", "2", "--rollout_batch_size", "2", "--gradient_checkpointing", "true"]
     check_resume_compatible(out, make(tmp_path, text, *changes)[0])
@@ -282,8 +324,6 @@ def test_a_finished_run_goes_on_when_more_steps_are_wanted(tmp_path: Path, longe
 
 
 def test_a_planned_learning_rate_holds_a_run_to_its_length(tmp_path: Path) -> None:
-    from mgpo_train.output.folder import check_resume_compatible
-
     out, text = finished_run(tmp_path, "--lr_scheduler_type", "linear")
     config, _ = make(tmp_path, text, "--lr_scheduler_type", "linear", "--max_steps", "5")
     with pytest.raises(ConfigError, match="max_steps was 3 and is 5, and lr_scheduler_type=linear plans"):

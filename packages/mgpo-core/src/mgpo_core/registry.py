@@ -19,7 +19,7 @@ from mgpo_core.errors import RegistryError
 from mgpo_core.messages.shown import one_line, show
 from mgpo_core.messages.suggest import nearest
 
-__all__ = ["Registry", "anchored", "attribute_of", "import_plugins", "is_spec", "load_module"]
+__all__ = ["Registry", "anchored", "attribute_of", "import_plugins", "is_spec", "load_module", "named_file"]
 
 T = TypeVar("T")
 Entry = TypeVar("Entry")
@@ -114,6 +114,13 @@ class Registry(Generic[T]):
 def is_spec(text: str) -> bool:
     """Whether a text has the form `package.module:name` or `PYTHON_FILE:name`."""
     return _SPEC.fullmatch(text) is not None
+
+
+def named_file(text: str) -> str | None:
+    """The Python file that a spec, or a plugin, names, as it is written there; None where it names none."""
+    found = _SPEC.fullmatch(text)
+    path = found["module"] if found else text
+    return path if path.endswith(".py") else None
 
 
 def attribute_of(spec: str) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from mgpo_core.files.output_folder import expanded
 from mgpo_core.messages.suggest import check_words
 from mgpo_core.templates.registry import load_template
 from mgpo_train.config.data_spec import DataSpec
-from mgpo_train.config.option_names import option_names, option_of, unknown_key, unknown_word
+from mgpo_train.config.option_names import SWITCHES, option_names, option_of, unknown_key, unknown_word
 from mgpo_train.config.options import (
     DEFAULT_REWARDS,
     WORDS,
@@ -32,7 +33,7 @@ from mgpo_train.config.options import (
 from mgpo_train.config.recipes import METADATA
 from mgpo_train.data.formats import LAYOUTS
 from mgpo_train.data.tables import refuse_missing
-from mgpo_train.output.folder import check_folder
+from mgpo_train.output.folder import check_folder, check_resume_quickly
 from mgpo_train.rewards import check_names
 
 _LISTS = ("rewards", "freeze", "plugins")
@@ -40,7 +41,6 @@ _DATA = ("train_data", "eval_data", "eval_ood_data")
 _NUMBERS = ("num_generations", "per_device_train_batch_size", "gradient_accumulation_steps")
 _UPSTREAM = ("generation_batch_size", "steps_per_generation")
 _READ = (*WORDS, "plugins", "template", "model", "output_dir", "overwrite", "rewards", *_DATA, *_NUMBERS, *_UPSTREAM)
-_TRUE, _FALSE = ("true", "yes", "t", "y", "1"), ("false", "no", "f", "n", "0")
 
 
 def check_quickly(path: Path, options: Mapping[str, Any], arguments: Sequence[str], *, resume: bool, dry: bool) -> None:
@@ -70,6 +70,10 @@ def check_quickly(path: Path, options: Mapping[str, Any], arguments: Sequence[st
     check_output_dir(asked["output_dir"])
     out = expanded(str(asked["output_dir"] or f"outputs/{path.stem}"))  # as transformers does
     check_folder(out, resume=resume, overwrite=bool(asked["overwrite"]))
+    if resume:
+        lists = [asked[name] for name in ("rewards", "plugins") if isinstance(asked[name], list)]
+        specs = [*itertools.chain(*lists), asked["template"]]
+        check_resume_quickly(out, _words(arguments), [spec for spec in specs if isinstance(spec, str)])
 
 
 def _check_registered(asked: Mapping[str, Any]) -> None:
@@ -133,12 +137,23 @@ def _read(options: Mapping[str, Any], arguments: Sequence[str]) -> tuple[dict[st
     return defaults | {name: value for name, value in recipe.items() if name in _READ} | vars(parsed), others
 
 
+def _words(arguments: Sequence[str]) -> dict[str, str]:
+    """The options on a command line that have one value each, with it; the last one of a name counts."""
+    found: dict[str, list[str]] = {}
+    values: list[str] = []
+    for word in arguments:
+        if word.startswith("--"):
+            name, equals, value = word.partition("=")
+            values = found[option_of(name)] = [value] if equals else []
+        else:
+            values.append(word)
+    return {name: values[0] for name, values in found.items() if len(values) == 1}
+
+
 def _truth(text: str) -> bool:
-    if text.lower() in _TRUE:
-        return True
-    if text.lower() in _FALSE:
-        return False
-    raise _UnreadableError(text)
+    if text.lower() not in SWITCHES:
+        raise _UnreadableError(text)
+    return SWITCHES[text.lower()]
 
 
 @contextlib.contextmanager

@@ -15,6 +15,9 @@ from mgpo_train.config.options import RunOptions
 COMMANDS = ("resume", "dry_run", "list", "help", "help_all")
 """Names that are commands of `mgpo-train`, not options; here to be suggested when one is misspelt."""
 
+SWITCHES = dict.fromkeys(("true", "yes", "t", "y", "1"), True) | dict.fromkeys(("false", "no", "f", "n", "0"), False)
+"""The words for on and off, as transformers reads them."""
+
 _UPSTREAM = (
     ("trl", "trainer/grpo_config.py", "GRPOConfig"),
     ("trl", "trainer/base_config.py", "_BaseConfig"),

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any
 
-from mgpo_train.config.options import ConfigError
+from mgpo_train.config.option_names import SWITCHES
+from mgpo_train.config.options import ConfigError, RunOptions
 
 if TYPE_CHECKING:
     from mgpo_train.config.config import MGPOConfig
@@ -66,6 +67,7 @@ LENGTH = ("max_steps", "num_train_epochs")
 """Options that may change when the learning rate does not depend on them."""
 
 _FREE = {name for names in FREE.values() for name in names}
+_OURS = {option.name for option in fields(RunOptions)}
 _STAND_INS = ("num_generations", "generation_batch_size")
 """Without a meaning for method=sft, which sets them to fit any batch."""
 SECRET = ("hub_token",)
@@ -88,6 +90,31 @@ def same_schedule(then: Mapping[str, Any], config: MGPOConfig) -> bool:
     return all(then.get(name) == now[name] for name in LENGTH)
 
 
+def check_compatible_words(then: Mapping[str, Any], words: Mapping[str, str]) -> None:
+    """Raise what `check_compatible_options` would of options as written on a command line (no torch).
+
+    Only numbers, switches and this project's own texts are recorded as they are written; the others pass here.
+    """
+    changed = [
+        f"{name} was {_short(then[name])} and is {text}"
+        for name, text in words.items()
+        if name in then and _must_stay(name) and _differs(name, text, then[name])
+    ]
+    if changed:
+        raise _another_run(changed)
+
+
+def _differs(name: str, text: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return SWITCHES.get(text.lower(), value) is not value
+    if isinstance(value, int | float):
+        try:
+            return float(text) != value
+        except ValueError:
+            return False
+    return isinstance(value, str) and name in _OURS and text != value
+
+
 def check_compatible_options(then: Mapping[str, Any], given: Mapping[str, Any], config: MGPOConfig) -> None:
     """Raise ConfigError, naming the options, when resuming would make another run of one with the options `then`.
 
@@ -97,9 +124,7 @@ def check_compatible_options(then: Mapping[str, Any], given: Mapping[str, Any], 
     _check_same_batch(then, now)
     changed = [*_changed(then, now), *_unknown_then(then, now, config), *_unknown_now(then, now, given)]
     if changed:
-        raise ConfigError(
-            f"--resume: {', '.join(changed)}; give the same options, or start a new run with another --output_dir"
-        )
+        raise _another_run(changed)
     longer = [name for name in LENGTH if name in then and then[name] != now[name]]
     if not longer or _rate_is_free_of_length(config) or _only_unused_epochs(longer, then, now):
         return
@@ -108,6 +133,12 @@ def check_compatible_options(then: Mapping[str, Any], given: Mapping[str, Any], 
         f"--resume: {listed}, and lr_scheduler_type={now['lr_scheduler_type']} plans the learning rate of every step "
         "from the number of steps: only runs with lr_scheduler_type=constant (or constant_with_warmup with a number "
         "of warmup_steps) can be given another length"
+    )
+
+
+def _another_run(changed: Sequence[str]) -> ConfigError:
+    return ConfigError(
+        f"--resume: {', '.join(changed)}; give the same options, or start a new run with another --output_dir"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,14 @@ from mgpo_core.files.output_folder import MODEL_FILES, RUN_FILE, OutputFolderErr
 from mgpo_core.runs.run_folder import CONFIG_FILE
 from mgpo_core.runs.trajectory_log import TRAJECTORIES_FILE, remove_trajectories
 from mgpo_train.config.options import ConfigError
-from mgpo_train.config.resume_options import SECRET, check_compatible_options, recorded
+from mgpo_train.config.resume_options import SECRET, check_compatible_options, check_compatible_words, recorded
 from mgpo_train.config.resume_options import same_schedule as _same_schedule
 from mgpo_train.data.fingerprint import check_same_data
 from mgpo_train.distributed.checkpoint_layout import check_layout, checkpoint_step, is_whole
 from mgpo_train.output.best_checkpoint import BEST_FOLDER
 from mgpo_train.output.best_checkpoint import FOLDERS as BEST_FOLDERS
 from mgpo_train.output.metrics import METRICS_FILE
+from mgpo_train.output.own_code import check_same_code, code_of
 from mgpo_train.output.summary import write_json
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def same_schedule(out: Path, config: MGPOConfig) -> bool:
 
 
 def check_resume_compatible(out: Path, config: MGPOConfig, data: Mapping[str, Any] | None = None) -> None:
-    """Raise ConfigError, naming options or data, when resuming would make another run of the one in the folder.
+    """Raise ConfigError, naming options, files or data, when resuming would make another run of that in the folder.
 
     `data`: the fingerprints of `data_fingerprint`, by option.
     """
@@ -128,8 +129,23 @@ def check_resume_compatible(out: Path, config: MGPOConfig, data: Mapping[str, An
     written = _written(out)
     if "options" in written:
         check_compatible_options(written["options"], written.get("given") or {}, config)
+    check_same_code(written.get("code") or {}, code_of(_specs(config)), out)
     names = {name: getattr(config, name, None) for name in data or ()}
     check_same_data(written.get("data") or {}, data or {}, names)
+
+
+def check_resume_quickly(out: Path, words: Mapping[str, str], specs: Sequence[str]) -> None:
+    """Raise what `check_resume_compatible` would, as far as it takes no configuration (and no torch) to know.
+
+    `words` are options as written on the command line, `specs` what rewards, template and plugins name.
+    """
+    written = _written(out)
+    check_compatible_words(written.get("options") or {}, words)
+    check_same_code(written.get("code") or {}, code_of(specs), out)
+
+
+def _specs(config: MGPOConfig) -> list[str]:
+    return [*(config.rewards or ()), config.template or "", *config.plugins]
 
 
 def prepare(
@@ -160,7 +176,8 @@ def prepare(
         if not resume:
             ensure_fresh_output_dir(out, config)
         given = {name: value for name, value in settings.items() if name not in SECRET}
-        _mark(out, {"options": recorded(config), "data": dict(data or {})}, given, resume=resume)
+        about = {"options": recorded(config), "code": code_of(_specs(config)), "data": dict(data or {})}
+        _mark(out, about, given, resume=resume)
     return checkpoint, 0 if checkpoint is None else checkpoint_step(checkpoint)
 
 
