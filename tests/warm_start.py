@@ -1,12 +1,14 @@
 """Commands run in processes that begin with the heavy imports done.
 
-Importing torch, transformers, TRL and DeepSpeed takes longer than what most tests train. The fork server of
-`multiprocessing` imports them once for a pytest process, and every command here is a fork of it: the same code as in a
-new interpreter (`python -m MODULE`, a script, a console script), with its own arguments, environment and folder.
+Importing torch, TRL, DeepSpeed and vLLM takes longer than what most tests train. The fork server of `multiprocessing`
+imports them once for a pytest process, and every command here is a fork of it: the same code as in a new interpreter
+(`python -m MODULE`, a script, a console script), with its own arguments, environment and folder.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -18,30 +20,75 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
+import pytest
 from patience import HANG
 
-IMPORTED = ["warm_imports"]
-"""What the fork server imports: `warm_imports.py` beside this file."""
+ADDRESS = "WARM_START_ADDRESS"
+"""The variable by which forks know their fork server."""
 
 
 @functools.cache
-def _context() -> multiprocessing.context.ForkServerContext:
+def _context() -> ForkServerContext:
+    """The context of a fork server that has imported `warm_imports.py`, which is beside this file."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(IMPORTED)
+    context.set_forkserver_preload(["warm_imports"])
+    with pytest.MonkeyPatch.context() as patch:
+        # Python 3.11 does not give sys.path to its fork server, which passes over what it cannot import
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+        patch.setenv("VLLM_LOGGING_LEVEL", os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"))
+        forkserver.ensure_running()
+    os.environ[ADDRESS] = forkserver._forkserver._forkserver_address
     return context
 
 
-def _run(command: Sequence[str], environment: dict[str, str], folder: str, output: str, errors: str) -> None:
-    """In the fork: what `python COMMAND` does."""
-    for path, stream in ((output, 1), (errors, 2)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), stream)
+class SpawnedProcess(ForkServerProcess):
+    """A fork of the fork server that takes environment, folder, output and process group from the process that starts
+    it, as a spawned process does."""
+
+    def start(self) -> None:
+        inherited = (dict(os.environ), str(Path.cwd()), os.getpid(), os.getpgrp())
+        self._target, self._args = _spawned, (*inherited, self._target, self._args)
+        super().start()
+
+
+class SpawnContext(ForkServerContext):
+    """What `multiprocessing.get_context("spawn")` gives, without the imports; for the processes that vLLM starts."""
+
+    Process = SpawnedProcess
+
+
+def _settle(environment: dict[str, str], folder: str) -> None:
+    """In the fork: take an environment and a folder, and let processes start from the same fork server."""
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+    server = forkserver._forkserver
+    server._forkserver_address, server.ensure_running = os.environ[ADDRESS], lambda: None
+
+
+def _spawned(
+    environment: dict[str, str], folder: str, parent: int, group: int, target: Any, args: Sequence[Any], **kwargs: Any
+) -> None:
+    _settle(environment, folder)
+    os.setpgid(0, group)
+    for stream in (1, 2):
+        os.dup2(os.open(f"/proc/{parent}/fd/{stream}", os.O_WRONLY | os.O_APPEND), stream)
+    target(*args, **kwargs)
+
+
+def _run(command: Sequence[str], environment: dict[str, str], folder: str, output: str, errors: str) -> None:
+    """In the fork: what `python COMMAND` does, in a process group of its own."""
+    os.setpgrp()
+    for path, stream in ((output, 1), (errors, 2)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), stream)
+    _settle(environment, folder)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         if command[0] == "-m":
@@ -52,8 +99,27 @@ def _run(command: Sequence[str], environment: dict[str, str], folder: str, outpu
             sys.path.insert(0, str(Path(command[0]).resolve().parent))
             runpy.run_path(command[0], run_name="__main__")
     finally:
+        atexit._run_exitfuncs()  # a process of multiprocessing leaves them out: vLLM's engines would never end
         sys.stdout.flush()
         sys.stderr.flush()
+
+
+def start(command: Sequence[str], log: Path, **variables: str) -> BaseProcess:
+    """Start `python COMMAND` as the leader of a process group; its output and errors go to the end of the file."""
+    context = _context()
+    given = (list(command), {**os.environ, **variables}, str(Path.cwd()), str(log), str(log))
+    process = context.Process(target=_run, args=given)
+    process.start()
+    return process
+
+
+def kill_group(process: BaseProcess) -> None:
+    """SIGKILL for a process and for those that it started."""
+    process.kill()
+    assert process.pid is not None
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.join()
 
 
 def run(
@@ -68,9 +134,10 @@ def run(
     with tempfile.TemporaryDirectory() as written:
         output, errors = Path(written, "output"), Path(written, "errors")
         output.touch(), errors.touch()
+        context = _context()
         environment = {**os.environ, **variables}
         started = [
-            _context().Process(
+            context.Process(
                 target=_run,
                 args=(list(command), environment | ranked, str(folder or Path.cwd()), str(output), str(errors)),
             )
@@ -82,8 +149,7 @@ def run(
             status = _first_failure(started)
         finally:
             for process in started:
-                process.kill()
-                process.join()
+                kill_group(process)
         texts = [path.read_text(encoding="utf-8", errors="replace") for path in (output, errors)]
     if status is None:
         raise subprocess.TimeoutExpired(list(command), HANG, *texts)

