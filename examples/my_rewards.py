@@ -18,8 +18,9 @@ ENOUGH = 40
 def short_answer(trajectory: Trajectory) -> float:
     """1 for a last response of at most `ENOUGH` characters, falling to 0 as it grows.
 
-    The first parameter is called `trajectory`, so it is called once for each rollout. A trajectory has every turn, its
-    box, and the metrics of the episode.
+    The first parameter is called `trajectory`, so it is called once for each rollout. A trajectory has every turn and
+    its box: `box = trajectory.turns[0].box_original` is the first crop in pixels of the original (None without one),
+    `trajectory.original_sizes[box.image]` the width and height of its image, `trajectory.metrics()` the metrics.
     """
     return min(1.0, ENOUGH / max(1, len(trajectory.turns[-1].text)))
 

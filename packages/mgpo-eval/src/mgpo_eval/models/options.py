@@ -47,7 +47,9 @@ class ModelOptions:
         None, "checkpoint folder, hub id, haystack:base or haystack:mgpo (openai: the checkpoint that is served)"
     )
     template: str | None = _option(
-        None, "your own template, PYTHON_FILE:Name or registered by a plugin; default: as the mode and task say"
+        None,
+        "your own template, PYTHON_FILE:Name, package.module:Name or registered by a plugin; default: as the mode and "
+        "task say",
     )
     plugins: str | None = _option(
         None, "modules or Python files to import first, separated by ';', which register templates or model families"

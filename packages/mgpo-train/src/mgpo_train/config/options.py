@@ -87,8 +87,8 @@ class RunOptions:
     )
     template: str | None = _option(
         None,
-        "Conversation: two_turn, single_turn, multi_image, multi_image_two_turn, or your own as PYTHON_FILE:Name. "
-        "Default: the method's own.",
+        "Conversation: two_turn, single_turn, multi_image, multi_image_two_turn, or your own as "
+        "PYTHON_FILE:Name or package.module:Name. Default: the method's own.",
     )
     strict_boxes: bool | None = _option(
         None,
@@ -210,7 +210,7 @@ class RunOptions:
     rewards: list[str] | None = _option(
         None,
         "Rewards to add up, of accuracy, format, valid_box, for boxes as answers object, image, and your own as "
-        "PYTHON_FILE:name. Default: accuracy; mirg: object image format.",
+        "PYTHON_FILE:name or package.module:name. Default: accuracy; mirg: object image format.",
     )
     reward_weights: list[float] | None = _option(None, "One weight for each reward. Default: 1.")
     object_threshold: float | None = _option(
