@@ -48,6 +48,8 @@ def test_a_file_is_loaded_once_however_its_path_is_written(folder: Path) -> None
     ("spec", "message"),
     [
         ("onne", "number='onne': did you mean 'one'.*PYTHON_FILE:name"),
+        ("hundred", "number='hundred': known are one; or give your own"),
+        ("mine.py", "number='mine.py': name what it is in the file, as in mine.py:name"),
         ("mine.py:sevn", "number='mine.py:sevn': mine.py has no 'sevn'; did you mean 'seven'"),
         ("gone.py:seven", "there is no file 'gone.py'.*correct the path"),
         ("no_such_package.sub:f", "there is no module 'no_such_package'; install it"),

@@ -69,11 +69,18 @@ class Registry(Generic[T]):
         if spec in self.entries:
             return self._checked(spec, self.entries[spec])
         if not is_spec(spec):
-            raise RegistryError(f"{self.kind}={spec!r}: {nearest(spec, self.entries)} {_HOW}")
+            raise RegistryError(f"{self.kind}={spec!r}: {self._hint(spec)}")
         try:
             return self._checked(spec, attribute_of(spec))
         except _ImportFailedError as failure:
             raise RegistryError(f"{self.kind}={spec!r}: {failure}") from failure.__cause__
+
+    def _hint(self, name: str) -> str:
+        """What to write instead of a name that is neither registered nor a spec."""
+        if name.endswith(".py"):
+            return f"name what it is in the file, as in {name}:name"
+        hint = nearest(name, self.entries)
+        return f"{hint} {_HOW}" if hint.endswith("?") else f"{hint}; {_HOW}"
 
     def is_available(self, spec: str) -> bool:
         """Whether `get` can return the entry without importing a module or file that is not imported yet."""
