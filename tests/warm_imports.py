@@ -23,7 +23,7 @@ with contextlib.suppress(ImportError):
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 for name in (
-    "trl.trainer.grpo_trainer",
+    "mgpo_train.training.grpo",
     "lmms_eval.evaluator",
     "vllm.entrypoints.openai.api_server",
     "vllm.v1.worker.cpu_worker",
