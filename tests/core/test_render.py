@@ -361,7 +361,7 @@ def test_a_row_holds_the_cards_of_one_sample_and_is_what_filters_count(tmp_path)
         Row((card(True, "A"), card(True, "B", "no box")), "task/2", (("A", True), ("B", True))),
         Row((card(None, "A"),), "task/3", (("A", None), ("B", False)), (("category", "colour", ""),)),
     ]
-    text = gallery(tmp_path, rows, runs={"A": "one look", "B": "two looks"})
+    text = gallery(tmp_path, rows, runs={"A": "single turn", "B": "two turns"})
     page = Page(text)
     assert page.balanced
     names = ("right", "wrong", "refused", "missed", "changed")

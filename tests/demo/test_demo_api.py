@@ -84,7 +84,7 @@ def photo(tmp_path: Path) -> Path:
 
 def test_a_look_gives_answer_box_and_crop(client: Client, photo: Path) -> None:
     outcome, seen = client.predict(handle_file(photo), "B", "red\nblue", api_name="/look")
-    assert outcome["answer"] == "B" and outcome["choice"] == "B: blue" and outcome["one_look"]["answer"] == "B"
+    assert outcome["answer"] == "B" and outcome["choice"] == "B: blue" and outcome["single_turn"]["answer"] == "B"
     assert outcome["original_size"] == [400, 300] and outcome["input_size"] == list(BUDGET.smart_resize(400, 300))
     expected = crop(Image.open(photo), Box(56, 28, 140, 112), budget=BUDGET, space=CoordinateSpace.ABSOLUTE)
     assert expected.image is not None and expected.box_original is not None
@@ -97,7 +97,7 @@ def test_a_look_gives_answer_box_and_crop(client: Client, photo: Path) -> None:
 
 def test_a_box_of_ones_own_is_answered_from(client: Client, photo: Path) -> None:
     outcome, _ = client.predict(handle_file(photo), "free", "", "100, 50, 300, 250", api_name="/answer_from_box")
-    assert outcome["answer"] == "free" and outcome["choice"] is None and "one_look" not in outcome
+    assert outcome["answer"] == "free" and outcome["choice"] is None and "single_turn" not in outcome
     assert all(abs(a - b) <= 3 for a, b in zip(outcome["box"], (100, 50, 300, 250), strict=True))
 
 

@@ -39,7 +39,7 @@ def test_a_served_model_looks_closer_in_the_space_it_was_declared_to_speak(tmp_p
             question = "Which is it?", "left\nright"
             outcome, crop = client.predict(handle_file(tmp_path / "noise.png"), *question, api_name="/look")
     assert outcome["box"] == [200, 300, 600, 600]
-    assert (outcome["answer"], outcome["choice"], outcome["one_look"]["answer"]) == ("B", "B: right", "B")
+    assert (outcome["answer"], outcome["choice"], outcome["single_turn"]["answer"]) == ("B", "B: right", "B")
     assert outcome["input_size"] == list(PixelBudget(65536, 262144, 32).smart_resize(800, 600))
     assert outcome["confidence"] is None
     cut = Image.fromarray(noise).crop((200, 300, 600, 600)).resize(outcome["crop_size"], Image.Resampling.BICUBIC)

@@ -77,6 +77,17 @@ def test_what_was_saved_opens_again_equal(saved, tmp_path: Path) -> None:
     again.close()
 
 
+def test_looks_of_older_versions_open(saved, tmp_path: Path) -> None:
+    data = json.loads(saved[0].read_text())
+    for look in data["looks"]:
+        look["direct"] = look.pop("single_turn")
+    (tmp_path / "old.json").write_text(json.dumps(data))
+    again = Visitor(LIMITS)
+    open_saved(tmp_path / "old.json", again, LIMITS)
+    assert json.loads(write_json(again, tmp_path).read_text()) == json.loads(saved[0].read_text())
+    again.close()
+
+
 def test_the_history_goes_on_where_it_was(saved) -> None:
     file, actions, _ = saved
     again = Visitor(LIMITS)
@@ -107,7 +118,7 @@ def test_the_page_shows_what_was_opened(saved) -> None:
 def test_each_image_is_in_the_file_once(saved) -> None:
     file, _, _ = saved
     data = json.loads(file.read_text())
-    uses = [key for look in data["looks"] for name in ("trajectory", "direct") if look[name]
+    uses = [key for look in data["looks"] for name in ("trajectory", "single_turn") if look[name]
             for key in look[name]["images"].values()]  # fmt: skip
     assert len(uses) > len(set(uses)) and set(uses) <= set(data["images"])
     assert len(set(data["images"].values())) == len(data["images"])
@@ -192,7 +203,7 @@ BAD: list[tuple[Callable[[dict[str, Any], Any], None], Any]] = [
     (put("looks", 0, "confidence"), {"A": 7}),
     (put("looks", 0, "trajectory", "images", "shown-0.png"), "/etc/passwd"),
     (put("looks", 0, "trajectory", "images"), {}),
-    (put("looks", 0, "direct", "images"), {"original-0.png": "x"}),
+    (put("looks", 0, "single_turn", "images"), {"original-0.png": "x"}),
     (put(*FIRST, "originals"), ["/etc/passwd"]),
     (put(*FIRST, "original_sizes"), [[10**9, 10**9]]),
     (put(*FIRST, "input_sizes"), [[10**9, 10**9]]),
@@ -280,7 +291,7 @@ def test_texts_of_a_file_are_shown_as_texts(saved, tmp_path: Path) -> None:
     data["picture"]["name"] = data["ask"]["question"] = HOSTILE
     data["ask"]["choices"] = [HOSTILE, "blue"]
     for look in data["looks"]:
-        for played in (look["trajectory"], look["direct"], *(other for _, other in look["others"])):
+        for played in (look["trajectory"], look["single_turn"], *(other for _, other in look["others"])):
             if played:
                 trajectory = played["trajectory"]
                 trajectory |= {"question": HOSTILE, "choices": [HOSTILE, "blue"], "sample_id": HOSTILE}

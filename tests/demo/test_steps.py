@@ -121,8 +121,8 @@ def test_first_look_plays_both_ways_over_the_same_image(tmp_path: Path) -> None:
     played = first_look(model, image_of(noise(400, 300), tmp_path), Question("Which?", ("red", "blue"), "B", truth))
     for _ in stream(model, played, StopSignal(60)):
         pass
-    look, direct = played["look"].trajectory, played["direct"].trajectory
-    assert (len(look.turns), len(direct.turns)) == (2, 1) and look.correct and direct.correct
+    look, single_turn = played["look"].trajectory, played["single_turn"].trajectory
+    assert (len(look.turns), len(single_turn.turns)) == (2, 1) and look.correct and single_turn.correct
     assert look.true_boxes == truth
     assert Image.open(look.sources[0]).size == (400, 300)  # type: ignore[arg-type]
 
@@ -134,7 +134,7 @@ def test_first_look_plays_both_ways_over_the_same_image(tmp_path: Path) -> None:
 def test_the_prompts_name_the_letters_that_there_are(count: int, named: str, tmp_path: Path) -> None:
     asked = Question("Which?", tuple(f"thing {index}" for index in range(count)))
     played = first_look(scripted(), image_of(noise(400, 300), tmp_path), asked)
-    for episode, times in ((played["look"], 2), (played["direct"], 1)):
+    for episode, times in ((played["look"], 2), (played["single_turn"], 1)):
         if times == 2:
             episode.observe("I do not know.")
         said = "\n".join(map(message_text, episode.messages))
@@ -154,14 +154,18 @@ def test_hostile_text_in_any_part_of_the_page_stays_text(tmp_path: Path, monkeyp
     played = first_look(model, image_of(noise(400, 300), tmp_path), QUESTION)
     for _ in stream(model, played, StopSignal(60)):
         pass
-    look, direct = played["look"].trajectory, played["direct"].trajectory
+    look, single_turn = played["look"].trajectory, played["single_turn"].trajectory
     look.tokens = Tokens(ids=[1], mask=[1], texts=["a"])
-    steps = [Step("model", look, others=(("a", look),), confidence={"A": 0.5}), Step("closer", direct, Box(0, 0, 9, 9))]
+    steps = [
+        Step("model", look, others=(("a", look),), confidence={"A": 0.5}),
+        Step("closer", single_turn, Box(0, 0, 9, 9)),
+    ]
     made = views._html
     monkeypatch.setattr(views, "_html", lambda macro, *values: made(macro, *poisoned(values)))
     for html in (
         views.note("a"), views.problems(["a"]), views.said(1, "", look.turns[0]), views.crop(look),
-        views.waiting("model"), views.answer(look, "model"), views.one_look("a", direct), views.others(steps[0].others),
+        views.waiting("model"), views.answer(look, "model"), views.single_turn("a", single_turn),
+        views.others(steps[0].others),
         views.history(steps), views.explanation(steps[0], 28), views.explanation(steps[1], 28),
         views.cards_frame("a", 1, 1),
     ):  # fmt: skip

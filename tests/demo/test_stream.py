@@ -33,12 +33,12 @@ def endless(episode: Episode) -> str:
 def test_texts_grow_and_the_last_progress_is_the_finished_run(tmp_path: Path) -> None:
     model = scripted(pause=0.005)
     episodes = looks(model, tmp_path)
-    first, second, direct = [], [], []
+    first, second, single_turn = [], [], []
     for progress in stream(model, episodes, StopSignal(HANG)):
         first.append(progress.saying("look", 0))
         second.append(progress.saying("look", 1))
-        direct.append(progress.saying("direct", 0))
-    for texts, whole in ((first, BOX), (second, "It is \\boxed{B}."), (direct, "It is \\boxed{B}.")):
+        single_turn.append(progress.saying("single_turn", 0))
+    for texts, whole in ((first, BOX), (second, "It is \\boxed{B}."), (single_turn, "It is \\boxed{B}.")):
         assert texts[-1] == whole and all(whole.startswith(text) for text in texts)
     assert len(set(first)) > 3 and second[0] == ""
     assert all(episode.done for episode in episodes.values())

@@ -67,14 +67,14 @@ def played_by_page(url: str, file: Path, sample: Sample) -> dict[str, Any]:
 def test_everyone_gets_the_answer_to_their_own_question(server: Demo, samples: list[Sample], files: list[Path]) -> None:
     engine = load_engine("transformers", model="haystack:mgpo", device="cpu")
     plain = [Episode(sample, budget=haystack.BUDGET) for sample in samples]
-    direct = [Episode(sample, budget=haystack.BUDGET, template=SingleTurn()) for sample in samples]
-    engine.run([*plain, *direct])
+    single_turn = [Episode(sample, budget=haystack.BUDGET, template=SingleTurn()) for sample in samples]
+    engine.run([*plain, *single_turn])
     with ThreadPoolExecutor(VISITORS) as threads:
         saved = list(threads.map(played_by_page, [server.url] * VISITORS, files, samples))
     seen = set()
-    for data, file, episode, once in zip(saved, files, plain, direct, strict=True):
+    for data, file, episode, once in zip(saved, files, plain, single_turn, strict=True):
         [look] = data["looks"]
-        for played, expected in (("trajectory", episode.trajectory), ("direct", once.trajectory)):
+        for played, expected in (("trajectory", episode.trajectory), ("single_turn", once.trajectory)):
             turns = look[played]["trajectory"]["turns"]
             assert [turn["text"] for turn in turns] == [turn.text for turn in expected.turns]
             assert turns[0]["box_original"] == (

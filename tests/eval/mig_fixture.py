@@ -104,13 +104,13 @@ EMBEDDED = 4
 RECORDS = [Record.from_row({**row, "index": index}) for index, (row, _) in enumerate(CASES)]
 
 
-ONE_LOOK = MultiImage()
+SINGLE_TURN = MultiImage()
 
 
 def generate(
-    record: Record, text: str, space: str = "absolute", template: Template = ONE_LOOK, **parts: Any
+    record: Record, text: str, space: str = "absolute", template: Template = SINGLE_TURN, **parts: Any
 ) -> Trajectory:
-    """A record answered at one look, its images having the sizes of `wide`; `parts` are the question's."""
+    """A record answered in a single turn, its images having the sizes of `wide`; `parts` are the question's."""
     blank = [Image.new("RGB", size) for size in wide(record)]
     sample = Sample(parts.pop("question", record.question), tuple(blank), **parts)
     budget = PixelBudget(min_pixels=784, max_pixels=40_000)  # images are shown smaller than they are

@@ -180,7 +180,7 @@ def played(
     answer: str,
     *,
     box: str = GOOD_BOX,
-    direct: bool = False,
+    single_turn: bool = False,
     question: str | None = None,
     image: Image.Image | None = None,
 ) -> Trajectory:
@@ -191,8 +191,8 @@ def played(
         choices=CHOICES,
         id=f"task/{doc_id}",
     )
-    episode = Episode(sample, template=SingleTurn() if direct else TwoTurn(), budget=BUDGET)
-    if not direct:
+    episode = Episode(sample, template=SingleTurn() if single_turn else TwoTurn(), budget=BUDGET)
+    if not single_turn:
         episode.observe(
             f'It is here.\n```json\n[\n    {{"bbox_2d": {box}, "label": "mark"}}\n]\n```'
             if box
@@ -228,7 +228,7 @@ def ours(
     metrics = {name: value for name, value in trajectory.metrics().items() if name != "accuracy"}
     names = ("accuracy", "accuracy_low", "accuracy_high", f"accuracy/{category}")
     metrics = dict.fromkeys(names, float(right)) | {"skipped": 0.0, "category": category} | metrics
-    if hit is not None and not generate.get("direct"):
+    if hit is not None and not generate.get("single_turn"):
         metrics |= {"hit_rate": float(hit and box == GOOD_BOX), "mean_iou": iou if hit and box == GOOD_BOX else 0.0}
     text = payload_text(trajectory, run_id, kept)
     return Logged(doc_id, "A", text, metrics, images=trajectory if images else None)

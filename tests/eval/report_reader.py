@@ -98,6 +98,6 @@ def page_of_one_run(folder: Path) -> Page:
 
 def page_of_two_runs(folder: Path) -> Page:
     """Two runs of 12 samples that differ in 1, 3 and 6."""
-    a = one_task(folder / "a", mixed(), provenance=run_json(FIRST, mode="direct"))
+    a = one_task(folder / "a", mixed(), provenance=run_json(FIRST, mode="single_turn"))
     b = one_task(folder / "b", mixed(SECOND, wrong=(3, 4)), run_id=SECOND)
     return report([a, b], folder)

@@ -118,7 +118,7 @@ def test_upstream_still_has_what_we_stand_on() -> None:
     [
         (["--model", "mgpo", "--tasks", "haystack", "--model_args", "pretrained=gone/"], "no model folder 'gone/'"),
         (
-            ["--model", "mgpo", "--tasks", "haystack", "--model_args", "pretrained=haystack:mgpo,mod=direct"],
+            ["--model", "mgpo", "--tasks", "haystack", "--model_args", "pretrained=haystack:mgpo,mod=single_turn"],
             "did you mean .mode",
         ),
         (["--model", "mgpo", "--tasks", "haystuck", "--model_args", "pretrained=haystack:mgpo"], "no result"),

@@ -112,7 +112,7 @@ def test_a_local_copy_that_is_broken_is_named_as_such(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (OptionError("mod=direct: did you mean\n  mode?"), "mod=direct: did you mean mode?"),
+        (OptionError("mod=single_turn: did you mean\n  mode?"), "mod=single_turn: did you mean mode?"),
         (EngineError("There is no model folder 'gone/'"), "There is no model folder 'gone/'"),
         (retried(SampleError("MIG-Bench could not be downloaded")), "MIG-Bench could not be downloaded"),
         (

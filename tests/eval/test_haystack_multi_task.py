@@ -36,7 +36,7 @@ N = 30
 SAMPLES = haystack.make_multi("val", N, 7, 3)
 CANVAS = SAMPLES[0].load().width
 KINDS = ("right", "near", "half", "wrong image", "no image", "reversed", "mute")
-WAYS = {f"{mode} {name}": (mode, config) for mode in ("direct", "two_turn") for name, config in
+WAYS = {f"{mode} {name}": (mode, config) for mode in ("single_turn", "two_turn") for name, config in
         (("pixels", CONFIG), ("thousandths", THOUSANDTHS))}  # fmt: skip
 
 
@@ -112,9 +112,9 @@ def test_true_boxes_score_one_however_the_model_looks_and_writes(way: str) -> No
     for metrics in scored(texts, asked):
         names = ("accuracy", "image_accuracy", "mean_iou", "iou_03", "iou_07", "answered_rate", "valid_box_rate")
         assert all(metrics[name] == pytest.approx(1.0, abs=1e-6) for name in names)
-    template = {"direct": "multi_image", "two_turn": "multi_image_two_turn"}[mode]
+    template = {"single_turn": "multi_image", "two_turn": "multi_image_two_turn"}[mode]
     for played, sample in zip(trajectories(texts), SAMPLES, strict=False):
-        assert (played.template, len(played.turns)) == (template, 1 if mode == "direct" else 2)
+        assert (played.template, len(played.turns)) == (template, 1 if mode == "single_turn" else 2)
         assert not played.true_boxes, "the model's trajectory must not know them"
         if mode == "two_turn":
             assert played.box_original is not None and played.box_original.image == sample.boxes[0].image
@@ -132,7 +132,7 @@ def test_a_perfect_box_on_the_wrong_image_scores_nothing(way: str) -> None:
         assert metrics["answered_rate"] == 1.0
 
 
-@pytest.mark.parametrize("mode", ["direct", "two_turn"])
+@pytest.mark.parametrize("mode", ["single_turn", "two_turn"])
 def test_a_mute_model_scores_nothing(mode: str) -> None:
     asked = rows()
     texts = generate(model(pointer(lambda *_: "I see nothing."), mode), asked)
@@ -176,7 +176,7 @@ def test_the_tasks_scores_are_those_of_an_independent_computation(way: str) -> N
 def test_a_region_of_the_question_is_written_in_the_models_numbers(config: Any) -> None:
     asked = rows()
     engine = pointer()
-    played = trajectories(generate(model(engine, "direct", config), asked))
+    played = trajectories(generate(model(engine, "single_turn", config), asked))
     [true] = SAMPLES[2].regions
     side = 1000 if config is THOUSANDTHS else played[2].input_sizes[0][0]
     numbers = [round(value * side / CANVAS) for value in true.as_tuple()]
@@ -202,7 +202,7 @@ def test_a_checkpoint_that_learnt_it_answers_at_once_and_words_are_asked_for_as_
                 episode.observe(r"\boxed{B}")
             return episode.trajectory
 
-    for mode, template in ((None, "single_turn"), ("direct", "single_turn"), ("two_turn", "two_turn")):
+    for mode, template in ((None, "single_turn"), ("single_turn", "single_turn"), ("two_turn", "two_turn")):
         [text] = generate(model(Boxer(pointer().truth, mixed), mode, settings=trained), words)
         assert decode_payload(text).answer == "B" and trajectories([text])[0].template == template
 
@@ -216,15 +216,15 @@ def test_the_run_that_a_journal_is_kept_by_names_the_template_that_played(tmp_pa
             self._engine = engine
 
     asked, first = rows(4), pointer()
-    texts = generate(Kept(first, "direct"), asked, tmp_path)
+    texts = generate(Kept(first, "single_turn"), asked, tmp_path)
     again, other = pointer(), pointer()
-    assert generate(Kept(again, "direct"), asked, tmp_path) == texts and not again.asked
+    assert generate(Kept(again, "single_turn"), asked, tmp_path) == texts and not again.asked
     generate(Kept(other, None), asked, tmp_path)
     assert len(other.asked) == 2 * len(first.asked) == 8
     runs = [json.loads(path.read_text()) for path in tmp_path.glob("mgpo/*/run.json")]
     assert sorted(run["template"]["box"] for run in runs) == ["multi_image", "multi_image_two_turn"]
-    [direct] = [run["id"] for run in runs if run["template"]["box"] == "multi_image"]
-    assert {decode_payload(text).record["run"] for text in texts} == {direct}  # type: ignore[index]
+    [single] = [run["id"] for run in runs if run["template"]["box"] == "multi_image"]
+    assert {decode_payload(text).record["run"] for text in texts} == {single}  # type: ignore[index]
     assert {played.template for played in trajectories(texts)} == {"multi_image"}
     images = list(tmp_path.glob("mgpo/*/pictures/t-0-original-*"))
     assert len(images) == 2 * 3
@@ -233,7 +233,7 @@ def test_the_run_that_a_journal_is_kept_by_names_the_template_that_played(tmp_pa
 def test_engines_with_a_queue_of_their_own_play_it_too() -> None:
     asked = rows()
     for runner in (
-        MGPOOpenAI(engine=pointer(), config=CONFIG, url="http://127.0.0.1:9", mode="direct"),
+        MGPOOpenAI(engine=pointer(), config=CONFIG, url="http://127.0.0.1:9", mode="single_turn"),
         MGPOVLLM(engine=pointer(), config=CONFIG, pretrained="o"),
     ):
         assert all(metrics["accuracy"] == 1.0 for metrics in scored(generate(runner, asked), asked))
@@ -246,7 +246,7 @@ def test_bare_answers_are_refused_as_the_boxes_would_be_missing() -> None:
 
 def test_its_columns_are_read_whatever_is_asked_of_prompts() -> None:
     asked = rows(3)
-    texts = generate(model(pointer(), "direct", prompts="task"), asked)
+    texts = generate(model(pointer(), "single_turn", prompts="task"), asked)
     assert all(metrics["accuracy"] == 1.0 for metrics in scored(texts, asked))
 
 
@@ -281,7 +281,7 @@ def test_training_with_the_template_evaluates_the_task_with_it() -> None:
     from mgpo_train.evaluation.lmms_tasks import LMMSTasks
 
     data = {"train_data": "haystack_multi:train?n=64&seed=1", "eval_data": "none"}
-    for template, mode in (("multi_image", "direct"), ("multi_image_two_turn", "two_turn")):
+    for template, mode in (("multi_image", "single_turn"), ("multi_image_two_turn", "two_turn")):
         config = MGPOConfig(
             method="mirg", template=template, **data, eval_every=1, eval_tasks=["haystack_multi"], eval_limit=4,
             per_device_eval_batch_size=4, max_completion_length=16,

@@ -27,7 +27,7 @@ KINDS = ("right", "near", "wrong image", "unparseable")
 TRAINED = EpisodeSettings(template="multi_image")
 WAYS: dict[str, tuple[dict[str, Any], str]] = {
     "pixels": ({"config": CONFIG}, "multi_image_two_turn"),
-    "pixels, one look": ({"config": CONFIG, "mode": "direct"}, "multi_image"),
+    "pixels, single turn": ({"config": CONFIG, "mode": "single_turn"}, "multi_image"),
     "trained on it": ({"config": THOUSANDTHS, "settings": TRAINED}, "multi_image"),
     "as published": ({"config": THOUSANDTHS}, "plain"),
     "as published, though in pixels": ({"config": CONFIG, "mig_format": "published"}, "plain"),

@@ -69,26 +69,26 @@ def seen(texts: list[str]) -> list[Any]:
     ]
 
 
-def test_batches_of_one_and_of_many_answer_alike_and_one_look_gives_no_box() -> None:
+def test_batches_of_one_and_of_many_answer_alike_and_a_single_turn_gives_no_box() -> None:
     rows = haystack_table(12)
     alone = generate(MGPO(pretrained="haystack:mgpo", batch_size="1"), rows)
     together = generate(MGPO(pretrained="haystack:mgpo", batch_size=16.0), rows, padding=2)
     assert together[12:] == ["", ""]
     assert seen(alone) == seen(together[:12])
-    direct = trajectories(generate(MGPO(pretrained="haystack:mgpo", batch_size="auto", mode="direct"), rows))
-    assert all(len(trajectory.turns) == 1 and trajectory.box_turn is None for trajectory in direct)
-    assert {trajectory.template for trajectory in direct} == {"single_turn"}
-    assert {trajectory.budget for trajectory in direct} == {haystack.BUDGET}
+    single = trajectories(generate(MGPO(pretrained="haystack:mgpo", batch_size="auto", mode="single_turn"), rows))
+    assert all(len(trajectory.turns) == 1 and trajectory.box_turn is None for trajectory in single)
+    assert {trajectory.template for trajectory in single} == {"single_turn"}
+    assert {trajectory.budget for trajectory in single} == {haystack.BUDGET}
 
 
-def test_one_look_is_near_chance_where_two_turns_mostly_know() -> None:
+def test_a_single_turn_is_near_chance_where_two_turns_mostly_know() -> None:
     samples = haystack.make("val", 100, 7)
 
     def share_right(mode: str) -> float:
         texts = generate(MGPO(pretrained="haystack:mgpo", batch_size="auto", mode=mode), haystack_table(100))
         return sum(decode_payload(text).answer == s.answer for text, s in zip(texts, samples, strict=True)) / 100
 
-    assert share_right("direct") < 0.4 < 0.75 < share_right("two_turn")
+    assert share_right("single_turn") < 0.4 < 0.75 < share_right("two_turn")
 
 
 def test_what_was_finished_is_not_played_again_whatever_stopped_it(tmp_path: Path) -> None:
@@ -107,7 +107,13 @@ def test_what_was_finished_is_not_played_again_whatever_stopped_it(tmp_path: Pat
 
 @pytest.mark.parametrize(
     "change",
-    [{"mode": "direct"}, {"max_pixels": 20_000}, {"max_new_tokens": 32}, {"coordinate_space": "0-1000"}, {"seed": 1}],
+    [
+        {"mode": "single_turn"},
+        {"max_pixels": 20_000},
+        {"max_new_tokens": 32},
+        {"coordinate_space": "0-1000"},
+        {"seed": 1},
+    ],
     ids=lambda change: next(iter(change)),
 )
 def test_other_settings_use_nothing_of_an_earlier_run(change: dict[str, Any], tmp_path: Path) -> None:
@@ -254,7 +260,7 @@ def test_a_server_that_is_down_is_named() -> None:
     [
         ({}, "pretrained is missing"),
         ({"pretrained": "haystack:mgpo", "max_pixel": 3}, "no option 'max_pixel': did you mean 'max_pixels'"),
-        ({"pretrained": "haystack:mgpo", "mode": "three_turn"}, "known are direct, two_turn"),
+        ({"pretrained": "haystack:mgpo", "mode": "three_turn"}, "known are single_turn, two_turn"),
         ({"pretrained": "haystack:mgpo", "max_pixels": 1.5}, "max_pixels=1.5: give an int"),
         ({"pretrained": "haystack:mgpo", "max_pixels": 100}, "Set min_pixels and max_pixels both"),
         ({"pretrained": "haystack:mgpo", "temperature": -1}, "temperature=-1"),

@@ -41,7 +41,7 @@ def played(prompt: str, answer: str, mode: str = "two_turn") -> tuple[str, Traje
     return "\n".join(map(message_text, episode.messages)), episode.trajectory
 
 
-@pytest.mark.parametrize("mode", ["two_turn", "direct"])
+@pytest.mark.parametrize("mode", ["two_turn", "single_turn"])
 @pytest.mark.parametrize(
     ("count", "named"),
     [(0, ""), (2, " (A, B, C, D, or E)"), (5, " (A, B, C, D, or E)"), (7, " (A, B, C, D, E, F, or G)")],

@@ -121,7 +121,7 @@ def log(run_id: str, right: Any, questions: int = 20) -> list[Logged]:
             cycle=str(turn),
             asked=rotated(f"What colour is mark {question}?", turn),
             run_id=run_id,
-            direct=True,
+            single_turn=True,
             image=Image.new("RGB", (56, 56)),
         )
         for question in range(questions)

@@ -153,13 +153,13 @@ def test_a_fair_comparison_is_not_warned_of(double):
 def test_two_runs_in_one_folder_are_told_apart_and_more_are_compared_with_the_first(tmp_path):
     ids = [FIRST, SECOND, "c" * 16]
     for place, run_id in enumerate(ids):
-        provenance = run_json(run_id, mode=("direct", "two_turn", "two_turn")[place])
+        provenance = run_json(run_id, mode=("single_turn", "two_turn", "two_turn")[place])
         one_task(tmp_path, mixed(run_id, 8), provenance=provenance, date=f"2025010{place + 1}_120000")
     page = report(tmp_path, tmp_path)
     assert [row[-8] for row in page.table("scores")[1:4]] == ["A", "B", "C"]
     runs = read_runs([tmp_path])
     assert [run.name for run in runs] == [
-        "haystack:mgpo direct", "haystack:mgpo two_turn 20250102_120000", "haystack:mgpo two_turn 20250103_120000",
+        "haystack:mgpo single_turn", "haystack:mgpo two_turn 20250102_120000", "haystack:mgpo two_turn 20250103_120000",
     ]  # fmt: skip
     heads = [row for row in page.table("differences") if row[0] == "Task"]
     assert [row[5] for row in heads] == ["B − A", "C − A"]

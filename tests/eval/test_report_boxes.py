@@ -39,7 +39,7 @@ def said(kind: str, episode: Episode, true: Box) -> str:
     return pointing(episode, Box(true.x1 + shift, true.y1, true.x2 + shift, true.y2, true.image), wrong)
 
 
-def logged(row: int, kind: str, template: Template = mig_fixture.ONE_LOOK) -> Logged:
+def logged(row: int, kind: str, template: Template = mig_fixture.SINGLE_TURN) -> Logged:
     """A line of haystack_multi as its scorer and lmms-eval make it."""
     [true] = SAMPLES[row].boxes
     episode = Episode(replace(SAMPLES[row], boxes=(), metadata={}), template=template, budget=haystack.BUDGET)
@@ -53,7 +53,7 @@ def logged(row: int, kind: str, template: Template = mig_fixture.ONE_LOOK) -> Lo
 
 
 def written(folder: Path, task: str, samples: list[Logged], **changed: str) -> Path:
-    provenance = run_json(FIRST, mode="direct", template=TEMPLATES | changed)
+    provenance = run_json(FIRST, mode="single_turn", template=TEMPLATES | changed)
     return Evaluation(folder, {task: samples}, provenance, lower_is_better=("skipped",)).write()
 
 
@@ -131,7 +131,7 @@ def test_a_sample_that_was_skipped_has_a_card_that_says_so(tmp_path: Path) -> No
     assert card["data-wrong"] == "1"
 
 
-def mig(index: int, text: str, template: Template = mig_fixture.ONE_LOOK) -> Logged:
+def mig(index: int, text: str, template: Template = mig_fixture.SINGLE_TURN) -> Logged:
     """A line of mig_bench: a response to one of the fixture's records."""
     record, (row, _) = mig_fixture.RECORDS[index], mig_fixture.CASES[index]
     played: Trajectory = mig_fixture.generate(record, text, template=template)

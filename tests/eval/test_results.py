@@ -180,7 +180,7 @@ def test_the_command_refuses_in_one_line_and_its_help_teaches(tmp_path, capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     text = capsys.readouterr().out
-    assert "mgpo-eval report outputs/direct outputs/two_turn" in text
+    assert "mgpo-eval report outputs/single_turn outputs/two_turn" in text
     assert "--log_samples" in text and "95% interval" in text
 
 

@@ -37,7 +37,7 @@ OURS = {
     "mgpo_hrbench4k": (hub_fixture.write_hr_bench, {"accuracy/single", "accuracy/cross"}),
     "mgpo_hrbench8k": (hub_fixture.write_hr_bench, {"accuracy/single", "accuracy/cross"}),
 }
-MODES = ("two_turn", "direct")
+MODES = ("two_turn", "single_turn")
 TAGS = '[["<think>", "</think>"], ["<analysis>", "</analysis>"]]'
 """The command line's default."""
 

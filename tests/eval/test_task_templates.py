@@ -33,7 +33,7 @@ def provenance(trained: str | None, **model_args: Any) -> Provenance:
 @pytest.mark.parametrize("trained", TRAINED)
 def test_the_mode_says_whether_the_model_looks_and_the_task_how_it_answers(trained: str | None) -> None:
     for mode, words, box in (
-        ("direct", "single_turn", "multi_image"),
+        ("single_turn", "single_turn", "multi_image"),
         ("two_turn", "two_turn", "multi_image_two_turn"),
     ):
         found = settings(trained, mode=mode)
@@ -42,13 +42,13 @@ def test_the_mode_says_whether_the_model_looks_and_the_task_how_it_answers(train
 
 def test_only_a_checkpoint_that_learnt_to_answer_with_a_box_at_once_looks_once_unless_told() -> None:
     modes = {trained: settings(trained).mode for trained in TRAINED}
-    assert modes == dict.fromkeys(TRAINED, "two_turn") | {"multi_image": "direct"}
+    assert modes == dict.fromkeys(TRAINED, "two_turn") | {"multi_image": "single_turn"}
     for trained in TRAINED:
         assert settings(trained).templates == settings(trained, mode=modes[trained]).templates
 
 
 def test_no_mode_and_no_checkpoint_asks_for_words_with_the_words_for_boxes() -> None:
-    for trained, mode, config in product(TRAINED, ("direct", "two_turn", None), (CONFIG, THOUSANDTHS)):
+    for trained, mode, config in product(TRAINED, ("single_turn", "two_turn", None), (CONFIG, THOUSANDTHS)):
         templates = settings(trained, config, mode=mode).templates
         assert not templates.words.answers_with_box and templates.box.answers_with_box
         assert templates.words.max_turns == templates.box.max_turns
@@ -68,7 +68,7 @@ def test_no_mode_and_no_checkpoint_asks_for_words_with_the_words_for_boxes() -> 
         (THOUSANDTHS, "multi_image", "published", True),
     ],
 )
-@pytest.mark.parametrize("mode", ["direct", "two_turn"])
+@pytest.mark.parametrize("mode", ["single_turn", "two_turn"])
 def test_mig_bench_is_asked_in_json_of_models_that_write_pixels_or_learnt_it(
     config: Any, trained: str | None, format: str, published: bool, mode: str
 ) -> None:
@@ -78,7 +78,7 @@ def test_mig_bench_is_asked_in_json_of_models_that_write_pixels_or_learnt_it(
 
 def test_what_a_run_depends_on_names_every_template_and_differs_with_each() -> None:
     about = provenance("multi_image")
-    assert about.settings["mode"] == "direct"
+    assert about.settings["mode"] == "single_turn"
     assert about.settings["template"] == {
         "words": "single_turn",
         "box": "multi_image",
@@ -86,7 +86,7 @@ def test_what_a_run_depends_on_names_every_template_and_differs_with_each() -> N
     }
     assert "words single_turn, box multi_image" in about.table()
     others = [
-        provenance("multi_image", mode="direct"),
+        provenance("multi_image", mode="single_turn"),
         provenance("multi_image", mode="two_turn"),
         provenance("multi_image", mig_format="published"),
         provenance("two_turn"),
@@ -96,7 +96,7 @@ def test_what_a_run_depends_on_names_every_template_and_differs_with_each() -> N
 
 
 def test_names_that_do_not_exist_are_refused_with_those_that_do() -> None:
-    with pytest.raises(OptionError, match="mode='three_turn': known are direct, two_turn"):
+    with pytest.raises(OptionError, match="mode='three_turn': known are single_turn, two_turn"):
         settings(None, mode="three_turn")
     with pytest.raises(OptionError, match="mig_format='relative': known are auto, json, published"):
         settings(None, mig_format="relative")
@@ -104,9 +104,12 @@ def test_names_that_do_not_exist_are_refused_with_those_that_do() -> None:
         settings("multi_imag")
 
 
-def test_an_option_under_its_old_name_is_read_with_a_warning() -> None:
+def test_old_option_names_and_values_are_read_with_a_warning() -> None:
     with pytest.warns(FutureWarning, match="write keep_images=5"):
         options = ModelOptions.read({"pretrained": "o", "pictures": 5}, "transformers")
     assert options.keep_images == 5
+    with pytest.warns(FutureWarning, match="mode=direct: .* write mode=single_turn") as warned:
+        options = ModelOptions.read({"pretrained": "o", "mode": "direct"}, "transformers")
+    assert options.mode == "single_turn" and len(warned) == 1
     with pytest.raises(OptionError, match="give keep_images alone"):
         ModelOptions.read({"pretrained": "o", "pictures": 5, "keep_images": 6}, "transformers")

@@ -18,7 +18,7 @@ from mgpo_train.rewards import Reward
 from mgpo_train.training.grpo import MGPOTrainer, turn_numbers
 
 RUNS = {
-    # diverse rollouts: refused boxes, turns of several lengths; a one-look answer needs more heat to vary
+    # diverse rollouts: refused boxes, turns of several lengths; a single-turn answer needs more heat to vary
     "mgpo": {"method": "mgpo", "temperature": 1.3, "max_completion_length": 24},
     "grpo": {"method": "grpo", "temperature": 1.7, "max_completion_length": 24},
     "mirg": {"method": "mirg", "temperature": 1.0, "max_completion_length": 96},
@@ -118,7 +118,7 @@ def test_the_batch_is_worth_the_comparison(step):
     trainer, inputs = step
     assert inputs["advantages"].abs().max() > 0.1, "all groups have equal rewards: the loss would be zero on both sides"
     lengths = {len(ids) for ids in trainer._rollouts.completion_ids}
-    # answers after one look are all of one length; two turns are not
+    # single-turn answers are all of one length; two turns are not
     assert len(lengths) > 1 or trainer.args.method == "grpo", "no padding anywhere: the comparison would be too easy"
 
 

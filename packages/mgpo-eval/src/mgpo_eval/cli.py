@@ -27,7 +27,7 @@ HELP = """\
 mgpo-eval: evaluate models that look closer, inside lmms-eval.
 
   mgpo-eval --model mgpo --model_args pretrained=haystack:mgpo --tasks haystack
-  mgpo-eval --model mgpo --model_args pretrained=haystack:mgpo,mode=direct --tasks haystack --limit 64
+  mgpo-eval --model mgpo --model_args pretrained=haystack:mgpo,mode=single_turn --tasks haystack --limit 64
   mgpo-eval --model mgpo --model_args pretrained=outputs/haystack-mirg-rl/model --tasks haystack_multi
   mgpo-eval --model mgpo --model_args pretrained=Qwen/Qwen2.5-VL-7B-Instruct --tasks vstar_bench,mgpo_vstar
   mgpo-eval --model mgpo_vllm --model_args pretrained=FOLDER,tensor_parallel_size=2 --tasks mgpo_hrbench4k

@@ -29,7 +29,7 @@ _LOG = logging.getLogger(__name__)
 PageUpdate = dict[str, Any]
 """Name of a part of the page -> what it shows now; parts that are not named stay as they are."""
 
-_RUN_PARTS = ("turn1", "crop", "turn2", "answer", "direct", "others", "history", "explain")
+_RUN_PARTS = ("turn1", "crop", "turn2", "answer", "single_turn", "others", "history", "explain")
 _BUSY = views.note("Looking …", "busy")
 
 
@@ -80,7 +80,7 @@ class Actions:
         return visitor.asked(*self.limits.asked(question, choices))
 
     def run(self, visitor: Visitor, question: Question) -> Iterator[PageUpdate]:
-        """The model's own two turns, and beside them its answer after one look; then the other models'."""
+        """The model's own two turns, and beside them its single-turn answer; then the other models'."""
         image, stop = visitor.image, visitor.stop
         assert image is not None
         visitor.question, visitor.steps = question, []
@@ -90,7 +90,7 @@ class Actions:
         for progress in stream(self.model, episodes, stop):
             yield changes(self._progress(visitor, progress, episodes["look"], None))
         step = self._finished("model", episodes["look"], None)
-        step = replace(step, direct=episodes["direct"].trajectory)
+        step = replace(step, single_turn=episodes["single_turn"].trajectory)
         for model in self.models()[1:]:
             yield {
                 "status": views.note(f"Now {model.name} …", "busy"),
@@ -99,7 +99,7 @@ class Actions:
             compared = first_look(model, image, question)
             for _ in stream(model, compared, stop):
                 pass
-            named = {model.name: "look", f"{model.name}, one look": "direct"}
+            named = {model.name: "look", f"{model.name}, single turn": "single_turn"}
             step = replace(
                 step, others=step.others + tuple((name, compared[key].trajectory) for name, key in named.items())
             )
@@ -141,7 +141,7 @@ class Actions:
             return self._fresh(visitor)
         if visitor.steps:
             return self._parts(visitor) | {"status": error_html(error)}
-        return {"answer": "", "direct": "", "status": error_html(error)}
+        return {"answer": "", "single_turn": "", "status": error_html(error)}
 
     def undo(self, visitor: Visitor) -> PageUpdate:
         """Go back to the step before."""
@@ -174,14 +174,14 @@ class Actions:
     def _progress(self, visitor: Visitor, progress: Progress, episode: Episode, area: Box | None) -> PageUpdate:
         """What the page shows while an episode plays."""
         trajectory = episode.trajectory
-        update = self._talk(trajectory, progress, area is None and "direct" not in progress.episodes)
+        update = self._talk(trajectory, progress, area is None and "single_turn" not in progress.episodes)
         if trajectory.turns:
             update |= self._image(visitor, whole(trajectory.box_original, area), _label(area))
             update["crop"] = views.crop(trajectory)
-        if "direct" in progress.episodes:
-            direct = progress.episodes["direct"]
-            done = direct.trajectory if direct.done else None
-            update["direct"] = views.one_look(progress.saying("direct", 0), done)
+        if "single_turn" in progress.episodes:
+            single_turn = progress.episodes["single_turn"]
+            done = single_turn.trajectory if single_turn.done else None
+            update["single_turn"] = views.single_turn(progress.saying("single_turn", 0), done)
         return update
 
     def _talk(self, trajectory: Trajectory, progress: Progress, person: bool) -> PageUpdate:
@@ -222,7 +222,9 @@ class Actions:
             "crop": views.crop(trajectory),
             "turn2": views.said(2, turns[1].text, turns[1]) if len(turns) > 1 else "",
             "answer": views.answer(trajectory, step.by),
-            "direct": "" if first.direct is None else views.one_look(first.direct.turns[-1].text, first.direct),
+            "single_turn": ""
+            if first.single_turn is None
+            else views.single_turn(first.single_turn.turns[-1].text, first.single_turn),
             "others": views.others(first.others),
             "history": views.history(visitor.steps),
             "explain": views.explanation(step, self.model.budget.factor),

@@ -52,7 +52,7 @@ def _look(actions: Actions) -> Callable[..., Outcome]:
         """Let the model look closer at a picture and answer a question about it.
 
         The model names the region that matters, gets it cut from the original and enlarged, and answers; beside it
-        stands its answer after one look, without the crop.
+        stands its single-turn answer, without the crop.
 
         Args:
             image: The picture, PNG or JPEG.
@@ -82,7 +82,7 @@ def _answer_from_box(actions: Actions) -> Callable[..., Outcome]:
             box: "x1, y1, x2, y2" in pixels of the picture.
 
         Returns:
-            As `look` does, without the answer of one look.
+            As `look` does, without the single-turn answer.
         """
 
         def make_episodes(demo_image: DemoImage, question: Question) -> dict[str, Episode]:
@@ -137,8 +137,8 @@ def _outcome(actions: Actions, played: dict[str, Trajectory]) -> Outcome:
         "turns": turns,
         "confidence": actions.model.confidence(trajectory),
     }
-    if "direct" in played:
-        outcome["one_look"] = {**_answer(played["direct"]), "text": played["direct"].turns[-1].text}
+    if "single_turn" in played:
+        outcome["single_turn"] = {**_answer(played["single_turn"]), "text": played["single_turn"].turns[-1].text}
     return outcome, None if box is None else images[-1]
 
 

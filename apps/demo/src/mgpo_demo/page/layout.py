@@ -66,7 +66,7 @@ def _layout(actions: Actions) -> dict[str, Any]:
             _question_layout(parts)
             parts["status"] = _html("status")
             with gr.Row(elem_id="answers"):
-                for name in ("answer", "direct"):
+                for name in ("answer", "single_turn"):
                     parts[name] = _html(name, min_width=150)
             for name in ("turn1", "crop", "turn2", "others"):
                 parts[name] = _html(name)
@@ -298,7 +298,7 @@ class _Events:
 
 
 _SHOWN = (
-    "picture", "caption", "question", "choices", "numbers", "status", "answer", "turn1", "crop", "turn2", "direct",
+    "picture", "caption", "question", "choices", "numbers", "status", "answer", "turn1", "crop", "turn2", "single_turn",
     "others", "history", "explain",
 )  # fmt: skip
 """Parts that actions update."""

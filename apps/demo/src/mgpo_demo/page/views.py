@@ -19,8 +19,21 @@ from mgpo_core.templates.base import message_images
 from mgpo_demo.session.steps import Step
 
 __all__ = [
-    "answer", "cards_frame", "crop", "explanation", "history", "note", "numbers", "one_look", "others", "problems",
-    "proportions", "said", "size", "took", "waiting",
+    "answer",
+    "cards_frame",
+    "crop",
+    "explanation",
+    "history",
+    "note",
+    "numbers",
+    "others",
+    "problems",
+    "proportions",
+    "said",
+    "single_turn",
+    "size",
+    "took",
+    "waiting",
 ]  # fmt: skip
 
 View = dict[str, Any]
@@ -28,7 +41,7 @@ View = dict[str, Any]
 _CROP_SIDE = 640
 _BY = {"model": "the model", "person": "you", "closer": "the model, closer"}
 _TITLES = {"model": "After looking closer", "person": "From your box", "closer": "After looking closer inside"}
-_ONE_LOOK = "From one look, without a crop"
+_SINGLE_TURN = "From a single turn, without a crop"
 _MOST_PROBLEMS = 20
 
 
@@ -112,11 +125,11 @@ def waiting(by: str) -> str:
     return _html("answer", {"title": _TITLES[by], "text": None}, None)
 
 
-def one_look(text: str, trajectory: Trajectory | None) -> str:
+def single_turn(text: str, trajectory: Trajectory | None) -> str:
     """What the same model says without looking closer; `trajectory` once it is over."""
     if not text and trajectory is None:
         return ""
-    view = {"title": _ONE_LOOK, "text": None} if trajectory is None else _answer_view(trajectory, _ONE_LOOK)
+    view = {"title": _SINGLE_TURN, "text": None} if trajectory is None else _answer_view(trajectory, _SINGLE_TURN)
     return _html("answer", view, text)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from mgpo_core import Box
 from mgpo_core.episodes.trajectory import Tokens, Trajectory, Turn
@@ -170,7 +170,8 @@ class _StepData(_Strict):
     area: Box | None
     confidence: dict[str, Annotated[float, Field(ge=0, le=1)]] | None
     trajectory: _SavedTrajectory
-    direct: _SavedTrajectory | None
+    single_turn: _SavedTrajectory | None = Field(validation_alias=AliasChoices("single_turn", "direct"))
+    "Files of older versions have it as `direct`."
     others: list[tuple[str, _SavedTrajectory]]
 
 
@@ -215,7 +216,7 @@ def _step_data(step: Step, images: dict[str, Image.Image]) -> dict[str, Any]:
         "area": None if step.area is None else asdict(step.area),
         "confidence": step.confidence,
         "trajectory": _saved_trajectory(step.trajectory, images),
-        "direct": None if step.direct is None else _saved_trajectory(step.direct, images),
+        "single_turn": None if step.single_turn is None else _saved_trajectory(step.single_turn, images),
         "others": [[name, _saved_trajectory(other, images)] for name, other in step.others],
     }
 
@@ -291,7 +292,7 @@ def _step(data: _StepData, picture: DemoImage, images: dict[str, Image.Image], f
         by=data.by,
         area=area,
         trajectory=_trajectory(data.trajectory, path, size, images),
-        direct=None if data.direct is None else _trajectory(data.direct, path, size, images),
+        single_turn=None if data.single_turn is None else _trajectory(data.single_turn, path, size, images),
         others=tuple((name[:200], _trajectory(other, path, size, images)) for name, other in data.others),
         confidence=data.confidence,
     )

@@ -49,10 +49,10 @@ class Step:
     trajectory: Trajectory
     area: Box | None = None
     "The part of the original, in whole pixels, that was the model's picture; None for all of it."
-    direct: Trajectory | None = None
-    "The same question after one look, without a crop."
+    single_turn: Trajectory | None = None
+    "The same question in a single turn, without a crop."
     others: tuple[tuple[str, Trajectory], ...] = ()
-    """(name, trajectory) of compared models: ("NAME", ...) and ("NAME, one look", ...)."""
+    """(name, trajectory) of compared models: ("NAME", ...) and ("NAME, single turn", ...)."""
     confidence: dict[str, float] | None = None
     "Probability of each choice's letter."
 
@@ -64,8 +64,8 @@ class Step:
     @property
     def trajectories(self) -> list[tuple[str, Trajectory]]:
         """(name, trajectory) of all that was played, the step itself first."""
-        direct = [("one look", self.direct)] if self.direct is not None else []
-        return [(_NAMES[self.by], self.trajectory), *direct, *self.others]
+        single_turn = [("single turn", self.single_turn)] if self.single_turn is not None else []
+        return [(_NAMES[self.by], self.trajectory), *single_turn, *self.others]
 
 
 _NAMES = {"model": "the model's look", "person": "your box", "closer": "a closer look"}
@@ -79,11 +79,11 @@ def whole(box: Box | None, area: Box | None) -> Box | None:
 
 
 def first_look(model: DemoModel, image: DemoImage, question: Question) -> dict[str, Episode]:
-    """The model's look, and beside it ("direct") the same question after one look at the same picture."""
+    """The model's look, and beside it ("single_turn") the same question in a single turn on the same picture."""
     sample = question.sample(image.path, image.name)
     if question.boxes:
         sample = replace(sample, boxes=question.boxes)
-    return {"look": model.episode(sample, TwoTurn()), "direct": model.episode(sample, SingleTurn())}
+    return {"look": model.episode(sample, TwoTurn()), "single_turn": model.episode(sample, SingleTurn())}
 
 
 def answer_from_box(model: DemoModel, image: DemoImage, question: Question, box: Box) -> Episode:

@@ -36,6 +36,9 @@ __all__ = [
 FOLDER = "mgpo"
 """The folder below lmms-eval's output in which runs keep samples, pictures and settings (`run.json`)."""
 
+_OLD_SINGLE_TURN = "direct"
+"""What older versions wrote in `run.json` for `mode=single_turn`."""
+
 _RESULTS = re.compile(r"(?P<date>.+)_results\.json")
 _SAMPLES = re.compile(r"(?P<date>.+?)_samples_(?P<task>.+)\.jsonl")
 
@@ -233,7 +236,8 @@ def _provenance(root: Path, run_id: str | None, notes: list[str]) -> Mapping[str
         notes.append(f"The settings of run {run_id!r} are not known: that is no name of a folder.")
         return {}
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        found = dict(json.loads(path.read_text(encoding="utf-8")))
+        return found | {"mode": "single_turn"} if found.get("mode") == _OLD_SINGLE_TURN else found
     except (OSError, TypeError, ValueError) as error:
         notes.append(f"The settings of run {run_id} are not known: {path} cannot be read ({error}).")
         return {}

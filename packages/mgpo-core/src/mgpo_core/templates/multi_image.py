@@ -41,7 +41,7 @@ _WHOLE = " (N and the box are those of the whole image.)"
 
 @dataclass(frozen=True)
 class MultiImage:
-    """One look at all images, numbered; then the reasoning and the answer: image and box."""
+    """A single turn over all images, numbered: the reasoning and the answer: image and box."""
 
     name: ClassVar[str] = "multi_image"
     max_turns: ClassVar[int] = 1

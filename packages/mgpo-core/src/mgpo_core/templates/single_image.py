@@ -67,7 +67,7 @@ class TwoTurn:
 
 @dataclass(frozen=True)
 class SingleTurn:
-    """One look at the resized original, then the answer: the baseline of single-turn GRPO and SFT."""
+    """A single turn, the answer to the resized original: the baseline of single-turn GRPO and SFT."""
 
     name: ClassVar[str] = "single_turn"
     max_turns: ClassVar[int] = 1

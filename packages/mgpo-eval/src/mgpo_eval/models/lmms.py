@@ -38,7 +38,7 @@ __all__ = ["MGPO", "MGPOVLLM", "MGPOOpenAI"]
 
 
 class MGPO(lmms):
-    """Looks closer, then answers: MGPO's two turns (or one, `mode=direct`) on transformers.
+    """Looks closer, then answers: MGPO's two turns (or one, `mode=single_turn`) on transformers.
 
     `--model_args` are the fields of `ModelOptions`. `engine` plays on an engine at hand instead of loading one, with
     `config` as transformers' configuration of its model. Raises OptionError for options that cannot be.

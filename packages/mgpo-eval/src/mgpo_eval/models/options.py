@@ -13,7 +13,7 @@ from mgpo_core.engines.families import find_family, visual_factor
 from mgpo_core.engines.sampling_options import SamplingOptions
 from mgpo_core.episodes.settings import EpisodeSettings
 from mgpo_core.errors import EngineError, MGPOError, RegistryError
-from mgpo_core.messages.renamed import with_current_names
+from mgpo_core.messages.renamed import with_current_names, with_current_values
 from mgpo_core.messages.suggest import check_words, literal_words, nearest
 from mgpo_core.registry import import_plugins, is_spec
 from mgpo_core.templates.base import Template
@@ -27,6 +27,9 @@ ENGINES = {"mgpo": "transformers", "mgpo_vllm": "vllm", "mgpo_openai": "openai"}
 
 RENAMED = {"pictures": "keep_images"}
 """Old names of options, which are read with a warning."""
+
+RENAMED_VALUES = {"mode": {"direct": "single_turn"}}
+"""Old values of options, likewise."""
 
 
 class OptionError(MGPOError, ValueError):
@@ -55,7 +58,7 @@ class ModelOptions:
         None, "modules or Python files to import first, separated by ';', which register templates or model families"
     )
     mode: Mode | None = _option(
-        None, "two_turn (look closer) or direct (one look); default: two_turn, of a multi_image checkpoint direct"
+        None, "two_turn (look closer) or single_turn; default: two_turn, of a multi_image checkpoint single_turn"
     )
     min_pixels: int | None = _option(None, "minimum pixels of an image as the model sees it; default: see max_pixels")
     max_pixels: int | None = _option(
@@ -105,7 +108,7 @@ class ModelOptions:
         known = {option.name: option for option in options_of(engine)}
         values = {}
         try:
-            given = with_current_names(given, RENAMED)
+            given = with_current_values(with_current_names(given, RENAMED), RENAMED_VALUES)
         except ValueError as error:
             raise OptionError(str(error)) from error
         for name, value in given.items():

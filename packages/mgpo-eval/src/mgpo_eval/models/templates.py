@@ -2,13 +2,13 @@
 
 | mode | answers in words | answers that are a box in one of several pictures |
 |---|---|---|
-| `direct` | `single_turn` | `multi_image` |
+| `single_turn` | `single_turn` | `multi_image` |
 | `two_turn` | `two_turn` | `multi_image_two_turn` |
 
-The mode is the one asked for; else `direct` for a checkpoint trained with `multi_image`, which never learnt to look,
-and `two_turn` for every other. A checkpoint's own template, or the one asked for, takes the place of that in the table
-where it has as many turns (one, or more) and the same kind of answer. MIG-Bench as published says itself how to answer:
-`plain`, in either mode.
+The mode is the one asked for; else `single_turn` for a checkpoint trained with `multi_image`, which never learnt to
+look, and `two_turn` for every other. A checkpoint's own template, or the one asked for, takes the place of that in the
+table where it has as many turns (one, or more) and the same kind of answer. MIG-Bench as published says itself how to
+answer: `plain`, in either mode.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mgpo_core.templates.single_image import PlainTurn, SingleTurn, TwoTurn
 
 __all__ = ["MigFormat", "Mode", "Templates", "choose_mode", "choose_templates"]
 
-Mode = Literal["two_turn", "direct"]
+Mode = Literal["two_turn", "single_turn"]
 """Look closer, then answer; or answer at once, on the same weights and with the same pixel budget."""
 
 MigFormat = Literal["auto", "published", "json"]
@@ -46,8 +46,8 @@ class Templates:
 
 def choose_mode(mode: Mode | None, own: Template, *, asked: bool = False) -> Mode:
     """The mode, where it is not given: of a template that was `asked` for, or else of a checkpoint trained with it."""
-    one_look = own.max_turns == 1 and (asked or own.answers_with_box)
-    return mode or ("direct" if one_look else "two_turn")
+    single = own.max_turns == 1 and (asked or own.answers_with_box)
+    return mode or ("single_turn" if single else "two_turn")
 
 
 def choose_templates(mode: Mode, own: Template, space: CoordinateSpace, mig_format: MigFormat = "auto") -> Templates:
@@ -56,8 +56,8 @@ def choose_templates(mode: Mode, own: Template, space: CoordinateSpace, mig_form
     MIG-Bench is asked in JSON, unless told otherwise, of models that write pixels and of those trained to answer with a
     box; of others as published, in thousandths.
     """
-    words = _fitting(own, SingleTurn() if mode == "direct" else TwoTurn())
-    box = _fitting(own, MultiImage() if mode == "direct" else MultiImageTwoTurn())
+    words = _fitting(own, SingleTurn() if mode == "single_turn" else TwoTurn())
+    box = _fitting(own, MultiImage() if mode == "single_turn" else MultiImageTwoTurn())
     if mig_format == "auto":
         in_json = space is CoordinateSpace.ABSOLUTE or own.answers_with_box
     else:

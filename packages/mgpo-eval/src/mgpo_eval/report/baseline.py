@@ -1,7 +1,7 @@
 """Which run of a report is the baseline: what the others are compared with, whatever order they were named in.
 
-The rules, the first that tells runs apart: weights before those that were trained from them; one look (`mode=direct`)
-before two turns; the run that was named first. The page says which one it is and why.
+The rules, the first that tells runs apart: weights before those that were trained from them; `mode=single_turn` before
+two turns; the run that was named first. The page says which one it is and why.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def baseline_first(runs: Sequence[Run]) -> tuple[list[Run], str]:
     if 0 < len(start) < len(left):
         left = start
         reasons.append("the weights that training started from")
-    one_look = [run for run in left if _looks(run) == 1]
-    if one_look and all(_looks(run) is not None for run in left) and len(one_look) < len(left):
-        left = one_look
-        reasons.append("one look")
+    single = [run for run in left if _turns(run) == 1]
+    if single and all(_turns(run) is not None for run in left) and len(single) < len(left):
+        left = single
+        reasons.append("single turn")
     if len(left) > 1:
         reasons.append("the first named")
     first = left[0]
@@ -74,11 +74,11 @@ def _trained_from(run: Run) -> str | None:
     return None
 
 
-def _looks(run: Run) -> int | None:
-    """How often the model looks: 1, 2 for more than once, None where the run does not say."""
+def _turns(run: Run) -> int | None:
+    """How many turns the model has: 1, 2 for more than one, None where the run does not say."""
     mode, template = run.provenance.get("mode"), run.provenance.get("template")
     if isinstance(mode, str):
-        return 1 if mode == "direct" else 2
+        return 1 if mode == "single_turn" else 2
     template = template.get("words") if isinstance(template, Mapping) else template
     if not isinstance(template, str):
         return None

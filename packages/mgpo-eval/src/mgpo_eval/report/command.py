@@ -13,8 +13,8 @@ from mgpo_core.messages.command_line import SuggestingParser
 EXAMPLES = """\
 examples:
   mgpo-eval report outputs/eval                 all that is in the folder, as one page: outputs/eval/report.html
-  mgpo-eval report outputs/direct outputs/two_turn --output compare.html
-                                                two turns against one look, sample by sample, in whatever
+  mgpo-eval report outputs/single_turn outputs/two_turn --output compare.html
+                                                two turns against a single turn, sample by sample, in whatever
                                                 order the folders are named
   mgpo-eval report outputs/eval --tasks vstar_bench --samples 500
                                                 one task, more trajectories to browse
@@ -22,8 +22,8 @@ examples:
                                                 the page gives them: what A adds to B
 
 The baseline, with which the others are compared: --baseline, else the first of --runs, else the weights that training
-started from, else one look (mode=direct), else the run that is named first. The page and the last line but one of the
-output name it.
+started from, else mode=single_turn, else the run that is named first. The page and the last line but one of the output
+name it.
 
 A folder is what lmms-eval had as --output_path, with --log_samples; mgpo-eval sets both by itself:
   mgpo-eval --model mgpo --model_args pretrained=haystack:mgpo --tasks haystack

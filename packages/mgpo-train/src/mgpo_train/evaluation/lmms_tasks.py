@@ -117,7 +117,7 @@ class LMMSTasks:
             config=policy.config,
             settings=config.episode_settings,
             pretrained=config.model,
-            mode="two_turn" if config.make_template().max_turns > 1 else "direct",
+            mode="two_turn" if config.make_template().max_turns > 1 else "single_turn",
             batch_size=config.per_device_eval_batch_size,
             keep_images=0,
         )
