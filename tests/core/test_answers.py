@@ -256,7 +256,7 @@ def test_letters_end_at_z() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "truth"),
+    ("said", "ground_truth"),
     [
         ("1000", "1,000"),
         ("1000.0", "1,000"),
@@ -336,13 +336,13 @@ def test_letters_end_at_z() -> None:
         ("<answer>red</answer>", "red"),
     ],
 )
-def test_the_same_answer_in_another_dress_is_right(said: str, truth: str) -> None:
-    assert grade_answer(said, truth) and grade_answer(truth, said)
-    assert grade(f"\\boxed{{{said}}}", truth)
+def test_the_same_answer_in_another_dress_is_right(said: str, ground_truth: str) -> None:
+    assert grade_answer(said, ground_truth) and grade_answer(ground_truth, said)
+    assert grade(f"\\boxed{{{said}}}", ground_truth)
 
 
 @pytest.mark.parametrize(
-    ("said", "truth"),
+    ("said", "ground_truth"),
     [
         ("", ""),
         ("", "5"),
@@ -385,8 +385,8 @@ def test_the_same_answer_in_another_dress_is_right(said: str, truth: str) -> Non
         ("90°C", "90"),
     ],
 )
-def test_another_answer_is_wrong(said: str, truth: str) -> None:
-    assert not grade_answer(said, truth) and not grade_answer(truth, said)
+def test_another_answer_is_wrong(said: str, ground_truth: str) -> None:
+    assert not grade_answer(said, ground_truth) and not grade_answer(ground_truth, said)
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_the_right_choice_dominates_and_the_given_answer_is_the_likeliest(engine
     found = [engine.choice_probabilities(trajectory) for trajectory in answered]
     assert len(answered) > 20
     assert all(max(each, key=each.get) == t.answer for each, t in zip(found, answered, strict=True))
-    right = [each[trajectory.truth] > 0.9 for each, trajectory in zip(found, answered, strict=True)]
+    right = [each[trajectory.ground_truth] > 0.9 for each, trajectory in zip(found, answered, strict=True)]
     assert sum(right) > 0.8 * len(right)
 
 

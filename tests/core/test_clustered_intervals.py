@@ -113,7 +113,7 @@ def test_the_interval_covers_the_share_95_times_in_100(alike, share, rng):
 
 
 def played(right: bool, choices: tuple[str, ...] = ("x", "y")) -> Trajectory:
-    return Trajectory(choices=choices, truth="A", turns=[Turn(r"\boxed{A}" if right else r"\boxed{B}")])
+    return Trajectory(choices=choices, ground_truth="A", turns=[Turn(r"\boxed{A}" if right else r"\boxed{B}")])
 
 
 def test_trajectories_are_averaged_by_question_where_told():

@@ -226,23 +226,23 @@ def check_grading(text: str, counts: Counter[str], rng: Rng) -> None:
         assert right == (named == index)
         if extract_boxed(text) is not None:
             assert grade(text, choice_letter(index), listed) == right
-    for truth in ("C", "5", "红色", "1/2"):
-        counts[f"open: {grade_answer(said, truth)}"] += 1
+    for ground_truth in ("C", "5", "红色", "1/2"):
+        counts[f"open: {grade_answer(said, ground_truth)}"] += 1
 
 
 def check_order(counts: Counter[str], rng: Rng) -> None:
     """The verdict on a text that names letter and choice does not depend on the order of the choices."""
     listed = rng.sample(COLOURS[:5], rng.randint(2, 5))
-    said, meant, truth = (rng.randrange(len(listed)) for _ in range(3))
+    said, meant, ground_truth = (rng.randrange(len(listed)) for _ in range(3))
     form = rng.choice(
         ["{0}", "({0})", "{1}", "{0}. {1}", "{0}, {1}", "{1} ({0})", r"\text{{{0}}}", "答案：{0}", "{0}. not {1}"]
     )
     order = rng.sample(range(len(listed)), len(listed))
     shuffled = [listed[index] for index in order]
     letters = {index: choice_letter(order.index(index)) for index in order}
-    before = grade_answer(form.format(choice_letter(said), listed[meant]), choice_letter(truth), listed)
-    after = grade_answer(form.format(letters[said], listed[meant]), letters[truth], shuffled)
-    assert before == after, (form, listed, said, meant, truth, order)
+    before = grade_answer(form.format(choice_letter(said), listed[meant]), choice_letter(ground_truth), listed)
+    after = grade_answer(form.format(letters[said], listed[meant]), letters[ground_truth], shuffled)
+    assert before == after, (form, listed, said, meant, ground_truth, order)
     counts[f"shuffled choices: {before}"] += 1
 
 

@@ -279,7 +279,7 @@ def test_a_refused_box_is_drawn_as_such_and_its_reason_given():
     assert "Reversed: the image again, at 168×168." in text
 
 
-def test_a_trajectory_without_boxes_tokens_or_truth_has_a_page_too(tmp_path):
+def test_a_trajectory_without_boxes_tokens_or_ground_truth_has_a_page_too(tmp_path):
     episode = Episode(Sample.of("Which side?", noise(100, 50)), template=SingleTurn(), budget=BUDGET)
     episode.observe("left")
     text = report(tmp_path, [episode.trajectory, Trajectory(), Episode(episode.sample).trajectory])

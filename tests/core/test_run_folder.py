@@ -19,10 +19,10 @@ PART = "after, temperature 1"
 
 
 def trajectories() -> list:
-    """Right, wrong, and one whose box was refused; the truth is A."""
+    """Right, wrong, and one whose box was refused; the ground truth is A."""
     made = [played(1, "A"), played(2, "B"), played(3, "A", box=BAD_BOX)]
     for trajectory in made:
-        trajectory.truth = "A"
+        trajectory.ground_truth = "A"
     return made
 
 

@@ -24,7 +24,7 @@ TRUE = Box(40, 40, 60, 60)
 def looked(box=None, *, reason=None, last="\\boxed{B}", **fields):
     """A finished two-turn trajectory on a 100x200 original; `box` in original pixels."""
     first = Turn("a", box=box and Box(1, 2, 3, 4), box_original=box, rejection=reason)
-    fields = {"truth": "B", "true_boxes": (TRUE,), "original_sizes": ((100, 200),)} | fields
+    fields = {"ground_truth": "B", "true_boxes": (TRUE,), "original_sizes": ((100, 200),)} | fields
     return Trajectory(turns=[first, Turn(last)], **fields)
 
 
@@ -64,8 +64,8 @@ def test_without_true_boxes_or_an_answer_there_is_nothing_to_measure():
         "crop_area_fraction",
         "answered_rate",
     }
-    assert "accuracy" not in looked(Box(0, 0, 9, 9), truth=None).metrics()
-    assert Trajectory(turns=[Turn("\\boxed{B}")], truth="B", true_boxes=(TRUE,)).metrics() == {
+    assert "accuracy" not in looked(Box(0, 0, 9, 9), ground_truth=None).metrics()
+    assert Trajectory(turns=[Turn("\\boxed{B}")], ground_truth="B", true_boxes=(TRUE,)).metrics() == {
         "accuracy": 1.0,
         "answered_rate": 1.0,
     }
@@ -90,7 +90,7 @@ def test_the_answer_is_the_last_responses():
 
 
 def test_a_live_episode_has_no_answer_yet():
-    assert Trajectory(turns=[Turn("\\boxed{B}")], truth="B", done=False).answer is None
+    assert Trajectory(turns=[Turn("\\boxed{B}")], ground_truth="B", done=False).answer is None
 
 
 def test_a_refused_box_is_placed_on_the_original_for_drawing():
@@ -110,7 +110,7 @@ def test_aggregate_averages_over_those_for_which_a_metric_is_defined():
             looked(Box(30, 30, 70, 70)),
             looked(None, reason="reversed", last="\\boxed{A}"),
             looked(None, reason="no_json"),
-            looked(Box(0, 0, 10, 10), true_boxes=(), truth=None),
+            looked(Box(0, 0, 10, 10), true_boxes=(), ground_truth=None),
         ]
     )
     assert summary["n"] == 4
@@ -224,7 +224,7 @@ def trajectories(draw):
         sample_id=draw(texts),
         question=draw(texts),
         choices=tuple(draw(st.lists(texts, max_size=3))),
-        truth=draw(st.none() | texts),
+        ground_truth=draw(st.none() | texts),
         sources=tuple(originals),
         true_boxes=tuple(draw(st.lists(boxes, max_size=2))),
         messages=draw(st.lists(messages, max_size=4)),
@@ -243,6 +243,18 @@ def trajectories(draw):
 
 def pixels(images):
     return [(image.size, image.mode, image.tobytes()) for image in images]
+
+
+def test_files_of_older_versions_are_read():
+    data = looked(Box(0, 0, 9, 9), metadata={"truth": 1}).to_dict()
+    old = {("truth" if name == "ground_truth" else name): value for name, value in data.items()}
+    image = {name: Image.new("RGB", (4, 4)) for name in data["originals"]}
+    assert Trajectory.from_dict(old, image).to_dict() == data and data["ground_truth"] == "B"
+
+
+def test_the_old_name_of_the_ground_truth_is_read_with_a_warning():
+    with pytest.warns(FutureWarning, match="read trajectory.ground_truth"):
+        assert looked(Box(0, 0, 9, 9)).truth == "B"
 
 
 @settings(max_examples=60, deadline=None)

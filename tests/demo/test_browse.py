@@ -26,7 +26,7 @@ def write_run(folder: Path, question: str | None = None) -> None:
     for number, answer in enumerate(ANSWERS):
         box = {"box": BAD_BOX} if number % 3 == 0 else {}
         trajectory = played(number, answer, question=question, **box)
-        trajectory.truth = "A"
+        trajectory.ground_truth = "A"
         made.append(trajectory)
     write_trajectories(folder, {"before": made[:4], "after": made[4:]})
 

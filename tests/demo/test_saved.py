@@ -81,6 +81,9 @@ def test_looks_of_older_versions_open(saved, tmp_path: Path) -> None:
     data = json.loads(saved[0].read_text())
     for look in data["looks"]:
         look["direct"] = look.pop("single_turn")
+        for played in (look["trajectory"], look["direct"], *(other for _, other in look["others"])):
+            if played:
+                played["trajectory"]["truth"] = played["trajectory"].pop("ground_truth")
     (tmp_path / "old.json").write_text(json.dumps(data))
     again = Visitor(LIMITS)
     open_saved(tmp_path / "old.json", again, LIMITS)

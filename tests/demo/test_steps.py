@@ -117,13 +117,13 @@ def test_boxes_of_a_part_are_moved_and_those_of_the_whole_are_not() -> None:
 
 def test_first_look_plays_both_ways_over_the_same_image(tmp_path: Path) -> None:
     model = scripted()
-    truth = (Box(0, 0, 100, 100),)
-    played = first_look(model, image_of(noise(400, 300), tmp_path), Question("Which?", ("red", "blue"), "B", truth))
+    boxes = (Box(0, 0, 100, 100),)
+    played = first_look(model, image_of(noise(400, 300), tmp_path), Question("Which?", ("red", "blue"), "B", boxes))
     for _ in stream(model, played, StopSignal(60)):
         pass
     look, single_turn = played["look"].trajectory, played["single_turn"].trajectory
     assert (len(look.turns), len(single_turn.turns)) == (2, 1) and look.correct and single_turn.correct
-    assert look.true_boxes == truth
+    assert look.true_boxes == boxes
     assert Image.open(look.sources[0]).size == (400, 300)  # type: ignore[arg-type]
 
 

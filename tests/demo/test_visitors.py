@@ -114,7 +114,7 @@ def test_history_is_bounded_and_undone_in_order() -> None:
     visitor.close()
 
 
-def test_an_examples_own_question_keeps_its_truth_and_another_has_none() -> None:
+def test_an_examples_own_question_keeps_its_answer_and_another_has_none() -> None:
     visitor = Visitor(Limits())
     known = Question("Which?", ("red", "blue"), "A", (Box(0, 0, 9, 9),))
     visitor.show(example, known)

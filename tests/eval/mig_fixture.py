@@ -1,4 +1,4 @@
-"""A small copy of MIG-Bench as the hub has it: one JSON and a zip of images; every task, and both defects of the truth.
+"""A small copy of MIG-Bench as the hub has it: one JSON and a zip of images; every task, both defects of ground truth.
 
 The questions are ours; their forms (ordinals, embedded boxes, what `additional_info` says) are those of the benchmark.
 """

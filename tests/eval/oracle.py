@@ -39,9 +39,9 @@ class Oracle:
         asked = message_text(episode.messages[-1])
         self.asked.append(asked)
         letters = dict(re.findall(r"^\(([A-Z])\) (.*)$", asked, flags=re.MULTILINE))
-        truth = self.answers[episode.sample.question]
-        named = [letter for letter, text in letters.items() if (text == truth) is self.right]
-        return rf"Based on the image, A or B or {truth} could be it. \boxed{{{named[0]}}}"
+        ground_truth = self.answers[episode.sample.question]
+        named = [letter for letter, text in letters.items() if (text == ground_truth) is self.right]
+        return rf"Based on the image, A or B or {ground_truth} could be it. \boxed{{{named[0]}}}"
 
 
 THOUSANDTHS = SimpleNamespace(**vars(CONFIG) | {"model_type": "qwen3_vl"})
@@ -51,8 +51,8 @@ THOUSANDTHS = SimpleNamespace(**vars(CONFIG) | {"model_type": "qwen3_vl"})
 class Pointer:
     """Looks around a sample's true box, and answers with what `said` makes of the episode, its row and that box."""
 
-    def __init__(self, truth: Callable[[Episode, int], Box], said: Callable[[Episode, int, Box], str]) -> None:
-        self.truth = truth
+    def __init__(self, ground_truth: Callable[[Episode, int], Box], said: Callable[[Episode, int, Box], str]) -> None:
+        self.ground_truth = ground_truth
         self.said = said
         self.asked: list[str] = []
 
@@ -60,7 +60,7 @@ class Pointer:
         """Look as often as the template says, then answer."""
         for episode in episodes:
             row = int(episode.sample.id.split("/")[1])
-            box = self.truth(episode, row)
+            box = self.ground_truth(episode, row)
             while not episode.done:
                 self.asked.append(message_text(episode.messages[-1]))
                 text = pointing(episode, around(episode, box)) if episode.wants_box else self.said(episode, row, box)

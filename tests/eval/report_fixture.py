@@ -46,7 +46,7 @@ class Logged:
     """One sample as a task logs it."""
 
     doc_id: int | str
-    target: str
+    ground_truth: str
     text: str
     "What the model returned."
     metrics: dict[str, Any]
@@ -60,7 +60,7 @@ class Logged:
     def line(self) -> dict[str, Any]:
         """The line of the log, as evaluator.py makes it and evaluation_tracker.py writes it."""
         answer = self.text.partition("<think>")[0].strip() if self.stripped else self.text
-        line: dict[str, Any] = {"doc_id": self.doc_id, "target": self.target}
+        line: dict[str, Any] = {"doc_id": self.doc_id, "target": self.ground_truth}
         if answer != self.text:
             line["resps"] = self.text
         line |= {

@@ -203,7 +203,7 @@ def test_a_checkpoint_that_learnt_it_answers_at_once_and_words_are_asked_for_as_
             return episode.trajectory
 
     for mode, template in ((None, "single_turn"), ("single_turn", "single_turn"), ("two_turn", "two_turn")):
-        [text] = generate(model(Boxer(pointer().truth, mixed), mode, settings=trained), words)
+        [text] = generate(model(Boxer(pointer().ground_truth, mixed), mode, settings=trained), words)
         assert decode_payload(text).answer == "B" and trajectories([text])[0].template == template
 
 

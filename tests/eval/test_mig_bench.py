@@ -17,7 +17,7 @@ from mig_fixture import CASES, CLIPPED, INVERTED, RECORDS, generate
 
 from mgpo_core.episodes.intervals import interval
 from mgpo_eval import mig_bench
-from mgpo_eval.mig_bench import Record, Score, TruthCounts, score, score_played
+from mgpo_eval.mig_bench import DefectCounts, Record, Score, score, score_played
 
 SPACES = ("absolute", "0-1000")
 
@@ -41,7 +41,7 @@ def told_in_json(record: Record, box: tuple[float, ...], image: int | None, spac
 # What the records say, read a second time without the code under test.
 
 
-def oracle_truth(row: dict) -> tuple[float, ...]:
+def oracle_ground_truth(row: dict) -> tuple[float, ...]:
     left, top, right, bottom = (min(max(value, 0.0), 1.0) for value in row["answer"])
     (x1, x2), (y1, y2) = sorted((left, right)), sorted((top, bottom))
     return x1, y1, x2, y2
@@ -62,13 +62,13 @@ def oracle_answer(text: str) -> tuple[tuple[float, ...] | None, int | None]:
     return (tuple(float(n) / 1000 for n in numbers) if len(numbers) == 4 else None), image
 
 
-def variants(truth: tuple[float, ...], target: int, images: int) -> list[tuple[tuple[float, ...], int]]:
+def variants(ground_truth: tuple[float, ...], target: int, images: int) -> list[tuple[tuple[float, ...], int]]:
     """(box, image) of answers good and bad."""
-    x1, y1, x2, y2 = truth
+    x1, y1, x2, y2 = ground_truth
     wrong = (target + 1) % images
     return [
-        (truth, target),
-        (truth, wrong),
+        (ground_truth, target),
+        (ground_truth, wrong),
         ((x1 + 0.04, y1, x2, y2), target),
         ((x1, y1, x2 * 0.8 + x1 * 0.2, y2 * 0.7 + y1 * 0.3), wrong),
         ((x1, y1, x2, y2 * 0.7 + y1 * 0.3), target),
@@ -81,14 +81,14 @@ def test_the_fixture_has_every_task_twice_and_both_defects():
     assert set(tasks) == set(mig_bench.TASKS) and all(tasks.count(task) >= 2 for task in tasks)
     assert len(mig_bench.TASKS) == 10
     counts = mig_bench.count_defects(RECORDS)
-    assert counts == TruthCounts(n=len(CASES), inverted=INVERTED, clipped=CLIPPED, empty=0)
+    assert counts == DefectCounts(n=len(CASES), inverted=INVERTED, clipped=CLIPPED, empty=0)
 
 
 @pytest.mark.parametrize("index", range(len(CASES)))
-def test_target_and_truth_are_those_that_the_record_means(index):
+def test_target_and_ground_truth_are_those_that_the_record_means(index):
     row, target = CASES[index]
     assert RECORDS[index].target == target
-    assert RECORDS[index].truth.as_tuple() == pytest.approx(oracle_truth(row))
+    assert RECORDS[index].ground_truth.as_tuple() == pytest.approx(oracle_ground_truth(row))
     x1, y1, x2, y2 = row["answer"]
     assert RECORDS[index].inverted == (x1 > x2 or y1 > y2)
     assert RECORDS[index].clipped == (min(row["answer"]) < 0 or max(row["answer"]) > 1)
@@ -97,11 +97,11 @@ def test_target_and_truth_are_those_that_the_record_means(index):
 @pytest.mark.parametrize("index", range(len(CASES)))
 def test_scores_agree_with_an_independent_computation(index):
     record, (row, target) = RECORDS[index], CASES[index]
-    truth = oracle_truth(row)
-    said = [told(*variant) for variant in variants(truth, target, len(record.images))]
+    ground_truth = oracle_ground_truth(row)
+    said = [told(*variant) for variant in variants(ground_truth, target, len(record.images))]
     for text in (*said, "I cannot tell.", ""):
         box, image = oracle_answer(text)
-        expected = 0.0 if box is None else oracle_iou(box, truth)
+        expected = 0.0 if box is None else oracle_iou(box, ground_truth)
         found = score(record, text)
         assert found.task == row["task"]
         assert found.iou == pytest.approx(expected, abs=1e-9)
@@ -120,18 +120,18 @@ def test_scores_agree_with_an_independent_computation(index):
 @pytest.mark.parametrize("index", range(len(CASES)))
 def test_scores_of_answers_in_json_agree_with_an_independent_computation(index, space):
     record, (row, target) = RECORDS[index], CASES[index]
-    truth = oracle_truth(row)
-    for box, image in variants(truth, target, len(record.images)):
+    ground_truth = oracle_ground_truth(row)
+    for box, image in variants(ground_truth, target, len(record.images)):
         found = score_played(record, generate(record, told_in_json(record, box, image, space), space))
         right = image == target
-        assert found.iou == pytest.approx(oracle_iou(box, truth) if right else 0.0, abs=1e-6)
+        assert found.iou == pytest.approx(oracle_iou(box, ground_truth) if right else 0.0, abs=1e-6)
         assert (found.image_accuracy, found.named) == (float(right), image)
         assert found.box is not None and found.box.as_tuple() == pytest.approx(box, abs=1e-6)
         levels = {f"iou_0{level}": float(found.iou >= level / 10) for level in (3, 5, 7)}
         assert found.metrics() == levels | {
             "mean_iou": found.iou, "iou_on_named_image": found.iou, "image_accuracy": float(right)
         }  # fmt: skip
-    for text in ("I cannot tell.", "", told_in_json(record, truth, None, space), told(truth, target)):
+    for text in ("I cannot tell.", "", told_in_json(record, ground_truth, None, space), told(ground_truth, target)):
         found = score_played(record, generate(record, text, space))
         assert (found.iou, found.image_accuracy, found.box) == (0.0, 0.0, None) and found.rejection
 
@@ -142,7 +142,7 @@ def test_a_perfect_answer_scores_one_for_every_task(index, data):
     corners = st.floats(0, 1, allow_subnormal=False)
     x1, x2 = sorted(data.draw(st.tuples(corners, corners).filter(lambda c: abs(c[0] - c[1]) > 0.01)))
     y1, y2 = sorted(data.draw(st.tuples(corners, corners).filter(lambda c: abs(c[0] - c[1]) > 0.01)))
-    record = replace(record, truth=replace(record.truth, x1=x1, y1=y1, x2=x2, y2=y2))
+    record = replace(record, ground_truth=replace(record.ground_truth, x1=x1, y1=y1, x2=x2, y2=y2))
     found = score(record, told((x1, y1, x2, y2), record.target))
     assert found.iou == pytest.approx(1.0, abs=1e-6)
     assert all(value == pytest.approx(1.0, abs=1e-6) for value in found.metrics().values())
@@ -150,7 +150,7 @@ def test_a_perfect_answer_scores_one_for_every_task(index, data):
 
 
 def test_thresholds_include_their_own_value():
-    record = replace(RECORDS[10], truth=replace(RECORDS[10].truth, x1=0, y1=0, x2=1, y2=1))
+    record = replace(RECORDS[10], ground_truth=replace(RECORDS[10].ground_truth, x1=0, y1=0, x2=1, y2=1))
     for share, levels in ((300, (1, 0, 0)), (500, (1, 1, 0)), (700, (1, 1, 1)), (299, (0, 0, 0))):
         found = score(record, f"(0,0),(1000,{share})").metrics()
         assert tuple(found[name] for name in ("iou_03", "iou_05", "iou_07")) == levels
@@ -158,7 +158,7 @@ def test_thresholds_include_their_own_value():
 
 def test_a_box_on_the_wrong_image_costs_only_the_stricter_score_where_the_image_was_not_asked_for():
     record = RECORDS[2]  # the first of four images
-    box = record.truth.as_tuple()
+    box = record.ground_truth.as_tuple()
     unsaid = told(box, 0).removeprefix("It's in the first image. ")
     scores = [score(record, text) for text in (told(box, 0), told(box, 2), unsaid)]
     assert [s.iou for s in scores] == pytest.approx([1.0, 1.0, 1.0])
@@ -169,7 +169,9 @@ def test_a_box_on_the_wrong_image_costs_only_the_stricter_score_where_the_image_
 
 def test_a_record_of_one_image_is_answered_without_naming_it():
     record = replace(RECORDS[0], images=("a.png",))
-    found = score_played(record, generate(record, told_in_json(record, record.truth.as_tuple(), None, "absolute")))
+    found = score_played(
+        record, generate(record, told_in_json(record, record.ground_truth.as_tuple(), None, "absolute"))
+    )
     assert found.iou == pytest.approx(1.0) and "image_accuracy" not in found.metrics()
 
 

@@ -39,14 +39,14 @@ class Speaker(Pointer):
     """Answers each record in one of four ways, in the format that it is asked for."""
 
     def __init__(self, place: Path, shift: int) -> None:
-        super().__init__(self._truth, self._said)
+        super().__init__(self._ground_truth, self._said)
         self.records = mig_bench.load_records(place)
         self.shift = shift
         self.templates: set[str] = set()
         self.shown: dict[int, tuple[int, int]] = {}
         "By row, the size at which the first image was shown."
 
-    def _truth(self, episode: Episode, row: int) -> Box:
+    def _ground_truth(self, episode: Episode, row: int) -> Box:
         return mig_bench.true_box(self.records[row], [image.size for image in episode.originals])
 
     def _said(self, episode: Episode, row: int, true: Box) -> str:
@@ -87,11 +87,13 @@ def expected_scores(shift: int, template: str) -> dict[str, dict[str, list[float
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for record, (raw, target) in zip(mig_fixture.RECORDS, mig_fixture.CASES, strict=True):
         x1, y1, x2, y2 = (min(max(value, 0.0), 1.0) for value in raw["answer"])
-        truth = [min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)]
+        ground_truth = [min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)]
         assert record.target == target
         kind = kind_of(record, shift)
-        moved = 0.1 * (truth[2] - truth[0]) * (kind == "near")
-        iou = overlap([truth[0] + moved, truth[1], truth[2] + moved, truth[3]], truth)
+        moved = 0.1 * (ground_truth[2] - ground_truth[0]) * (kind == "near")
+        iou = overlap(
+            [ground_truth[0] + moved, ground_truth[1], ground_truth[2] + moved, ground_truth[3]], ground_truth
+        )
         if kind == "unparseable" or (kind == "wrong image" and template != "plain"):
             iou = 0.0
         for name, value in (

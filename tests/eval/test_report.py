@@ -111,7 +111,7 @@ def test_two_runs_are_compared_sample_by_sample(double):
 
 def test_samples_of_one_run_alone_and_those_of_other_data_are_counted(tmp_path):
     b = [ours(i, True, run_id=SECOND) for i in range(2, 9)]
-    b[0].target = "C"
+    b[0].ground_truth = "C"
     folders = [one_task(tmp_path / "a", mixed()), one_task(tmp_path / "b", b, run_id=SECOND)]
     page = report(folders, tmp_path)
     # A has 0-11, B 2-8, of which 2 is another sample
@@ -168,7 +168,9 @@ def test_two_runs_in_one_folder_are_told_apart_and_more_are_compared_with_the_fi
 
 
 def test_a_model_without_envelopes_is_compared_by_its_scores(tmp_path):
-    bare = [Logged(s.doc_id, s.target, "A", {"accuracy": 1.0, "category": s.metrics["category"]}) for s in mixed()]
+    bare = [
+        Logged(s.doc_id, s.ground_truth, "A", {"accuracy": 1.0, "category": s.metrics["category"]}) for s in mixed()
+    ]
     other = one_task(tmp_path / "b", bare, provenance=None, model="other", config={"model": "qwen2_5_vl"})
     page = report([one_task(tmp_path / "a", mixed()), other], tmp_path)
     assert page.table("differences")[1][3:6] == ["0.750", "1.000", "+0.250"]
@@ -207,7 +209,7 @@ def test_the_page_refers_to_nothing_outside_itself(which, request):
 def test_hostile_text_stays_text(tmp_path):
     def hostile(run_id):
         sample = ours(0, True, run_id=run_id, question=HOSTILE, category=HOSTILE)
-        sample.target = HOSTILE
+        sample.ground_truth = HOSTILE
         sample.metrics[HOSTILE] = 1.0
         return [sample, skipped(HOSTILE, HOSTILE, run_id)]
 

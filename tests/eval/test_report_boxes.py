@@ -85,8 +85,14 @@ def test_cards_say_the_box_that_was_answered_its_image_and_its_overlap(page) -> 
     assert "scored Z" in cards["mute"] and all("scored" not in cards[kind] for kind in SAID if kind != "mute")
     [true] = SAMPLES[0].boxes
     numbers = [round(value) for value in true.as_tuple()]
-    truth = f"image {true.image + 1}: {numbers}"
-    assert sum(f"truth {truth}" in words(item) and f"answer {truth}" in words(item) for item in page.shown) == 1
+    ground_truth = f"image {true.image + 1}: {numbers}"
+    assert (
+        sum(
+            f"ground truth {ground_truth}" in words(item) and f"answer {ground_truth}" in words(item)
+            for item in page.shown
+        )
+        == 1
+    )
 
 
 def card_kind(item: dict[str, str]) -> str:
@@ -143,7 +149,7 @@ def mig(index: int, text: str, template: Template = mig_fixture.SINGLE_TURN) -> 
 
 def test_mig_benchs_answers_are_judged_at_half_an_overlap_in_either_format(tmp_path: Path) -> None:
     record = mig_fixture.RECORDS[10]  # the second of two images
-    x1, y1, x2, y2 = record.truth.as_tuple()
+    x1, y1, x2, y2 = record.ground_truth.as_tuple()
     sizes = mig_fixture.generate(record, "").input_sizes[1] * 2
     pixels = [value * side for value, side in zip((x1, y1, x2, y2), sizes, strict=True)]
     thousandths = "({:.0f},{:.0f}),({:.0f},{:.0f})".format(*(1000 * value for value in (x1, y1, x2, y2)))

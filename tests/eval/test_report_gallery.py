@@ -137,7 +137,7 @@ def test_right_and_wrong_are_what_the_scorer_said_whatever_the_trajectory_says(t
     ]
     page = report(one_task(tmp_path, task), tmp_path)
     assert [(item["data-wrong"], item["data-right"]) for item in page.shown] == [("1", "0"), ("0", "1")]
-    assert "truth B" in " ".join(page.shown[1]["words"].split())
+    assert "ground truth B" in " ".join(page.shown[1]["words"].split())
 
 
 @pytest.mark.slow

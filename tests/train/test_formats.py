@@ -398,10 +398,10 @@ def test_what_is_missing_is_named_and_can_be_mapped(folder: Path, more: dict) ->
 
 
 @pytest.mark.parametrize(
-    ("truth", "read"), [("{'ground_truth': 'B'}", "B"), ("B", None), ("{'ground_truth': B}", None)]
+    ("reward_model", "read"), [("{'ground_truth': 'B'}", "B"), ("B", None), ("{'ground_truth': B}", None)]
 )
-def test_a_reward_model_that_is_a_text_is_read_or_refused(folder: Path, truth: str, read: str | None) -> None:
-    path = write(folder, LAYOUTS["verl"] | {"reward_model": truth})
+def test_a_reward_model_that_is_a_text_is_read_or_refused(folder: Path, reward_model: str, read: str | None) -> None:
+    path = write(folder, LAYOUTS["verl"] | {"reward_model": reward_model})
     if read is not None:
         assert load_samples(path)[0].answer == read
         return

@@ -78,7 +78,7 @@ def played(row: int) -> Trajectory:
     second = Turn("so", tokens=2 * row, finish_reason="length" if row % 5 == 0 else "stop")
     return Trajectory(
         sample_id=f"{row}",
-        truth="A",
+        ground_truth="A",
         turns=[first, second][: 1 + row % 2],
         true_boxes=(Box(10, 10, 20, 20),),
         original_sizes=((100, 100),),

@@ -32,7 +32,7 @@ def played(
     return Trajectory(
         sample_id="s",
         choices=("x", "y"),
-        truth="A",
+        ground_truth="A",
         turns=[first, second],
         true_boxes=(TRUE_BOX,),
         original_sizes=((100, 100),),
@@ -83,7 +83,7 @@ def test_what_processes_send_each_other_has_the_metrics_of_the_trajectories() ->
 
 def test_a_single_turn_batch_has_no_box_metrics() -> None:
     turn = Turn(r"\boxed{A}", tokens=4, seconds=0.5)
-    found = step_metrics([Trajectory(truth="A", choices=("x", "y"), turns=[turn])])
+    found = step_metrics([Trajectory(ground_truth="A", choices=("x", "y"), turns=[turn])])
     lengths = {"length/turn1": 4.0, "truncated/turn1": 0.0, "time/turn1": 0.5}
     assert found == {"answered_rate": 1.0, "accuracy": 1.0} | lengths
 

@@ -62,7 +62,7 @@ def test_rewards_are_within_bounds_and_the_object_reward_is_the_overlap(a, b, as
 
 
 @given(boxes, boxes)
-def test_the_object_reward_is_the_same_with_answer_and_truth_exchanged(a, b) -> None:
+def test_the_object_reward_is_the_same_with_answer_and_ground_truth_exchanged(a, b) -> None:
     assert object_reward(played(answer(1, a), b)) == pytest.approx(object_reward(played(answer(1, b), a)))
 
 

@@ -260,20 +260,20 @@ def distinct_images(folder: Path, path: str) -> None:
 def test_coco_questions_have_one_certain_answer(folder, set_images) -> None:
     path = coco(folder, count=40)
     distinct_images(folder, path)
-    truth = present(path)
+    present_labels = present(path)
     found = read(path, set_images=set_images)
     assert {one.task for one in found.sets} == set(TASKS)
     for one in found.sets:
         places = [int(Path(str(source)).stem) for source in one.images]
         assert len(set(places)) == set_images
         asked, target = one.answer.label, one.answer.box.image
-        assert truth[places[target]][asked] == 1
+        assert present_labels[places[target]][asked] == 1
         if one.task == "group_grounding":
-            assert [asked in truth[place] for place in places].count(True) == 1
+            assert [asked in present_labels[place] for place in places].count(True) == 1
             assert one.question == f"Find the {asked}." and not one.relations
         else:
-            assert set.intersection(*(set(truth[place]) for place in places)) == {asked}
-            assert all(truth[place][asked] < 100 for place in places)
+            assert set.intersection(*(set(present_labels[place]) for place in places)) == {asked}
+            assert all(present_labels[place][asked] < 100 for place in places)
             assert f"image {target + 1}" in one.question and one.relations[0].kind == "common"
         for wording in ("terse", "varied"):
             assert not reasons(one, write_trace(one, wording=wording))

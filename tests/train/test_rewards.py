@@ -16,7 +16,9 @@ BOX = Box(0, 0, 50, 50)
 
 def played(answer: str, box: Box | None = BOX) -> Trajectory:
     first = Turn("...", box=box, box_original=box, rejection=None if box else "no_json")
-    return Trajectory(sample_id="s", question="Which?", choices=("red", "blue"), truth="B", turns=[first, Turn(answer)])
+    return Trajectory(
+        sample_id="s", question="Which?", choices=("red", "blue"), ground_truth="B", turns=[first, Turn(answer)]
+    )
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def stand_ins(names: Sequence[str], **options: Any) -> dict[str, Reward]:
 
 
 def brute_force_reward(text: str, sample: Sample) -> float:
-    """The reward of a last response, from its text and the truth alone."""
+    """The reward of a last response, from its text and the ground truth alone."""
     if sample.answer is not None:
         return float(grade(text, sample.answer, sample.choices))
     thought, closed, said = text.rpartition("</think>")
@@ -150,8 +150,8 @@ def test_log_probabilities_loss_and_gradient_equal_brute_force(step):
     inputs = {**inputs, "old_per_token_logps": old}
 
     texts = [trajectory.turns[-1].text for trajectory in trainer._rollouts.trajectories]
-    truths = [trainer.samples[index // 4] for index in range(len(texts))]
-    rewards = torch.tensor([brute_force_reward(said, truth) for said, truth in zip(texts, truths, strict=True)])
+    samples = [trainer.samples[index // 4] for index in range(len(texts))]
+    rewards = torch.tensor([brute_force_reward(said, sample) for said, sample in zip(texts, samples, strict=True)])
     if trainer.run_config.template == "multi_image_two_turn":
         rewards = sum(WEIGHTS) * torch.tensor([stand_in(said) for said in texts])
         assert len(trainer._rollouts.trajectories[0].turns) == 2

@@ -126,7 +126,7 @@ def _read(options: Mapping[str, Any], arguments: Sequence[str]) -> tuple[dict[st
     for name in _READ:
         kind: dict[str, Any] = {"nargs": "+"} if name in _LISTS else {}
         if name == "overwrite":
-            kind = {"nargs": "?", "const": "true", "type": _truth}
+            kind = {"nargs": "?", "const": "true", "type": _boolean}
         parser.add_argument(f"--{name}", f"--{name.replace('_', '-')}", dest=name, **kind)
     try:
         parsed, others = parser.parse_known_args(list(arguments))
@@ -150,7 +150,7 @@ def _words(arguments: Sequence[str]) -> dict[str, str]:
     return {name: values[0] for name, values in found.items() if len(values) == 1}
 
 
-def _truth(text: str) -> bool:
+def _boolean(text: str) -> bool:
     if text.lower() not in SWITCHES:
         raise _UnreadableError(text)
     return SWITCHES[text.lower()]

@@ -1,8 +1,8 @@
 """Rewards: numbers for whole trajectories.
 
-MGPO's is `accuracy` alone; no box is ever compared with the truth. Where the answer itself is a box in one of several
-images (MIRG-RL, arXiv 2509.21788), `object` and `image` judge it. That paper's formulas are not published: these are a
-reconstruction.
+MGPO's is `accuracy` alone; no box is ever compared with the ground truth. Where the answer itself is a box in one of
+several images (MIRG-RL, arXiv 2509.21788), `object` and `image` judge it. That paper's formulas are not published:
+these are a reconstruction.
 
 A reward is a function in one of two forms, told apart by its first parameter. One named `trajectory`, or annotated
 `Trajectory`, makes it ours: `f(trajectory) -> float`. Any other function is called as TRL calls its own:
@@ -133,7 +133,7 @@ def _logged_name(reward: str | Reward) -> str:
 
 def check_rewardable(trajectory: Trajectory) -> None:
     """Raise ValueError, naming the sample, when there is nothing to compare its answer with."""
-    if not trajectory.true_boxes if trajectory.answers_with_box else trajectory.truth is None:
+    if not trajectory.true_boxes if trajectory.answers_with_box else trajectory.ground_truth is None:
         missing = "true box" if trajectory.answers_with_box else "answer"
         raise ValueError(f"sample {trajectory.sample_id!r} has no {missing}: it cannot be rewarded")
 

@@ -118,6 +118,8 @@ class _UnreadableError(DemoError):
 
 
 class _Strict(BaseModel):
+    """A part of the file; the second name of an alias is that of older versions."""
+
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
@@ -142,7 +144,7 @@ class _TrajectoryData(_Strict):
     sample_id: str
     question: str
     choices: Annotated[list[str], Field(max_length=26)]
-    truth: str | None
+    ground_truth: str | None = Field(validation_alias=AliasChoices("ground_truth", "truth"))
     template: str
     original_sizes: Annotated[list[_Size], Field(min_length=1, max_length=1)]
     input_sizes: Annotated[list[_Size], Field(min_length=1, max_length=1)]
@@ -171,7 +173,6 @@ class _StepData(_Strict):
     confidence: dict[str, Annotated[float, Field(ge=0, le=1)]] | None
     trajectory: _SavedTrajectory
     single_turn: _SavedTrajectory | None = Field(validation_alias=AliasChoices("single_turn", "direct"))
-    "Files of older versions have it as `direct`."
     others: list[tuple[str, _SavedTrajectory]]
 
 

@@ -65,7 +65,7 @@ class Episode:
             sample_id=self.sample.id,
             question=self.sample.question,
             choices=tuple(self.sample.choices),
-            truth=self.sample.answer,
+            ground_truth=self.sample.answer,
             sources=shared.sources,
             true_boxes=tuple(self.sample.boxes),
             template=self.template.name,

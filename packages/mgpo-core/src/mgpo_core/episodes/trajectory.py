@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -121,7 +122,7 @@ class Trajectory:
     sample_id: str = ""
     question: str = ""
     choices: tuple[str, ...] = ()
-    truth: str | None = None
+    ground_truth: str | None = None
     sources: tuple[ImageSource, ...] = ()
     "Where the originals come from; decoded at each use, so that many trajectories fit in memory."
     true_boxes: tuple[Box, ...] = ()
@@ -204,6 +205,12 @@ class Trajectory:
         return 0.0 if box is None else max((iou(box, true) for true in self.true_boxes), default=0.0)
 
     @property
+    def truth(self) -> str | None:
+        """The old name of `ground_truth`, for rewards that were written with it."""
+        warnings.warn("Trajectory.truth is now called ground_truth; read trajectory.ground_truth", FutureWarning, 2)
+        return self.ground_truth
+
+    @property
     def correct(self) -> bool | None:
         """Whether the answer is the true one; None when the sample has no answer.
 
@@ -211,10 +218,10 @@ class Trajectory:
         """
         if self.answers_with_box:
             return self.answer_iou >= RIGHT_IOU if self.true_boxes else None
-        if self.truth is None:
+        if self.ground_truth is None:
             return None
         answer = self.answer
-        return answer is not None and grade_answer(answer, self.truth, self.choices)
+        return answer is not None and grade_answer(answer, self.ground_truth, self.choices)
 
     @property
     def box_turn(self) -> Turn | None:
@@ -306,6 +313,7 @@ class Trajectory:
         """The trajectory that `to_dict` was called on, given its images by name (decoded, or paths)."""
         if data.get("format") != _FORMAT:
             raise SampleError(f"trajectory has format {data.get('format')!r}, this version reads {_FORMAT}")
+        data = {_RENAMED.get(name, name): value for name, value in data.items()}
         plain: dict[str, Any] = {
             name: _tuples(data[name]) if name in _TUPLES else data[name] for name in _PLAIN if name in data
         }
@@ -380,7 +388,7 @@ _PLAIN = (
     "sample_id",
     "question",
     "choices",
-    "truth",
+    "ground_truth",
     "template",
     "original_sizes",
     "input_sizes",
@@ -390,6 +398,8 @@ _PLAIN = (
     "answers_with_box",
 )
 _TUPLES = ("choices", "original_sizes", "input_sizes")
+_RENAMED = {"truth": "ground_truth"}
+"""Keys of files that older versions wrote."""
 
 
 def _tuples(values: Iterable[Any]) -> tuple[Any, ...]:

@@ -87,7 +87,7 @@ def question_view(trajectory: Trajectory, *, given: bool = True) -> View:
     choices = []
     for index, choice in enumerate(trajectory.choices):
         letter = choice_letter(index)
-        kinds = ["true"] * (trajectory.truth == letter) + ["given"] * (answer == letter)
+        kinds = ["true"] * (trajectory.ground_truth == letter) + ["given"] * (answer == letter)
         choices.append((letter, choice, " ".join(kinds)))
     return {"text": trajectory.question, "choices": choices}
 
@@ -107,8 +107,8 @@ def response_view(number: int, text: str, turn: Turn | None, by: str = "Model") 
 def _facts(card: Card) -> Iterator[Fact]:
     trajectory = card.trajectory
     yield "answer", "none" if trajectory.answer is None else trajectory.answer, ""
-    if trajectory.truth is not None:
-        yield "truth", trajectory.truth, ""
+    if trajectory.ground_truth is not None:
+        yield "ground truth", trajectory.ground_truth, ""
     if trajectory.reward is not None:
         yield "reward", f"{trajectory.reward:.3g}", ""
     turn, metrics = trajectory.judged_turn, trajectory.metrics()

@@ -50,7 +50,9 @@ def sample_card(
     if right is None and task.main is not None and task.main in sample.scores:
         found.append((task.main, f"{sample.scores[task.main]:.3g}", ""))
     boxes = tuple(Box(x1, y1, x2, y2, int(image)) for x1, y1, x2, y2, image in line.get(TRUE_BOXES) or ())
-    trajectory = dataclasses.replace(trajectory, truth=sample.target or None, true_boxes=boxes, sample_id=name)
+    trajectory = dataclasses.replace(
+        trajectory, ground_truth=sample.ground_truth or None, true_boxes=boxes, sample_id=name
+    )
     found += _scored_facts(sample, trajectory.metrics())
     return Card(trajectory, right, sample.hit, run, tuple(found))
 

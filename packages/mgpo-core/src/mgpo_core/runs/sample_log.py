@@ -36,7 +36,7 @@ class SampleResult:
     """One line of a sample log, without its trajectory."""
 
     doc_id: int | str
-    target: str
+    ground_truth: str
     scores: Mapping[str, float]
     "As logged, and from the trajectory those grounding metrics that were not."
     categories: tuple[tuple[str, str], ...]
@@ -180,7 +180,7 @@ def _sample(
     turn = None if trajectory is None else trajectory.judged_turn
     sample = SampleResult(
         doc_id=doc_id,
-        target=str(line.get("target", "")),
+        ground_truth=str(line.get("target", "")),
         scores=_grounding(trajectory) | read_scores(line, metrics),
         categories=read_categories(line),
         file=path,
@@ -202,7 +202,7 @@ def _run_id(payload: ResponsePayload) -> str | None:
 
 
 def _grounding(trajectory: Trajectory | None) -> dict[str, float]:
-    """What the trajectory itself says of where the model looked, the truth not known."""
+    """What the trajectory itself says of where the model looked, the ground truth not known."""
     metrics = {} if trajectory is None else trajectory.metrics()
     return {name: metrics[name] for name in GROUNDING if name in metrics}
 

@@ -75,20 +75,20 @@ def grade_answer(prediction: str, answer: str, choices: Sequence[str] = ()) -> b
     article, "the answer is", and closing punctuation.
     """
     if choices:
-        truth = resolve_choice(answer, choices)
-        return truth is not None and resolve_choice(prediction, choices) == truth
+        right = resolve_choice(answer, choices)
+        return right is not None and resolve_choice(prediction, choices) == right
     letter = lone_letter(answer)
     if letter is not None and answer.strip(" ()[].:（）。").isupper():
         return _letter_of(prediction) == letter
-    said, truth_text = normalise(prediction), normalise(answer)
-    if same(said, truth_text):
+    said, expected = normalise(prediction), normalise(answer)
+    if same(said, expected):
         return True
     for _ in range(_MOST_PREFIXES):
         prefix = _PREFIX.match(said)
         if prefix is None:
             return False
         said = said[prefix.end() :]
-        if _SAYS_SO.search(prefix.group()) and same(normalise(said), truth_text):
+        if _SAYS_SO.search(prefix.group()) and same(normalise(said), expected):
             return True
     return False
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from mgpo_eval.mig_bench.answers import Answer, read_answer
 from mgpo_eval.mig_bench.image_store import image_source
 from mgpo_eval.mig_bench.prompts import mark_boxes, published_prompt
-from mgpo_eval.mig_bench.records import TASKS, Record, TruthCounts, count_defects, load_records, to_rows
+from mgpo_eval.mig_bench.records import TASKS, DefectCounts, Record, count_defects, load_records, to_rows
 from mgpo_eval.mig_bench.scoring import (
     METRICS,
     THRESHOLDS,
@@ -33,9 +33,9 @@ __all__ = [
     "TASKS",
     "THRESHOLDS",
     "Answer",
+    "DefectCounts",
     "Record",
     "Score",
-    "TruthCounts",
     "aggregate",
     "count_defects",
     "image_source",

@@ -20,7 +20,7 @@ from mgpo_core.messages.suggest import nearest
 from mgpo_eval.mig_bench.image_store import ImageStore
 from mgpo_eval.mig_bench.mentions import find_mentions, find_ordinal
 
-__all__ = ["TASKS", "Record", "TruthCounts", "count_defects", "load_records", "to_rows"]
+__all__ = ["TASKS", "DefectCounts", "Record", "count_defects", "load_records", "to_rows"]
 
 TASKS: dict[str, str] = {
     "region": "first",
@@ -45,7 +45,10 @@ HUB_ID = "Michael4933/MIG-Bench"
 
 @dataclass(frozen=True)
 class Record:
-    """One question of the benchmark. `truth` is in 0-1 of its image, corners in order, `truth.image` the target."""
+    """One question of the benchmark; `ground_truth` is in 0-1 of its image, corners in order.
+
+    Its `image` is the target image.
+    """
 
     index: int
     "Its place in the JSON, from 0; errors name it."
@@ -53,7 +56,7 @@ class Record:
     images: tuple[str, ...]
     "Names as in the JSON, relative."
     question: str
-    truth: Box
+    ground_truth: Box
     additional_info: str = ""
     need_format: bool = True
     "Whether the published prompt adds its request for a format: some questions are asked without."
@@ -67,7 +70,7 @@ class Record:
     @property
     def target(self) -> int:
         """The image that the answer lies on, counted from 0."""
-        return self.truth.image
+        return self.ground_truth.image
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Record:
@@ -84,13 +87,13 @@ class Record:
         info = row.get("additional_info")
         info = "" if info is None else str(info)
         target = _target(task, question, info, len(images), who)
-        truth, inverted, clipped = _truth(row.get("answer"), target, who)
+        ground_truth, inverted, clipped = _ground_truth(row.get("answer"), target, who)
         need_format = bool(row.get("need_format", True))
-        return cls(index, task, tuple(images), question, truth, info, need_format, inverted, clipped)
+        return cls(index, task, tuple(images), question, ground_truth, info, need_format, inverted, clipped)
 
 
 @dataclass(frozen=True)
-class TruthCounts:
+class DefectCounts:
     """How many records' true boxes were put in order (published: five inverted, two over 1), of `n`."""
 
     n: int = 0
@@ -100,14 +103,14 @@ class TruthCounts:
     "Boxes without area even so: no answer can score on them."
 
 
-def count_defects(records: Iterable[Record]) -> TruthCounts:
+def count_defects(records: Iterable[Record]) -> DefectCounts:
     """Count the repairs of the ground truth, for a report."""
     records = list(records)
-    return TruthCounts(
+    return DefectCounts(
         n=len(records),
         inverted=sum(record.inverted for record in records),
         clipped=sum(record.clipped for record in records),
-        empty=sum(not record.truth.area > 0 for record in records),
+        empty=sum(not record.ground_truth.area > 0 for record in records),
     )
 
 
@@ -212,7 +215,7 @@ def _target(task: str, question: str, info: str, images: int, who: str) -> int:
     return target
 
 
-def _truth(answer: Any, target: int, who: str) -> tuple[Box, bool, bool]:
+def _ground_truth(answer: Any, target: int, who: str) -> tuple[Box, bool, bool]:
     """The true box in order, and whether it was inverted and whether it was clipped."""
     x1, y1, x2, y2 = _four(answer, who)
     box = Box(min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2), target)

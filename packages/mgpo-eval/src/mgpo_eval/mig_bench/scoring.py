@@ -66,7 +66,7 @@ def score(record: Record, text: str) -> Score:
         whole = (1, 1)
         box = replace(CoordinateSpace.RELATIVE_1000.to_original(box, whole, whole), image=record.target)
     right = None if answer.named is None else float(answer.named == record.target)
-    overlap = 0.0 if box is None else iou(box, record.truth)
+    overlap = 0.0 if box is None else iou(box, record.ground_truth)
     return Score(record.task, overlap, box, answer.named, right, answer.rejection)
 
 
@@ -83,7 +83,7 @@ def score_played(record: Record, trajectory: Trajectory) -> Score:
 
 def true_box(record: Record, sizes: Sequence[Size]) -> Box:
     """The true box in pixels of its image, given the (width, height) of the record's images."""
-    return record.truth.scaled(*sizes[record.target])
+    return record.ground_truth.scaled(*sizes[record.target])
 
 
 def aggregate(scores: Iterable[Score]) -> dict[str, Any]:

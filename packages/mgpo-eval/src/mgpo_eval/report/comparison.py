@@ -18,13 +18,13 @@ UNFAIR = ("budget", "decoding")
 
 @dataclass(frozen=True)
 class Matching:
-    """The samples that two runs of a task share: the same doc_id with the same target."""
+    """The samples that two runs of a task share: the same doc_id with the same ground truth."""
 
     pairs: tuple[tuple[SampleResult, SampleResult], ...]
     only_a: int
     only_b: int
-    other_target: int
-    "Samples with the same doc_id and another target: not the same data."
+    other_ground_truth: int
+    "Samples with the same doc_id and another ground truth: not the same data."
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def _compare_task(a: TaskResult, b: TaskResult) -> TaskComparison:
 def match_samples(a: TaskResult, b: TaskResult) -> Matching:
     """The samples of two runs of a task by doc_id, in the first one's order."""
     shared = [(sample, b.samples[doc_id]) for doc_id, sample in a.samples.items() if doc_id in b.samples]
-    pairs = tuple((first, second) for first, second in shared if first.target == second.target)
+    pairs = tuple((first, second) for first, second in shared if first.ground_truth == second.ground_truth)
     only_a, only_b = len(a.samples) - len(shared), len(b.samples) - len(shared)
     return Matching(pairs, only_a, only_b, len(shared) - len(pairs))
 

@@ -58,7 +58,7 @@ def _task(found: TaskComparison) -> dict[str, Any]:
         "scores": scores,
         "categories": categories,
         "folded": len(categories) > MOST_CATEGORIES,
-        "fourfold": [*(table or ("–",) * 4), matching.only_a, matching.only_b, matching.other_target],
+        "fourfold": [*(table or ("–",) * 4), matching.only_a, matching.only_b, matching.other_ground_truth],
     }
 
 

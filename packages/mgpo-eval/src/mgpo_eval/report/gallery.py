@@ -28,7 +28,7 @@ KINDS = tuple(_KIND_WORDS)
 
 @dataclass(frozen=True)
 class GallerySample:
-    """One sample as every run has it that was asked it: those of one task with the same doc_id and target."""
+    """One sample as every run has it that was asked it: those of one task with the same doc_id and ground truth."""
 
     task: str
     doc_id: int | str
@@ -74,7 +74,7 @@ def gallery_samples(runs: Mapping[str, Run]) -> list[GallerySample]:
         for short, run in runs.items():
             task = run.tasks.get(name, TaskResult(name, Path()))
             for result in task.samples.values():
-                found.setdefault((name, result.doc_id, result.target), []).append((short, run, result))
+                found.setdefault((name, result.doc_id, result.ground_truth), []).append((short, run, result))
     samples = [GallerySample(task, doc_id, tuple(entries)) for (task, doc_id, _), entries in found.items()]
     return [sample for sample in samples if any(has_card(result) for _, _, result in sample.entries)]
 

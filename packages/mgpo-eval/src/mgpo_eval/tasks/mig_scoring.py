@@ -35,8 +35,8 @@ def prompt(row: Row, lmms_eval_specific_kwargs: Mapping[str, Any] | None = None)
 
 def target(row: Row) -> str:
     """`doc_to_target`: the true box in 0-1 and its image, counted from 1."""
-    truth = mig_bench.Record.from_row(row).truth
-    return f"image {truth.image + 1}: {[round(value, 4) for value in truth.as_tuple()]}"
+    ground_truth = mig_bench.Record.from_row(row).ground_truth
+    return f"image {ground_truth.image + 1}: {[round(value, 4) for value in ground_truth.as_tuple()]}"
 
 
 def score(row: Row, results: Sequence[str]) -> dict[str, Any]:

@@ -53,11 +53,11 @@ def score(row: Row, results: Sequence[str]) -> dict[str, Any]:
     reader = _reader(row)
     payload = decode_payload(results[0])
     _, choices = reader.question(row)
-    truth = reader.answer(row)
-    right = float(_letter(payload, choices) == truth)
+    ground_truth = reader.answer(row)
+    right = float(_letter(payload, choices) == ground_truth)
     metrics: dict[str, Any] = {"accuracy": right, "accuracy_low": right, "accuracy_high": right}
     metrics["skipped"] = float(payload.skipped is not None)
-    metrics |= _box_metrics(payload, reader, row, choices, truth)
+    metrics |= _box_metrics(payload, reader, row, choices, ground_truth)
     categories = reader.categories(row)
     metrics |= {f"accuracy/{category}": right for category in categories}
     if (cluster := reader.cluster(row)) is not None:
@@ -67,12 +67,12 @@ def score(row: Row, results: Sequence[str]) -> dict[str, Any]:
 
 
 def _box_metrics(
-    payload: ResponsePayload, reader: Reader, row: Row, choices: tuple[str, ...], truth: str
+    payload: ResponsePayload, reader: Reader, row: Row, choices: tuple[str, ...], ground_truth: str
 ) -> dict[str, float]:
     trajectory = payload.trajectory()
     if trajectory is None:
         return {"answered_rate": float(_letter(payload, choices) is not None)}
-    played = replace(trajectory, truth=truth, true_boxes=reader.boxes(row))
+    played = replace(trajectory, ground_truth=ground_truth, true_boxes=reader.boxes(row))
     metrics = {name: value for name, value in played.metrics().items() if name != "accuracy"}
     if reader.count(row) > 1 and "hit_rate" in metrics:
         looked_at = {box.image for box in [played.box_original] if box is not None}

@@ -109,17 +109,17 @@ class _Row:
     def sample(self, row: Row, row_id: str) -> Sample:
         images, sizes = self._images()
         question, choices = self._question(len(images))
-        truth = self.reading.truth
+        ground_truth = self.reading.ground_truth
         numbers = self.reading.numbers.declared(self.fields.box_scale, self._bad)
         said = None if choices else self._boxes_as_answer()
         boxes = read_boxes(self._value("boxes"), sizes, numbers, partial(self._bad, "boxes"))
         boxes = boxes or read_boxes(said, sizes, numbers, partial(self._bad, "answer"))
         regions = read_boxes(self._value("regions"), sizes, numbers, partial(self._bad, "regions"), field="regions")
-        if truth == "boxes" and not boxes:
+        if ground_truth == "boxes" and not boxes:
             raise self._no_box()
-        if said and truth != "boxes":
+        if said and ground_truth != "boxes":
             raise self._bad("answer", _BOX_AS_ANSWER)
-        answer = None if said else self._answer(choices, optional=truth == "boxes")
+        answer = None if said else self._answer(choices, optional=ground_truth == "boxes")
         self._check_unread(row, answer, choices)
         solution = read_solution(self._value("solution"), sizes, numbers, partial(self._bad, "solution"))
         identity, metadata = self._id(row_id), self._metadata(row)

@@ -102,7 +102,7 @@ def load_samples(
     return SampleSet(samples, table.source, bad, reading.layout.name)
 
 
-def _reading(table: Table, spec: DataSpec, truth: str) -> Reading:
+def _reading(table: Table, spec: DataSpec, ground_truth: str) -> Reading:
     """How a table is read: in the layout that the spec names, else in the one that its rows are recognised by."""
     image = spec.columns.get("images") or spec.columns.get("image")
     try:
@@ -114,7 +114,7 @@ def _reading(table: Table, spec: DataSpec, truth: str) -> Reading:
     except RegistryError as error:
         raise SampleError(f"{table.source}: {error}") from error
     numbers = BoxNumbers(spec.box_scale, spec.box_format)
-    reading = Reading(layout, table.source, tuple(table.available), spec.columns, truth, numbers)
+    reading = Reading(layout, table.source, tuple(table.available), spec.columns, ground_truth, numbers)
     reading.check()
     return reading
 

@@ -189,12 +189,12 @@ def _spoken_losses(nll: Tensor, kinds: list[str]) -> tuple[dict[str, float], Ten
 
 def _number_loss(head: nn.Module, hidden: Tensor, lessons: list[MultiLesson], image_id: int) -> Tensor:
     """Cross-entropy of the number (from 0) of the image that each image token is of."""
-    found, truth = [], []
+    found, targets = [], []
     for row, lesson in enumerate(lessons):
         places = [place for place, token in enumerate(lesson.ids) if token == image_id]
         found.append(hidden[row, places])
-        truth += [number for number, features in enumerate(lesson.features) for _ in range(len(features))]
-    return F.cross_entropy(head(torch.cat(found)), torch.tensor(truth))
+        targets += [number for number, features in enumerate(lesson.features) for _ in range(len(features))]
+    return F.cross_entropy(head(torch.cat(found)), torch.tensor(targets))
 
 
 def _targets(lessons: list[MultiLesson]) -> tuple[Tensor, Tensor]:

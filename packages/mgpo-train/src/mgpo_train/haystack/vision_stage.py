@@ -132,17 +132,17 @@ def _losses(heads: nn.ModuleDict, features: Tensor, facts: list[CellFacts]) -> t
     column = torch.arange(CELLS).repeat(CELLS).repeat(count)
     row = torch.arange(CELLS).repeat_interleave(CELLS).repeat(count)
     whole = torch.tensor([fact.mark.max() < 0 for fact in facts]).repeat_interleave(CELLS * CELLS)
-    truth = {
+    targets = {
         name: torch.from_numpy(np.concatenate([getattr(f, name) for f in facts]))
         for name in ("colour", "shape", "mark")
     }
-    truth |= {"column": torch.where(whole, column, -1), "row": torch.where(whole, row, -1)}
+    targets |= {"column": torch.where(whole, column, -1), "row": torch.where(whole, row, -1)}
     centre = torch.from_numpy(np.concatenate([f.centre for f in facts]))
     there = ~centre[:, 0].isnan()
     error = (heads["centre"](features[there]) - centre[there]).abs().mean()
     total = WEIGHTS["centre"] * error
     figures = {"centre_px": error.item() * SEEN}
-    for name, target in truth.items():
+    for name, target in targets.items():
         scores = heads[name](features)
         total = total + WEIGHTS[name] * F.cross_entropy(scores, target, ignore_index=-1)
         asked = target >= 0 if name != "colour" else target > 0

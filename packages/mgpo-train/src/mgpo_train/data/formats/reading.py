@@ -28,7 +28,7 @@ class Reading:
     available: tuple[str, ...]
     mapping: Mapping[str, str]
     """Our field -> the user's column; an empty one unbinds the field."""
-    truth: str = "answer"
+    ground_truth: str = "answer"
     """The field that rewards compare with: `answer`, or `boxes` where the answer is a box."""
     numbers: BoxNumbers = BoxNumbers()
 
@@ -46,7 +46,7 @@ class Reading:
                 )
         if not self.layout.candidates:
             return
-        for name in ("question", "image", self.truth):
+        for name in ("question", "image", self.ground_truth):
             # true boxes may be the answers themselves
             fields = {"image": ("image", "images"), "boxes": ("boxes", "answer")}.get(name, (name,))
             if not any(self._has(field) for field in fields):
@@ -99,9 +99,9 @@ class Reading:
         if is_missing(values.get("choices")) and "choices" not in self.mapping:
             self._add_choice_columns(row, values, columns)
         asked = str(values.get("question"))
-        if "regions" not in self.mapping and self.truth != "boxes" and REGION not in asked:
+        if "regions" not in self.mapping and self.ground_truth != "boxes" and REGION not in asked:
             columns.pop("regions", None)
-        if "solution" not in self.mapping and self.truth != "boxes":
+        if "solution" not in self.mapping and self.ground_truth != "boxes":
             columns.pop("solution", None)
         return replace(found, columns=columns, values={k: v for k, v in values.items() if k in columns})
 

@@ -14,7 +14,7 @@ from mgpo_train.data.formats.conversation import is_conversation, read_conversat
 from mgpo_train.data.formats.conversation_fields import conversation_fields
 from mgpo_train.data.formats.layout import Fields, Layout, Row, cell
 
-_TRUTH = "reward_model.ground_truth"
+_GROUND_TRUTH = "reward_model.ground_truth"
 _ASKED = "extra_info.question"
 
 
@@ -27,10 +27,10 @@ def _read(row: Row) -> Fields:
     if isinstance(row.get("reward_model"), str):
         raise SampleError(f"column 'reward_model' is {show(row['reward_model'])}: give an object with ground_truth")
     said = read_conversation(row.get("prompt"), "prompt")
-    fields = conversation_fields(row, "prompt", said, answers=(_TRUTH,), ids=("id", "extra_info.index"))
+    fields = conversation_fields(row, "prompt", said, answers=(_GROUND_TRUTH,), ids=("id", "extra_info.index"))
     values: dict[str, Any] = dict(fields.values)
     columns = dict(fields.columns) | {"prompt": "prompt"}
-    values["answer"], columns["answer"] = cell(row, _TRUTH), _TRUTH
+    values["answer"], columns["answer"] = cell(row, _GROUND_TRUTH), _GROUND_TRUTH
     asked = cell(row, _ASKED)
     listed: tuple[str, ...] = ()
     if isinstance(asked, str) and _asks(said.question, asked):
