@@ -76,7 +76,7 @@ def paints(url: str, rounds: int) -> list[float]:
 
 
 def runs(url: str, n: int) -> list[float]:
-    """Seconds of one call of /look, after one to warm up; each has a picture of its own."""
+    """Seconds of one call of /look, after one to warm up; each has an image of its own."""
     from gradio_client import Client, handle_file
 
     client, seconds = Client(url, verbose=False), []

@@ -15,7 +15,7 @@ from mgpo_core import haystack
 
 
 def seconds_of_round(split: str, n: int, seed: int) -> float:
-    """Seconds to make `n` samples and draw their pictures in full size."""
+    """Seconds to make `n` samples and draw their images in full size."""
     start = time.perf_counter()
     for sample in haystack.make(split, n=n, seed=seed):
         sample.load()

@@ -68,7 +68,7 @@ def main() -> None:
         for name, generate in rivals.items():
             episodes = make_groups(options.samples, options.copies)
             for episode in episodes:
-                _ = episode.messages  # pictures are drawn and resized outside the measurement
+                _ = episode.messages  # images are drawn and resized outside the measurement
             started = time.perf_counter()
             generate(episodes)
             if turn:  # the first round warms up

@@ -35,7 +35,7 @@ def while_scoring(trainer: Any, patch: Patch) -> Iterator[None]:
 
 
 def crop_dropped(trainer: Any, kept: int) -> contextlib.AbstractContextManager[Any]:
-    """Grey in place of every picture but the first of each conversation."""
+    """Grey in place of every image but the first of each conversation."""
     core = inner_model(trainer.model)
     plain = core.get_image_features
     counts = [len(images) for images in trainer._rollouts.images]
@@ -53,7 +53,7 @@ def crop_dropped(trainer: Any, kept: int) -> contextlib.AbstractContextManager[A
 
 
 def crop_shifted(trainer: Any, kept: int) -> contextlib.AbstractContextManager[Any]:
-    """The rows and columns of inserted pictures are off by three cells."""
+    """The rows and columns of inserted images are off by three cells."""
 
     def shift(input_ids: Tensor, positions: Tensor) -> Tensor:
         inserted = input_ids == trainer.tokens.image_id

@@ -48,7 +48,7 @@ class _Patient(TwoTurn):
 
 
 def episodes(samples: int, seed: int) -> list[Episode]:
-    """Fresh episodes, the first with the long turn; pictures drawn."""
+    """Fresh episodes, the first with the long turn; images drawn."""
     found = [Episode(sample, budget=haystack.BUDGET) for sample in haystack.make("val", n=samples, seed=seed)]
     found[0] = Episode(found[0].sample, template=_Patient(), budget=haystack.BUDGET)
     for episode in found:

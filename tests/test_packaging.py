@@ -215,7 +215,7 @@ def test_the_demos_documented_examples_run_where_it_is_installed_with_mcp(
         (True, False),
         (False, True),
     ]
-    drawn = "from mgpo_core import haystack; haystack.make('val', 1, 0)[0].load().save('picture.png')"
+    drawn = "from mgpo_core import haystack; haystack.make('val', 1, 0)[0].load().save('image.png')"
     subprocess.run([python, "-c", drawn], cwd=tmp_path, env=isolated, check=True)
     log = tmp_path / "log"
     for login in ([], ["--auth", "anna:secret"]):

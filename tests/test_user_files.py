@@ -55,9 +55,10 @@ NAMES = [
     "adapter/adapter_model.safetensors", "best/best.json", "best/notes.md", "best.part/model.safetensors",
     "best.before/model.safetensors", "best.old/README.md", "checkpoint-1/trainer_state.json", "checkpoint-2/mine.bin",
     "checkpoint-4/model.safetensors", "checkpoint-4-good/model.safetensors", "checkpoint-9/rng_state.pth",
-    "pictures/0123456789abcdef.png", "pictures/0123456789abcdef.tmp", "pictures/mine.png", "images/a-1.png",
+    "images/0123456789abcdef.png", "images/0123456789abcdef.tmp", "images/mine.png", "images/a-1.png",
     "images/photo.png", "lmms-eval/answers.json", "runs/events.out.tfevents.1", "completions/completions_00001.parquet",
-    "vllm-weights/model.safetensors", "mgpo/run/run.json", "mgpo/run/rank0.jsonl", "mgpo/run/pictures/x.png",
+    "vllm-weights/model.safetensors", "mgpo/run/run.json", "mgpo/run/rank0.jsonl", "mgpo/run/images/x.png",
+    "pictures/0123456789abcdef.png", "pictures/0123456789abcdef.tmp", "pictures/mine.png", "mgpo/run/pictures/x.png",
 ]  # fmt: skip
 CONTENTS = [b"mine", b"", b"{}", b'{"same_on_resume": {}}', b'{"program": "wandb"}', b'{"id": 1}\n', bytes(range(256))]
 KINDS = ["file", "read-only", "link to a file", "link to a folder", "folder"]

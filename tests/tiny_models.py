@@ -27,19 +27,19 @@ _VIDEO = {"qwen3_vl": "Qwen3VLVideoProcessor", "qwen3_vl_moe": "Qwen3VLVideoProc
 
 
 def budget_of(model_type: str) -> PixelBudget:
-    """4 to 36 tokens a picture."""
+    """4 to 36 tokens per image."""
     factor = 2 * PATCH[model_type]
     return PixelBudget(4 * factor**2, 36 * factor**2, factor=factor)
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
-    """A picture of seeded noise in large cells."""
+    """An image of seeded noise in large cells."""
     cells = np.random.default_rng([seed, width, height]).integers(0, 256, (6, 6, 3), dtype=np.uint8)
     return Image.fromarray(cells).resize((width, height), Image.Resampling.NEAREST)
 
 
 def question(width: int, height: int, seed: int = 0, **fields: Any) -> Sample:
-    """A question with four choices on a picture of noise."""
+    """A question with four choices on an image of noise."""
     fields = {"id": f"{width}x{height}-{seed}", "answer": "ABCD"[seed % 4]} | fields
     choices = ("horizontal", "vertical", "rising", "falling")
     return Sample.of("Which stripes are on the black circle?", noise(width, height, seed), choices=choices, **fields)
@@ -133,7 +133,7 @@ def teach(model: Any, processor: Any, model_type: str, *, steps: int) -> None:
 
 
 def _lessons(tokens: TurnTokenizer, model_type: str, rng: np.random.Generator, count: int = 4) -> dict[str, Any]:
-    """Conversations on one picture, padded on the right, with labels on the responses alone."""
+    """Conversations on one image, padded on the right, with labels on the responses alone."""
     space, budget, end = find_family(model_type).space, budget_of(model_type), tokens.end_id
     width, height = (int(side) for side in rng.integers(150, 500, 2))
     rows, images = [], []
@@ -160,7 +160,7 @@ def _lessons(tokens: TurnTokenizer, model_type: str, rng: np.random.Generator, c
 
 
 def _box(rng: np.random.Generator, space: CoordinateSpace, *, reverse: bool) -> str:
-    """A box of about half the picture (in pixels: of the smallest that is shown), of few numbers, learnt soon."""
+    """A box of about half the image (in pixels: of the smallest that is shown), of few numbers, learnt soon."""
     relative = space is CoordinateSpace.RELATIVE_1000
     low, high = ((125, 250, 340), (640, 785, 910)) if relative else ((2, 5, 8), (46, 50, 53))
     first, last = rng.choice(low, 2), rng.choice(high, 2)

@@ -1,4 +1,4 @@
-"""Make the README's picture of the demo: the first example, after a run, in Debian's chromium.
+"""Make the README's screenshot of the demo: the first example, after a run, in Debian's chromium.
 
 uv run tools/demo_screenshot.py              starts the demo, writes docs/images/demo.png
 """
@@ -22,7 +22,7 @@ MOST_BYTES = 300_000
 
 
 def looked(page: Page, address: str) -> bytes:
-    """The page after a run of the first example, from the sources of pictures down to the steps."""
+    """The page after a run of the first example, from the sources of images down to the steps."""
     page.goto(f"{address}?__theme=light")
     page.locator("#examples button").first.click()
     page.locator("#status", has_text="Press Run").wait_for()
@@ -38,7 +38,7 @@ def looked(page: Page, address: str) -> bytes:
 
 
 def main() -> int:
-    """Write the picture, and tell its size."""
+    """Write the screenshot, and print its size."""
     chromium = shutil.which("chromium")
     if chromium is None:
         print("There is no chromium: run apt-get install chromium.", file=sys.stderr)

@@ -43,7 +43,7 @@ def verdict(trajectory: Trajectory, sample: Sample) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Draw the picture."""
+    """Draw the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--index", type=int, default=0, help="which sample of the held-out split")
     options = parser.parse_args(arguments)

@@ -15,7 +15,7 @@ HABITS = {
     "Delta": ("on and on and " * 12, "I said on and on, hence \\boxed{D}"),
     "Epsilon": ('[{"bbox_2d": [7, 9, 83, 71]}] is where it is.', "\\boxed{E}"),
 }
-SIZES = ((112, 84), (56, 140), (168, 168))  # of the pictures the habits are taught on
+SIZES = ((112, 84), (56, 140), (168, 168))  # of the images the habits are taught on
 BUDGET = {"min_pixels": 28 * 28 * 4, "max_pixels": 168 * 168}
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"]
 SPECIAL += ["<|video_pad|>"]
@@ -120,7 +120,7 @@ def build_model(tokenizer, *, padded_vocabulary: int = 5):
 
 
 def noise(width: int, height: int, seed: int = 0):
-    """A picture of seeded noise in large cells, so that every size and seed looks different."""
+    """An image of seeded noise in large cells, so that every size and seed looks different."""
     import numpy as np
     from PIL import Image
 

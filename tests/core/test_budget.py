@@ -20,7 +20,7 @@ BUDGETS = [
 
 
 def sizes(count: int) -> list[tuple[int, int]]:
-    """(width, height): everyday pictures, tiny and huge ones, and strips of every aspect ratio up to the limit."""
+    """(width, height): everyday images, tiny and huge ones, and strips of every aspect ratio up to the limit."""
     rng = random.Random(0)
     found = [(1, 1), (1, 200), (200, 1), (28, 28), (14, 42), (70, 70), (30_000, 150), (27, 5400)]
     while len(found) < count:

@@ -136,7 +136,7 @@ def draw(color: str) -> Image.Image:
     return Image.new("RGB", (8, 8), color)
 
 
-SAME, OTHER = b"one picture", b"another picture"
+SAME, OTHER = b"one image", b"another image"
 RED = partial(draw, "red")
 
 

@@ -1,4 +1,4 @@
-"""Crops: the paper's rules at their limits, and pixels cut from the original, never from the small picture."""
+"""Crops: the paper's rules at their limits, and pixels cut from the original, never from the small image."""
 
 import math
 
@@ -17,7 +17,7 @@ ANY_SIZE = CropRules(min_side=0, max_aspect=1e9)
 
 
 def coordinates(width: int, height: int) -> Image.Image:
-    """A picture whose every pixel says where it is: red is x mod 256, green is y mod 256, blue the tiles of 256."""
+    """An image whose every pixel says where it is: red is x mod 256, green is y mod 256, blue the tiles of 256."""
     x, y = np.meshgrid(np.arange(width), np.arange(height))
     return Image.fromarray(np.stack([x % 256, y % 256, x // 256 * 16 + y // 256], axis=-1).astype(np.uint8))
 

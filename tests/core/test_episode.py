@@ -24,7 +24,7 @@ REFUSAL = "Not providing correct coordinates or invalid coordinate values, retur
 
 
 def noise(width=672, height=672, seed=0):
-    """Every original pixel differs, so that a crop of the downsized picture cannot pass for one of the original."""
+    """Every original pixel differs, so that a crop of the downsized image cannot pass for one of the original."""
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
 

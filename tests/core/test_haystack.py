@@ -20,7 +20,7 @@ def pixels(sample, image: int = 0) -> np.ndarray:
 
 
 def scenes(sample) -> list:
-    """The scenes behind a sample's pictures, which are drawn on demand by a partial of Scene.render."""
+    """The scenes behind a sample's images, which are drawn on demand by a partial of Scene.render."""
     return [draw.args[0] for draw in sample.images]
 
 
@@ -263,7 +263,7 @@ def test_no_supervised_probe_reads_the_mark_from_the_small_image_but_one_reads_i
 
 
 def probe_accuracy(pixels: np.ndarray, labels: np.ndarray, epochs: int) -> float:
-    """Held-out accuracy of a small convolutional network trained on four fifths of the pictures."""
+    """Held-out accuracy of a small convolutional network trained on four fifths of the images."""
     import torch
     from torch import nn
 

@@ -112,7 +112,7 @@ def test_images_arrive_lossless_at_the_size_of_the_budget_and_are_encoded_once(s
         assert crops[0].size == budget.smart_resize(*crops[0].size)
     assert shown[0].size == budget.smart_resize(400, 300)
     assert_same(sent_images(server.bodies[0]), shown)
-    # one picture that all three share, and a crop each
+    # one image that all three share, and a crop each
     assert len(encoded) == 4 and len(server.bodies) == 6
 
 
@@ -279,7 +279,7 @@ def test_what_may_pass_is_asked_again_and_then_named(server, failure):
         (403, "not yours", "api_key.*OPENAI_API_KEY"),
         (404, "The model `tiny` does not exist", "still serves the model"),
         (400, "At most 1 image(s) may be provided in one prompt.", r'--limit-mm-per-prompt \'{"image":2}\''),
-        (422, "no such thing", "reads pictures"),
+        (422, "no such thing", "reads images"),
     ],
 )
 def test_a_refusal_is_told_in_the_server_s_words_with_a_remedy_and_not_asked_again(server, status, message, remedy):

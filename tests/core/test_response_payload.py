@@ -59,7 +59,7 @@ def test_a_trajectory_comes_back_with_grey_images_where_none_was_kept() -> None:
     )
     episode.observe('```json\n[{"bbox_2d": [0, 0, 100, 80], "label": "x"}]\n```', tokens=7, prompt_tokens=30)
     episode.observe(r"\boxed{B}", tokens=3)
-    record = {"run": "r", "trajectory": episode.trajectory.to_dict(), "pictures": {}}
+    record = {"run": "r", "trajectory": episode.trajectory.to_dict(), "images": {}}
     back = decode_payload(encode_payload(ResponsePayload("B", record))).trajectory()
     assert back is not None
     assert back.turns == episode.trajectory.turns
@@ -67,10 +67,17 @@ def test_a_trajectory_comes_back_with_grey_images_where_none_was_kept() -> None:
     assert back.originals[0].getpixel((0, 0)) == (200, 200, 200)
 
 
+@pytest.mark.parametrize("key", ["images", "pictures"])
+def test_kept_images_are_found_under_the_key_of_older_versions_too(key: str) -> None:
+    payload = decode_payload(encode_payload(ResponsePayload("B", {"run": "r", "trajectory": None, key: {"a": "b"}})))
+    assert payload.kept_images == {"a": "b"}
+    assert ResponsePayload("B").kept_images == ResponsePayload("B", {"run": "r", "trajectory": None}).kept_images == {}
+
+
 def test_a_log_pulls_in_no_file_from_elsewhere(tmp_path: Path) -> None:
-    (tmp_path / "run/pictures").mkdir(parents=True)
+    (tmp_path / "run/images").mkdir(parents=True)
     Image.new("RGB", (4, 4)).save(tmp_path / "secret.png")
-    Image.new("RGB", (4, 4)).save(tmp_path / "run/pictures/kept.png")
-    assert kept_image(tmp_path / "run", "pictures/kept.png") == tmp_path / "run/pictures/kept.png"
-    for name in ("../secret.png", str(tmp_path / "secret.png"), "pictures/gone.png"):
+    Image.new("RGB", (4, 4)).save(tmp_path / "run/images/kept.png")
+    assert kept_image(tmp_path / "run", "images/kept.png") == tmp_path / "run/images/kept.png"
+    for name in ("../secret.png", str(tmp_path / "secret.png"), "images/gone.png"):
         assert kept_image(tmp_path / "run", name) is None

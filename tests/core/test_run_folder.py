@@ -81,11 +81,11 @@ def test_flags_are_the_trajectories_own_verdicts(training: Path) -> None:
 def test_images_come_back_and_equal_ones_are_stored_once(training: Path) -> None:
     cards = [entry.card() for entry in open_run(training).entries]
     assert cards[0].trajectory.original(0).size == (672, 504)
-    assert not any(name == "pictures" for card in cards for name, _, _ in card.facts)
-    named = {name for line in lines(training) for name in line["pictures"].values()}
+    assert not any(name == "images" for card in cards for name, _, _ in card.facts)
+    named = {name for line in lines(training) for name in line["images"].values()}
     files = {f"{IMAGES_FOLDER}/{path.name}" for path in (training / IMAGES_FOLDER).iterdir()}
     assert files == named
-    assert len(files) < sum(len(line["pictures"]) for line in lines(training))
+    assert len(files) < sum(len(line["images"]) for line in lines(training))
 
 
 def lines(folder: Path) -> list[dict]:
@@ -96,11 +96,38 @@ def test_writing_again_leaves_no_image_of_before_and_removing_leaves_what_is_not
     mine = training / IMAGES_FOLDER / "holiday.png"
     mine.write_bytes(b"not a trajectory's")
     write_trajectories(training, {PART: [played(9, "A")]})
-    named = {name for line in lines(training) for name in line["pictures"].values()}
+    named = {name for line in lines(training) for name in line["images"].values()}
     assert {f"{IMAGES_FOLDER}/{path.name}" for path in mine.parent.iterdir() if path != mine} == named
     remove_trajectories(training)
     assert [path.name for path in mine.parent.iterdir()] == [mine.name]
     assert not (training / TRAJECTORIES_FILE).exists()
+
+
+@pytest.fixture
+def old_training(training: Path) -> Path:
+    """The same as an older version left it: `pictures` in place of `images`, `truth` of `ground_truth`."""
+    changed = (training / TRAJECTORIES_FILE).read_text().replace('"images"', '"pictures"')
+    changed = changed.replace(f'"{IMAGES_FOLDER}/', '"pictures/').replace('"ground_truth"', '"truth"')
+    (training / TRAJECTORIES_FILE).write_text(changed)
+    (training / IMAGES_FOLDER).rename(training / "pictures")
+    return training
+
+
+def test_a_training_of_an_older_version_opens_with_its_images(old_training: Path) -> None:
+    cards = [entry.card() for entry in open_run(old_training).entries]
+    assert [card.correct for card in cards] == [True, False, True, True]
+    assert cards[0].trajectory.original(0).size == (672, 504)
+    assert not any(name == "images" for card in cards for name, _, _ in card.facts)
+
+
+def test_writing_again_replaces_an_older_version_s_images(old_training: Path) -> None:
+    mine = old_training / "pictures" / "holiday.png"
+    mine.write_bytes(b"mine")
+    write_trajectories(old_training, {PART: trajectories()})
+    assert [path.name for path in mine.parent.iterdir()] == [mine.name]
+    mine.unlink()
+    write_trajectories(old_training, {PART: trajectories()})
+    assert not mine.parent.exists() and len(open_run(old_training).entries) == 3
 
 
 def test_a_broken_line_is_reported_and_the_rest_is_there(training: Path) -> None:
@@ -125,7 +152,7 @@ def test_a_file_that_was_written_anew_meanwhile_is_no_silent_mix_up(training: Pa
 
 
 def test_an_evaluation_opens_with_the_scorers_verdicts(tmp_path: Path) -> None:
-    samples = [ours(1, True), ours(2, False, hit=False), ours(3, False, box=BAD_BOX), skipped(4, "no picture")]
+    samples = [ours(1, True), ours(2, False, hit=False), ours(3, False, box=BAD_BOX), skipped(4, "no image")]
     Evaluation(tmp_path, {"haystack": samples}).write()
     run = open_run(tmp_path)
     assert run.kind == "evaluation"
@@ -134,7 +161,7 @@ def test_an_evaluation_opens_with_the_scorers_verdicts(tmp_path: Path) -> None:
     assert flags == [["right"], ["wrong", "missed"], ["wrong", "refused"], ["wrong"]]
     card = run.entries[1].card()
     assert card.correct is False and card.trajectory.original(0).size[0] > 8
-    assert any(value == "no picture" for _, value, _ in run.entries[3].card().facts)
+    assert any(value == "no image" for _, value, _ in run.entries[3].card().facts)
 
 
 def test_an_image_that_leads_out_of_the_run_is_not_read(
@@ -147,7 +174,7 @@ def test_an_image_that_leads_out_of_the_run_is_not_read(
     path = training / TRAJECTORIES_FILE
     for name in (f"../{secret.parent.name}/secret.png", str(secret), f"{IMAGES_FOLDER}/link.png"):
         changed = lines(training)[0]
-        changed["pictures"] = dict.fromkeys(changed["pictures"], name)
+        changed["images"] = dict.fromkeys(changed["images"], name)
         path.write_text(json.dumps(changed) + "\n")
         card = open_run(training).entries[0].card()
         assert card.trajectory.original(0).size == (8, 8), name  # the grey stand-in

@@ -1,4 +1,4 @@
-"""Samples and their pictures: every kind of file becomes upright RGB, and what cannot is refused by name."""
+"""Samples and their images: every kind of file becomes upright RGB, and what cannot is refused by name."""
 
 import io
 import struct
@@ -214,7 +214,7 @@ def test_a_corrupt_file_is_refused(tmp_path: Path) -> None:
     data[200:4000] = bytes(3800)
     refuse(tmp_path, "corrupt.png", bytes(data), "truncated or corrupt.* replace the file or drop")
     refuse(tmp_path, "empty.png", b"", "cannot be read as an image")
-    refuse(tmp_path, "text.jpg", b"I am no picture", "cannot be read as an image.* convert it to PNG or JPEG")
+    refuse(tmp_path, "text.jpg", b"I am no image", "cannot be read as an image.* convert it to PNG or JPEG")
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])

@@ -28,13 +28,13 @@ LIMIT = 40  # tokens of a response: a box turn takes about 35
 
 
 def episodes(tiny):
-    """Every habit on taught and foreign pictures, two templates, one sample of two images."""
+    """Every habit on taught and foreign images, two templates, one sample of two images."""
     two_turn = [
         tiny.lesson(word, size, seed)
         for index, word in enumerate(tiny.habits)
         for size, seed in [(tiny.sizes[index % 3], index % 3), ((300 + 90 * index, 200), 7)]
     ]
-    # the same question with the same picture, another one of its size, and one with as many tokens in another shape
+    # the same question with the same image, another one of its size, and one with as many tokens in another shape
     two_turn += [tiny.lesson("Alpha", size, seed) for size, seed in [((112, 84), 0), ((112, 84), 8), ((84, 112), 0)]]
     pair = Sample.of("Alpha: which?", [tiny.lesson("Alpha", size, 3).image for size in tiny.sizes[:2]], id="pair")
     played = [Episode(sample, template=TwoTurn(), budget=BUDGET) for sample in [*two_turn, pair]]

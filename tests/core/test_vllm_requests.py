@@ -1,4 +1,4 @@
-"""What is said to vLLM: one image token a picture, the sampler's mask, seeds of their own; and its replies checked."""
+"""What is said to vLLM: one image token an image, the sampler's mask, seeds of their own; and its replies checked."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_prompt_that_vllm_read_differently_is_refused(tokenized):
     check_prompt(tokenized, tokenized.ids)
     check_prompt(tokenized, None)
     resized = [*tokenized.ids, tokenized.tokenizer.image_id]
-    with pytest.raises(TokenAlignmentError, match=r"36 of images; pictures of 168x168 .*mm_processor_kwargs"):
+    with pytest.raises(TokenAlignmentError, match=r"36 of images of 168x168 .*mm_processor_kwargs"):
         check_prompt(tokenized, resized)
 
 

@@ -32,11 +32,11 @@ class PageVisitor:
     def press(self, button: str, question: str, choices: str, boxes: list[JSON] | None = None, path: str = "") -> None:
         """Press a button that plays something, and wait until it is over.
 
-        `boxes` are on the picture that is shown, or that at `path`.
+        `boxes` are on the image that is shown, or that at `path`.
         """
         image = None
         if boxes is not None:
-            path = path or self.shown["picture"]["image"]["path"]
+            path = path or self.shown["image"]["image"]["path"]
             image = {"image": file_data(path, "a.png"), "boxes": boxes, "orientation": 0}
         begin = self.event(button, "click")
         self.at_once(begin, [question, choices, image])

@@ -1,4 +1,4 @@
-"""A model for the demo that says what a test wants, without torch; and pictures to show it."""
+"""A model for the demo that says what a test wants, without torch; and images to show it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def scripted(script: Callable[[Episode], str] = usual, *, pause: float = 0.0, at
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
-    """A picture in which every place looks different."""
+    """An image in which every place looks different."""
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 

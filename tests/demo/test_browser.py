@@ -106,10 +106,10 @@ def numbers(page: Page) -> list[float]:
 
 
 def draw(page: Page, x1: float, y1: float, x2: float, y2: float) -> None:
-    """Press the mouse at (x1, y1) and let go at (x2, y2), in parts of the picture's width and height."""
+    """Press the mouse at (x1, y1) and let go at (x2, y2), in parts of the image's width and height."""
     before = drawn = numbers(page)
-    canvas = page.locator("#picture canvas")
-    page.locator("#picture .annotator-container").focus()  # it scrolls the page: measure after it
+    canvas = page.locator("#image canvas")
+    page.locator("#image .annotator-container").focus()  # it scrolls the page: measure after it
     canvas.scroll_into_view_if_needed()
     place = canvas.bounding_box()
     page.mouse.move(place["x"] + x1 * place["width"], place["y"] + y1 * place["height"])
@@ -170,7 +170,7 @@ def test_a_box_is_drawn_moved_and_resized_without_choosing_a_tool(page: Page) ->
     ):
         draw(page, *mouse)
         assert numbers(page) == pytest.approx([1344 * part for part in wanted], abs=8)
-    page.click("#picture button[aria-label='Create box']")
+    page.click("#image button[aria-label='Create box']")
     draw(page, 0.7, 0.15, 0.8, 0.25)  # by the tool, inside the other
     assert numbers(page) == pytest.approx([1344 * part for part in (0.7, 0.15, 0.8, 0.25)], abs=8)
 
@@ -198,7 +198,7 @@ def test_files_that_cannot_be_used_are_told_in_the_page(page: Page, tmp_path: Pa
     Image.effect_noise((300, 200), 60).save(good)
     files = {
         "corrupt.png": (good.read_bytes()[:20_000], "is truncated or corrupt"),
-        "notes.txt": (b"no picture\n" * 50, "is not an image that can be opened"),
+        "notes.txt": (b"no image\n" * 50, "is not an image that can be opened"),
         "heavy.png": (b"\x89PNG" + bytes(UPLOAD_MB * 1_000_000), "at most 5 MB can be uploaded"),
     }
     Image.new("1", (20_000, 10_000)).save(tmp_path / "enormous.png")
@@ -215,9 +215,9 @@ def test_files_that_cannot_be_used_are_told_in_the_page(page: Page, tmp_path: Pa
     expect(page.locator("#caption")).to_contain_text("good.png")
 
 
-@pytest.mark.parametrize("place", ["#picture", "#upload button", "#intro"])
+@pytest.mark.parametrize("place", ["#image", "#upload button", "#intro"])
 def test_an_image_may_be_dropped_anywhere(page: Page, place: str) -> None:
-    expect(page.locator("#picture")).to_be_visible()
+    expect(page.locator("#image")).to_be_visible()
     page.evaluate(
         """async (place) => {
           const canvas = Object.assign(document.createElement("canvas"), { width: 300, height: 200 });
@@ -235,7 +235,7 @@ def test_an_image_may_be_dropped_anywhere(page: Page, place: str) -> None:
 def test_what_is_missing_is_told_in_the_page(page: Page) -> None:
     status = page.locator("#status")
     page.click("#run")
-    expect(status).to_have_text("There is no picture yet: choose an example, or drop one of your own.")
+    expect(status).to_have_text("There is no image yet: choose an example, or drop one of your own.")
     page.click("#save-json")
     expect(status).to_have_text("There is nothing to save yet: press Run first.")
     choose(page)

@@ -333,7 +333,7 @@ def test_the_documented_example_runs(url: str, tmp_path: Path, monkeypatch: pyte
     page = (Path(__file__).parents[2] / "docs/demo.md").read_text()
     [example] = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "gradio_client" in block]
     assert "http://127.0.0.1:7860" in example
-    haystack.make("val", 1, 0)[0].load().save(tmp_path / "picture.png")
+    haystack.make("val", 1, 0)[0].load().save(tmp_path / "image.png")
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(compile(example.replace("http://127.0.0.1:7860", url), "docs/demo.md", "exec"), names)

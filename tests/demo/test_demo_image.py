@@ -1,4 +1,4 @@
-"""A visitor's picture: what is taken, and boxes between the original and the copy in the browser."""
+"""A visitor's image: what is taken, and boxes between the original and the copy in the browser."""
 
 from __future__ import annotations
 

@@ -55,14 +55,14 @@ def test_visitors_have_images_looks_and_files_of_their_own(url: str, file: Path,
     anna.press("run", "anna?", "")
     assert "anna?" in anna.shown["answer"] and "Done in" in anna.status
     bert.press("run", "bert?", "")
-    assert "There is no picture yet" in bert.status and "answer" not in bert.shown
+    assert "There is no image yet" in bert.status and "answer" not in bert.shown
     with pytest.raises(RuntimeError, match="press Run first"):
         bert.save_json()
     bert.choose(1)
     bert.press("run", "bert?", "")
     saved = anna.save_json(), bert.save_json()
     assert [data["ask"]["question"] for data in saved] == ["anna?", "bert?"]
-    assert saved[0]["picture"]["data"] != saved[1]["picture"]["data"]
+    assert saved[0]["image"]["data"] != saved[1]["image"]["data"]
     assert not [value for value in map(str, bert.shown.values()) if "anna" in value or "boat" in value]
 
 
@@ -98,7 +98,7 @@ def test_the_image_that_a_browser_names_is_never_opened(url: str, file: Path) ->
     visitor = PageVisitor(url)
     visitor.upload(file)
     bomb = file.with_name("bomb.png")
-    bomb.write_bytes(b"no picture")
+    bomb.write_bytes(b"no image")
     [path] = visitor.http.post("gradio_api/upload", files={"files": ("bomb.png", bomb.read_bytes())}).json()
     visitor.press("from-box", "mine", "", boxes=[box(100, 50, 300, 250)], path=path)
     assert "Done in" in visitor.status
@@ -132,7 +132,7 @@ def test_a_file_that_cannot_be_opened_leaves_the_page_as_it_was(url: str, file: 
     visitor.press("run", "fine", "")
     before = visitor.save_json()
     bad = file.with_name("bad.json")
-    bad.write_text('{"format": "mgpo-demo looks", "picture": "/etc/passwd"}')
+    bad.write_text('{"format": "mgpo-demo looks", "image": "/etc/passwd"}')
     visitor.upload(bad, to="open")
     assert "cannot be opened" in visitor.status
     assert visitor.save_json() == before

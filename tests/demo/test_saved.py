@@ -79,6 +79,7 @@ def test_what_was_saved_opens_again_equal(saved, tmp_path: Path) -> None:
 
 def test_looks_of_older_versions_open(saved, tmp_path: Path) -> None:
     data = json.loads(saved[0].read_text())
+    data["picture"] = data.pop("image")
     for look in data["looks"]:
         look["direct"] = look.pop("single_turn")
         for played in (look["trajectory"], look["direct"], *(other for _, other in look["others"])):
@@ -111,8 +112,8 @@ def test_the_page_shows_what_was_opened(saved) -> None:
     again = Visitor(LIMITS)
     news = actions.open(again, file)
     was = actions._parts(first)
-    assert {name: news[name] for name in was if name != "picture"} == {
-        name: value for name, value in was.items() if name != "picture"
+    assert {name: news[name] for name in was if name != "image"} == {
+        name: value for name, value in was.items() if name != "image"
     }
     assert news["question"] == "Which?" and news["choices"] == "red\nblue"
     again.close()
@@ -139,7 +140,7 @@ def test_looks_that_could_not_be_opened_again_are_not_saved(tmp_path: Path) -> N
     _, visitor = played(tmp_path, Limits(upload_mb=1, megapixels=4))
     visitor.limits = Limits(upload_mb=1, megapixels=1)
     visitor.steps *= 30
-    write_json(visitor, tmp_path)  # the same pictures thirty times are the same pictures
+    write_json(visitor, tmp_path)  # the same images thirty times are the same images
     visitor.limits = Limits(upload_mb=1, megapixels=1)
     for number in range(40):
         image = noise(200, 200, seed=number)
@@ -180,14 +181,14 @@ BAD: list[tuple[Callable[[dict[str, Any], Any], None], Any]] = [
     (put("looks"), {}),
     (put("looks"), "all"),
     (put("further"), 1),
-    (put("picture", "data"), "/etc/passwd"),
-    (put("picture", "data"), "file:///etc/passwd"),
-    (put("picture", "data"), base64.b64encode(b"/etc/passwd").decode()),
-    (put("picture", "data"), png(3000, 3000)),
-    (put("picture", "data"), 7),
-    (put("picture", "data"), png(600, 480)),  # another picture than the one that was looked at
-    (put("picture", "name"), {"a": 1}),
-    (put("picture"), "/etc/passwd"),
+    (put("image", "data"), "/etc/passwd"),
+    (put("image", "data"), "file:///etc/passwd"),
+    (put("image", "data"), base64.b64encode(b"/etc/passwd").decode()),
+    (put("image", "data"), png(3000, 3000)),
+    (put("image", "data"), 7),
+    (put("image", "data"), png(600, 480)),  # another image than the one that was looked at
+    (put("image", "name"), {"a": 1}),
+    (put("image"), "/etc/passwd"),
     (put("ask", "question"), 7),
     (put("ask", "question"), ""),
     (put("ask", "question"), "x" * 2001),
@@ -200,7 +201,7 @@ BAD: list[tuple[Callable[[dict[str, Any], Any], None], Any]] = [
     (put("looks", 0, "area"), BOX | {"x2": 1e6}),
     (put("looks", 0, "area"), BOX | {"x2": 0.0}),
     (put("looks", 0, "area"), BOX | {"x1": 0.5}),
-    (put("looks", 0, "area"), BOX),  # the look was on the whole picture
+    (put("looks", 0, "area"), BOX),  # the look was on the whole image
     (put("looks", 0, "others"), [["other"]]),
     (put("looks", 0, "confidence"), {"A": "much"}),
     (put("looks", 0, "confidence"), {"A": 7}),
@@ -291,7 +292,7 @@ def test_a_file_that_is_too_large_is_not_read(saved, tmp_path: Path) -> None:
 def test_texts_of_a_file_are_shown_as_texts(saved, tmp_path: Path) -> None:
     file, actions, _ = saved
     data = json.loads(file.read_text())
-    data["picture"]["name"] = data["ask"]["question"] = HOSTILE
+    data["image"]["name"] = data["ask"]["question"] = HOSTILE
     data["ask"]["choices"] = [HOSTILE, "blue"]
     for look in data["looks"]:
         for played in (look["trajectory"], look["single_turn"], *(other for _, other in look["others"])):
@@ -308,7 +309,7 @@ def test_texts_of_a_file_are_shown_as_texts(saved, tmp_path: Path) -> None:
     visitor = Visitor(LIMITS)
     news = actions.open(visitor, bad)
     news.pop("question"), news.pop("choices")  # values of text boxes
-    page = json.dumps([value for name, value in news.items() if name != "picture"]) + write_html(
+    page = json.dumps([value for name, value in news.items() if name != "image"]) + write_html(
         visitor, tmp_path
     ).read_text().replace("<script>", "", 1)  # its own
     assert "alert(1)" in page and "<script>alert" not in page and "<img src=x" not in page

@@ -1,4 +1,4 @@
-"""Looks: a person's box goes the same way as the model's, and boxes of a part are found on the whole picture."""
+"""Looks: a person's box goes the same way as the model's, and boxes of a part are found on the whole image."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 VISITORS = 20
 WARM_UP, RUNS, EVERY = 40, 200, 20
 GROWTH = 6.0
-"""MB a hundred runs: a picture that is kept of every run (5 MB decoded) would be 500."""
+"""MB a hundred runs: an image that is kept of every run (5 MB decoded) would be 500."""
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def samples() -> list[Sample]:
 
 @pytest.fixture(scope="module")
 def files(samples: list[Sample], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     paths = [folder / f"{number}.png" for number in range(len(samples))]
     for sample, path in zip(samples, paths, strict=True):
         sample.load().save(path, compress_level=1)
@@ -80,7 +80,7 @@ def test_everyone_gets_the_answer_to_their_own_question(server: Demo, samples: l
             assert turns[0]["box_original"] == (
                 None if expected.turns[0].box_original is None else asdict(expected.turns[0].box_original)
             )
-        assert base64.b64decode(data["picture"]["data"]) == file.read_bytes()
+        assert base64.b64decode(data["image"]["data"]) == file.read_bytes()
         seen.add(look["trajectory"]["trajectory"]["turns"][0]["text"])
     assert len(seen) > VISITORS // 2  # else answers that were mixed up would not be told from one another
 

@@ -29,13 +29,13 @@ FIFTH = "The image does not feature the object"
 
 
 def image(seed: int, width: int = 240, height: int = 180) -> Image.Image:
-    """A picture of seeded colour cells."""
+    """An image of seeded colour cells."""
     cells = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return Image.fromarray(cells).resize((width, height), Image.Resampling.NEAREST)
 
 
 def in_base64(image: Image.Image) -> str:
-    """The picture as a base64 text, as MME-RealWorld and HR-Bench keep theirs."""
+    """The image as a base64 text, as MME-RealWorld and HR-Bench keep theirs."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
@@ -64,7 +64,7 @@ def write_vstar(root: Path) -> dict[str, str]:
 
 
 def spoil_image(root: Path, index: int) -> None:
-    """Cut a picture of V* in half."""
+    """Cut an image of V* in half."""
     file = root / "lmms-lab-encoder/vstar-bench/data/test.parquet"
     rows = datasets.Dataset.from_parquet(str(file), cache_dir=str(root / "spoiling"))
     spoiled = [dict(row) for row in rows.cast_column("image", datasets.Image(decode=False))]

@@ -125,7 +125,7 @@ def wide(record: Record) -> list[tuple[int, int]]:
 
 
 def image_bytes(name: str) -> bytes:
-    """The picture of that name, as a PNG; its size tells images of one record apart."""
+    """The image of that name, as a PNG; its size tells images of one record apart."""
     task, file = Path(name).parts[-2:]
     images, number = (int(part) for part in Path(file).stem.split("_"))
     buffer = io.BytesIO()

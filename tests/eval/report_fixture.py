@@ -1,4 +1,4 @@
-"""Output folders of lmms-eval as the report finds them: result files, sample logs, envelopes, pictures, run.json.
+"""Output folders of lmms-eval as the report finds them: result files, sample logs, envelopes, images, run.json.
 
 The files have the form that lmms-eval 0.7.3 writes them in (`test_the_fixture_is_what_lmms_eval_writes` compares); the
 trajectories are played by an `Episode` from texts that a model could have said.
@@ -95,7 +95,7 @@ class Evaluation:
             self.log(task).write_text(lines, encoding="utf-8")
         if self.provenance is not None:
             mine = self.folder / "mgpo" / str(self.provenance["id"])
-            (mine / "pictures").mkdir(parents=True, exist_ok=True)
+            (mine / "images").mkdir(parents=True, exist_ok=True)
             (mine / "run.json").write_text(json.dumps(self.provenance, indent=2), encoding="utf-8")
             self._write_images()
         return self.folder
@@ -159,13 +159,13 @@ class Evaluation:
 
 
 def kept_image_names(run_id: str, doc_id: int | str, trajectory: Trajectory) -> dict[str, str]:
-    """Where the pictures of a sample are kept, relative to the output folder."""
+    """Where the images of a sample are kept, relative to the output folder."""
     stem = hashlib.sha256(str(doc_id).encode()).hexdigest()[:8]
-    return {name: f"mgpo/{run_id}/pictures/{stem}-{Path(name).stem}.img" for name in trajectory.named_images()}
+    return {name: f"mgpo/{run_id}/images/{stem}-{Path(name).stem}.img" for name in trajectory.named_images()}
 
 
 def scene(seed: int, size: tuple[int, int] = (672, 504)) -> Image.Image:
-    """A picture with something to see in it."""
+    """An image with something to see in it."""
     rng = np.random.default_rng(seed)
     image = Image.fromarray(rng.integers(60, 200, (6, 8, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(image)
@@ -206,7 +206,7 @@ def played(
 
 def payload_text(trajectory: Trajectory, run_id: str, images: Mapping[str, str] | None = None) -> str:
     """What the model returns for a trajectory."""
-    record = {"run": run_id, "trajectory": trajectory.to_dict(), "pictures": dict(images or {})}
+    record = {"run": run_id, "trajectory": trajectory.to_dict(), "images": dict(images or {})}
     return encode_payload(ResponsePayload(trajectory.answer or "Z", record))
 
 
@@ -239,7 +239,7 @@ SKIPPED_METRICS = {"accuracy": 0.0, "accuracy/colour": 0.0, "skipped": 1.0, "cat
 
 def skipped(doc_id: int | str, reason: str, run_id: str = "0123456789abcdef") -> Logged:
     """A sample that could not be played; the task scores the stand-in answer as wrong."""
-    text = encode_payload(ResponsePayload("Z", {"run": run_id, "trajectory": None, "pictures": {}, "skipped": reason}))
+    text = encode_payload(ResponsePayload("Z", {"run": run_id, "trajectory": None, "images": {}, "skipped": reason}))
     return Logged(doc_id, "A", text, SKIPPED_METRICS)
 
 

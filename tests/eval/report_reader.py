@@ -93,7 +93,7 @@ def mixed(run_id=FIRST, n=12, wrong=(1, 4, 6), **generate):
 
 def page_of_one_run(folder: Path) -> Page:
     """One run of one task of ours: 12 samples and a skipped one."""
-    return report(one_task(folder, [*mixed(), skipped(12, "picture 0 is truncated", FIRST)]), folder)
+    return report(one_task(folder, [*mixed(), skipped(12, "image 0 is truncated", FIRST)]), folder)
 
 
 def page_of_two_runs(folder: Path) -> Page:

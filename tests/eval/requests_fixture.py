@@ -25,8 +25,8 @@ class StandInTask:
         self.config = SimpleNamespace(process_results=scorer, reasoning_tags=None)
 
     def doc_to_messages(self, row: dict[str, Any]) -> list[dict[str, Any]]:
-        """The row's own prompt behind its media; one of a `size` is a black picture."""
-        media = [{"type": "image", "url": image} for image in row.get("pictures", ())]
+        """The row's own prompt behind its media; one of a `size` is a black image."""
+        media = [{"type": "image", "url": image} for image in row.get("images", ())]
         media += [{"type": "video", "url": film} for film in row.get("films", ())]
         media += [{"type": "image", "url": Image.new("RGB", tuple(row["size"]))}] if "size" in row else []
         return [{"role": "user", "content": [*media, {"type": "text", "text": row["prompt"]}]}]

@@ -59,7 +59,7 @@ def test_results_say_what_they_depend_on(reference: Path) -> None:
     [about] = [path.read_text() for path in reference.glob("mgpo/*/run.json")]
     for part in ('"max_pixels": 28224', '"words": "two_turn"', '"temperature": 0.0', '"transformers"', '"identity"'):
         assert part in about
-    images = list(reference.glob("mgpo/*/pictures/*"))
+    images = list(reference.glob("mgpo/*/images/*"))
     assert len(images) >= 3 * N  # the original, as it was seen, the crop
 
 
@@ -109,5 +109,5 @@ def test_a_process_that_fails_ends_the_others_and_the_run_fails(tmp_path: Path) 
         LMMS_EVAL_DATASETS_CACHE=str(tmp_path / "cache"),
     )
     assert done.returncode != 0
-    assert "Process 1 failed" in done.stdout and "picture 1 of mgpo_vstar/1" in done.stdout
+    assert "Process 1 failed" in done.stdout and "image 1 of mgpo_vstar/1" in done.stdout
     assert not list(tmp_path.glob("out/*/*_results.json"))

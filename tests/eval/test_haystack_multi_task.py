@@ -1,4 +1,4 @@
-"""The task haystack_multi: a box in one of several pictures is asked for, played with the template for it and scored.
+"""The task haystack_multi: a box in one of several images is asked for, played with the template for it and scored.
 
 Every expected number is computed here from what an oracle was told to say, without the code under test.
 """
@@ -226,7 +226,7 @@ def test_the_run_that_a_journal_is_kept_by_names_the_template_that_played(tmp_pa
     [single] = [run["id"] for run in runs if run["template"]["box"] == "multi_image"]
     assert {decode_payload(text).record["run"] for text in texts} == {single}  # type: ignore[index]
     assert {played.template for played in trajectories(texts)} == {"multi_image"}
-    images = list(tmp_path.glob("mgpo/*/pictures/t-0-original-*"))
+    images = list(tmp_path.glob("mgpo/*/images/t-0-original-*"))
     assert len(images) == 2 * 3
 
 
@@ -251,7 +251,7 @@ def test_its_columns_are_read_whatever_is_asked_of_prompts() -> None:
 
 
 def test_a_sample_that_could_not_be_played_is_wrong_and_counted() -> None:
-    encoded = encode_payload(ResponsePayload("Z", {"run": "r", "trajectory": None, "pictures": {}, "skipped": "gone"}))
+    encoded = encode_payload(ResponsePayload("Z", {"run": "r", "trajectory": None, "images": {}, "skipped": "gone"}))
     [metrics] = scored([encoded], rows(1))
     assert metrics["skipped"] == 1.0
     assert {metrics[name] for name in (*haystack_multi_scoring.SCORES, "answered_rate")} == {0.0}

@@ -140,7 +140,7 @@ def test_the_hubs_json_is_taken_among_several(copy, tmp_path):
 def test_a_broken_zip_or_image_is_reported_by_name(copy, tmp_path):
     place = shutil.copytree(copy, tmp_path / "copy")
     with zipfile.ZipFile(place / "images.zip", "a") as archive:
-        archive.writestr("images/region/broken.png", b"no picture")
+        archive.writestr("images/region/broken.png", b"no image")
     with pytest.raises(ImageError, match=r"images/region/broken\.png in .*images\.zip"):
         load_image(image_source(place, "images/region/broken.png"))
     other = shutil.copytree(copy, tmp_path / "other")

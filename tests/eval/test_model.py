@@ -164,7 +164,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 def test_images_are_kept_small_for_as_many_samples_as_asked(tmp_path: Path) -> None:
     texts = generate(Kept(Counting(), keep_images=2), haystack_table(3), tmp_path)
-    kept = [decode_payload(text).record["pictures"] for text in texts]
+    kept = [decode_payload(text).record["images"] for text in texts]
     assert [len(images) for images in kept] == [3, 3, 0]
     for name in kept[0].values():
         with Image.open(tmp_path / name) as image:
@@ -178,7 +178,7 @@ def test_an_image_of_100_megapixels_is_looked_at_without_harm(tmp_path: Path) ->
 
     Image.new("RGB", (12_500, 8_000), (90, 140, 60)).save(tmp_path / "huge.jpg", quality=30)
     prompt = "Which stripes are on the red circle?\n(A) horizontal\n(B) vertical"
-    rows = table([{"prompt": prompt, "pictures": [str(tmp_path / "huge.jpg")]} for _ in range(6)])
+    rows = table([{"prompt": prompt, "images": [str(tmp_path / "huge.jpg")]} for _ in range(6)])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     engine = Counting()
     engine.answers["Which stripes are on the red circle?"] = "horizontal"
@@ -198,18 +198,18 @@ def test_batches_are_packed_by_tokens() -> None:
     engine.answers["Is it?"] = "no"
     options = {"min_pixels": 784, "max_pixels": 1_003_520, "batch_size": "auto", "batch_tokens": 6_000}
     generate(MGPO(engine=engine, config=CONFIG, pretrained="o", **options), rows)
-    # twice 16 or 1,280 tokens of pictures a conversation, and its text: two of the large ones fit, five do not
+    # twice 16 or 1,280 tokens of images a conversation, and its text: two of the large ones fit, five do not
     assert engine.batches == [4, 2, 1]
 
 
 def test_an_image_that_is_gone_stops_the_run_by_name_or_counts_as_wrong(tmp_path: Path) -> None:
     prompt = "Which?\n(A) this\n(B) that"
     Image.new("RGB", (300, 300)).save(tmp_path / "there.png")
-    rows = table([{"prompt": prompt, "pictures": [str(tmp_path / f"{name}.png")]} for name in ("gone", "there")])
+    rows = table([{"prompt": prompt, "images": [str(tmp_path / f"{name}.png")]} for name in ("gone", "there")])
     engine = Counting()
     engine.answers["Which?"] = "that"
     given: dict[str, Any] = {"engine": engine, "config": CONFIG, "pretrained": "o"}
-    with pytest.raises(ImageError, match=r"picture 1 of t/0.*gone\.png.*does not exist"):
+    with pytest.raises(ImageError, match=r"image 1 of t/0.*gone\.png.*does not exist"):
         generate(MGPO(**given), rows)
     texts = generate(MGPO(**given, on_bad_sample="skip"), rows)
     assert [decode_payload(text).answer for text in texts] == ["Z", "B"]
@@ -217,7 +217,7 @@ def test_an_image_that_is_gone_stops_the_run_by_name_or_counts_as_wrong(tmp_path
 
 
 def test_video_is_refused() -> None:
-    with pytest.raises(SampleError, match="t/0 has video; this model takes pictures"):
+    with pytest.raises(SampleError, match="t/0 has video; this model takes images"):
         generate(MGPO(engine=Counting(), config=CONFIG, pretrained="o"), table([{"prompt": "?", "films": ["a.mp4"]}]))
 
 

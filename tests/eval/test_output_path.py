@@ -64,12 +64,20 @@ def test_the_home_folder_is_read_behind_an_equals_sign(
     assert f"{tmp_path / 'out.json'}" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["run.json", "rank0.jsonl", "photo.png", "pictures/mine.png"])
+@pytest.mark.parametrize("name", ["run.json", "rank0.jsonl", "photo.png", "images/mine.png"])
 def test_a_journal_is_not_mixed_into_somebody_s_folder(tmp_path: Path, name: str) -> None:
     make(tmp_path / "run", name)
     with pytest.raises((OutputFolderError, EngineError), match=f"no evaluation wrote .{name.split('/')[0]}"):
         Journal(tmp_path / "run", about={"id": "run", "weights": {}})
     assert (tmp_path / "run" / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("folder", ["images", "pictures"])
+def test_a_journal_resumes_beside_its_images(tmp_path: Path, folder: str) -> None:
+    about = {"id": "run", "weights": {"name": "x"}}
+    Journal(tmp_path / "run", about=about).add(CompletedSample("a", "text"))
+    (tmp_path / "run" / folder).mkdir()
+    assert set(Journal(tmp_path / "run", about=about).finished) == {"a"}
 
 
 def test_a_journal_is_continued_by_as_many_processes_as_there_are(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from mgpo_eval.tasks.readers import READERS, find_reader
 
 MME = {
     "index": "7",
-    "bytes": base64.b64encode(b"picture").decode(),
+    "bytes": base64.b64encode(b"image").decode(),
     "question": "Where is the sign?",
     "multi-choice options": ["(A) left (red)", "(B) right", "（C） nowhere"],
     "answer": "B",
@@ -26,7 +26,7 @@ MME = {
 HR = {
     "index": 1,
     "question": "What? ",
-    "image": base64.b64encode(b"picture").decode(),
+    "image": base64.b64encode(b"image").decode(),
     "A": "x (A)",
     "B": "y",
     "C": None,
@@ -36,7 +36,7 @@ HR = {
     "cycle_category": "0",
 }
 VSTAR = {
-    "image": {"bytes": b"picture", "path": None},
+    "image": {"bytes": b"image", "path": None},
     "text": "Is it (really) red?\n(A) yes (A)\n(B) no\nAnswer with the option letter from the given choices directly.",
     "category": "direct_attributes",
     "label": "b ",
@@ -60,7 +60,7 @@ def test_rows_of_known_benchmarks_are_read(
     assert reader.question(row) == (question, choices)
     assert reader.answer(row) == answer
     assert reader.categories(row)[-1] == category
-    assert reader.images(row) in ([b"picture"], [{"bytes": b"picture", "path": None}])
+    assert reader.images(row) in ([b"image"], [{"bytes": b"image", "path": None}])
 
 
 def test_other_rows_belong_to_nobody() -> None:
@@ -79,7 +79,7 @@ def test_a_cell_without_an_image_is_named(value: Any, message: str) -> None:
 @pytest.mark.parametrize("written", ["data:image/jpeg;base64,cGljdHVyZQ==", "cGljdHVyZQ", "cGlj\ndHVyZQ=="])
 def test_base64_is_read_by_the_function_that_training_uses(written: str) -> None:
     reader = find_reader(MME)
-    assert reader is not None and reader.images(MME | {"bytes": written}) == [b"picture"]
+    assert reader is not None and reader.images(MME | {"bytes": written}) == [b"image"]
 
 
 def test_letter_columns_are_read_by_the_function_that_training_uses() -> None:
@@ -121,7 +121,7 @@ def test_answers_of_other_models_are_scored_without_a_trajectory(text: str, righ
 
 
 def test_a_skipped_sample_is_wrong_and_counted() -> None:
-    encoded = encode_payload(ResponsePayload("Z", {"run": "r", "trajectory": None, "pictures": {}, "skipped": "gone"}))
+    encoded = encode_payload(ResponsePayload("Z", {"run": "r", "trajectory": None, "images": {}, "skipped": "gone"}))
     metrics = scoring.score(MME, [encoded])
     assert (metrics["accuracy"], metrics["answered_rate"], metrics["skipped"]) == (0.0, 0.0, 1.0)
 
@@ -161,7 +161,7 @@ def test_a_hit_needs_the_right_image() -> None:
             original_sizes=((1344, 1344),) * 3,
             input_sizes=((168, 168),) * 3,
         )
-        record = {"run": "r", "trajectory": trajectory.to_dict(), "pictures": {}}
+        record = {"run": "r", "trajectory": trajectory.to_dict(), "images": {}}
         return scoring.score(row, [encode_payload(ResponsePayload("A", record))])
 
     assert played(true)["hit_rate"] == played(true)["image_accuracy"] == 1.0

@@ -36,7 +36,7 @@ def row(question: int, rotation: int, /, **changed: Any) -> dict[str, Any]:
     return {
         "index": question * 4 + rotation,
         "question": f"What colour is mark {question}?",
-        "image": base64.b64encode(b"picture %d" % (question // 2)).decode(),
+        "image": base64.b64encode(b"image %d" % (question // 2)).decode(),
         **dict(zip("ABCD", turned, strict=True)),
         "answer": "ABCD"[-rotation % 4],
         "category": ("single", "cross")[question % 2],
@@ -112,7 +112,7 @@ def test_an_image_that_lmms_eval_took_away_leaves_words_and_choices() -> None:
 
 
 def log(run_id: str, right: Any, questions: int = 20) -> list[Logged]:
-    """A log of the stock `hrbench4k`, which names neither questions nor pictures."""
+    """A log of the stock `hrbench4k`, which names neither questions nor images."""
     return [
         hrbench(
             question * 4 + turn,

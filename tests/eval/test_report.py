@@ -141,7 +141,7 @@ def test_what_makes_a_comparison_unfair_stands_beside_it(tmp_path):
     a = one_task(tmp_path / "a", mixed())
     b = one_task(tmp_path / "b", mixed(SECOND), provenance=run_json(SECOND, **changed))
     page = report([a, b], tmp_path)
-    assert "see pictures at different resolutions (budget.max_pixels 28224 and 999999)" in page.words
+    assert "see images at different resolutions (budget.max_pixels 28224 and 999999)" in page.words
     assert "decode differently (decoding.temperature 0.0 and 1.0)" in page.words
     assert "28224" in " ".join(" ".join(row) for row in page.table("settings"))
 

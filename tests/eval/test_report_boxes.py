@@ -1,4 +1,4 @@
-"""The report on answers that are boxes: which box, on which picture, and how much of it is right."""
+"""The report on answers that are boxes: which box, on which image, and how much of it is right."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from mgpo_eval.tasks.haystack_rows import haystack_multi_rows
 
 SAMPLES = haystack.make_multi("val", 5, 7, 3)
 ROWS = haystack_multi_rows("val", 5, 7, 3)
-SAID = ("right", "wrong picture", "beside it", "mute", "right")
+SAID = ("right", "wrong image", "beside it", "mute", "right")
 TEMPLATES = {"words": "two_turn", "box": "multi_image", "mig_bench": "multi_image"}
 
 
 def said(kind: str, episode: Episode, true: Box) -> str:
     if kind == "mute":
         return "I see nothing."
-    wrong = (true.image + 1) % len(episode.images) if kind == "wrong picture" else None
+    wrong = (true.image + 1) % len(episode.images) if kind == "wrong image" else None
     shift = 0.4 * true.width if kind == "beside it" else 0.0
     return pointing(episode, Box(true.x1 + shift, true.y1, true.x2 + shift, true.y2, true.image), wrong)
 
@@ -79,7 +79,7 @@ def test_cards_say_the_box_that_was_answered_its_image_and_its_overlap(page) -> 
     for text in cards.values():
         assert text.count(" IoU ") == text.count(" image right ") + text.count(" image wrong ") == 1
     assert "image right IoU 1.00" in cards["right"] and "answer image" in cards["right"]
-    assert "image wrong IoU 0.00" in cards["wrong picture"] and "box missed" in cards["wrong picture"]
+    assert "image wrong IoU 0.00" in cards["wrong image"] and "box missed" in cards["wrong image"]
     assert f"image right IoU {0.6 / 1.4:.2f}" in cards["beside it"]
     assert "answer none" in cards["mute"] and "box refused no json" in cards["mute"]
     assert "scored Z" in cards["mute"] and all("scored" not in cards[kind] for kind in SAID if kind != "mute")
@@ -128,12 +128,12 @@ def test_a_look_before_the_answer_is_shown_with_its_crop(tmp_path: Path) -> None
 
 def test_a_sample_that_was_skipped_has_a_card_that_says_so(tmp_path: Path) -> None:
     text = encode_payload(
-        ResponsePayload("Z", {"run": FIRST, "trajectory": None, "pictures": {}, "skipped": "picture 1 is truncated"})
+        ResponsePayload("Z", {"run": FIRST, "trajectory": None, "images": {}, "skipped": "image 1 is truncated"})
     )
     metrics = haystack_multi_scoring.score(ROWS[0], [text])
     page = report(written(tmp_path / "out", "haystack_multi", [Logged(0, "image 3", text, metrics)]), tmp_path)
     [card] = page.shown
-    assert "skipped picture 1 is truncated" in words(card) and "IoU" not in words(card)
+    assert "skipped image 1 is truncated" in words(card) and "IoU" not in words(card)
     assert card["data-wrong"] == "1"
 
 
@@ -141,7 +141,7 @@ def mig(index: int, text: str, template: Template = mig_fixture.SINGLE_TURN) -> 
     """A line of mig_bench: a response to one of the fixture's records."""
     record, (row, _) = mig_fixture.RECORDS[index], mig_fixture.CASES[index]
     played: Trajectory = mig_fixture.generate(record, text, template=template)
-    kept = {"run": FIRST, "trajectory": played.to_dict(), "pictures": kept_image_names(FIRST, index, played)}
+    kept = {"run": FIRST, "trajectory": played.to_dict(), "images": kept_image_names(FIRST, index, played)}
     encoded = encode_payload(ResponsePayload(answer_of(played), kept))
     row = row | {"index": index, "place": "."}
     return Logged(index, mig_scoring.target(row), encoded, mig_scoring.score(row, [encoded]), images=played)

@@ -51,10 +51,10 @@ def test_boxes_crops_and_skipped_samples_are_on_the_cards(single):
     images = [a["src"] for a in single.all("img")]
     assert len(images) == 12 * 2 + 10  # originals, as seen, crops of the valid boxes
     assert all(source.startswith("data:image/") for source in images)
-    [card] = [item for item in single.shown if "picture 0 is truncated" in item["words"]]
+    [card] = [item for item in single.shown if "image 0 is truncated" in item["words"]]
     assert card["data-wrong"] == "1"
     assert "What colour is mark 12?" in card["words"]
-    assert "1 of 13 samples were skipped and are scored as logged: 12: picture 0 is truncated" in single.words
+    assert "1 of 13 samples were skipped and are scored as logged: 12: image 0 is truncated" in single.words
 
 
 def test_sizes_are_those_that_the_model_saw_though_the_kept_images_are_small(tmp_path):
@@ -70,12 +70,12 @@ def test_images_that_were_not_kept_or_are_gone_are_named_on_the_card(tmp_path):
     folder = one_task(
         tmp_path, [ours(0, True, run_id=FIRST, images=False), *(ours(i, True, run_id=FIRST) for i in (1, 2))]
     )
-    gone, broken = sorted((folder / "mgpo" / FIRST / "pictures").glob("*original*"))
+    gone, broken = sorted((folder / "mgpo" / FIRST / "images").glob("*original*"))
     gone.unlink()
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"no image")
     page = report(folder, tmp_path)
     words = [" ".join(item["words"].split()) for item in page.shown]
-    assert sum("pictures not kept" in text for text in words) == 1
+    assert sum("images not kept" in text for text in words) == 1
     assert sum("1 of 3 not found" in text for text in words) == 1
     assert sum("cannot be read as an image" in text for text in words) == 1
 
@@ -88,7 +88,7 @@ def test_a_log_cannot_pull_in_images_from_outside_its_folder(tmp_path):
         kept = dict.fromkeys(kept_image_names(FIRST, 0, trajectory), place)
         folder = one_task(tmp_path / "out", [Logged(0, "A", payload_text(trajectory, FIRST, kept), {"accuracy": 1.0})])
         [card] = report(folder, tmp_path).shown
-        assert "pictures 3 of 3 not found" in " ".join(card["words"].split())
+        assert "images 3 of 3 not found" in " ".join(card["words"].split())
 
 
 flags = st.fixed_dictionaries({kind: st.booleans() for kind in KINDS})

@@ -116,7 +116,7 @@ def test_unknown_settings_are_said_to_be_unknown(tmp_path):
 def test_the_model_folder_itself_is_a_results_folder_too(tmp_path):
     folder = one_task(tmp_path, mixed())
     page = report(folder / "haystack__mgpo", tmp_path)
-    assert "pictures" not in page.shown[0]["words"]
+    assert "images" not in page.shown[0]["words"]
     assert dict(page.table("settings")[1:])["mode"] == "two_turn"
 
 

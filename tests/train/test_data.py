@@ -83,7 +83,7 @@ def test_a_bad_row_is_refused_by_line_and_column(folder: Path, change: dict, col
     ("broken", "words"),
     [
         (png()[:60], "cut short"),
-        (b"no picture at all", "not a readable image"),
+        (b"no image at all", "not a readable image"),
         (b"", "not a readable image"),
     ],
 )
@@ -199,7 +199,7 @@ def test_answers_may_be_letters_or_the_text_of_a_choice(folder: Path) -> None:
 def test_images_are_decoded_when_they_are_used_not_before(folder: Path) -> None:
     samples = load_samples(str(write(folder, GOOD)))
     assert samples[0].images == (str(folder / "a.png"),)
-    other = folder / "pictures"
+    other = folder / "images"
     other.mkdir()
     (folder / "a.png").rename(other / "a.png")
     (moved,) = load_samples({"path": str(folder), "images": str(other)})

@@ -186,7 +186,7 @@ def test_any_other_image_is_refused_in_one_line(tmp_path: Path, image: Any, word
         (b"<svg xmlns='x'/>", "an SVG drawing; save it as PNG"),
         (b'{"error": "rate limit"}', "a JSON text, not an image"),
         (b"%PDF-1.7", "a PDF; save the page as PNG"),
-        (b"no picture", "its format is not known; convert it to PNG or JPEG"),
+        (b"no image", "its format is not known; convert it to PNG or JPEG"),
     ],
 )
 def test_a_file_that_is_no_image_is_called_what_it_is(tmp_path: Path, data: bytes, words: str) -> None:
@@ -227,7 +227,7 @@ def test_a_file_of_many_questions_is_checked_once(tmp_path: Path, monkeypatch: p
         (["Picture 1: <image>, Picture 2: <image>\nWhich?"], 2, ["Which?"]),
         (["[Image 1]: <image>\r\n[Image 2]: <image>\r\nWhich?"], 2, ["Which?"]),
         (["Image-1 <image>\n(2) <image>\nWhich?"], 2, ["Which?"]),
-        (["In the image <image> which?"], 1, ["In the image image 1 which?"]),
+        (["In the picture <image> which?"], 1, ["In the picture image 1 which?"]),
         (["<|vision_start|><|image_pad|><|image_pad|><|vision_end|>Which?"], 1, ["Which?"]),
         (["<image_1><image_2>Which?"], 2, ["Which?"]),
         (["<|image_1|>\n<img>Which?".replace("<img>", "")], 1, ["Which?"]),

@@ -263,7 +263,7 @@ def test_the_table_of_a_run_says_that_accuracy_is_by_overlap() -> None:
 
 
 def test_an_evaluation_says_how_often_the_image_was_right() -> None:
-    """Of a loaded model as of any other: `evaluate` lets go of the pictures before it averages."""
+    """Of a loaded model as of any other: `evaluate` lets go of the images before it averages."""
     model, processor = load_model("haystack:multi"), load_processor("haystack:multi")
     samples = load_samples(DATA)
     scores, [shown] = evaluate(

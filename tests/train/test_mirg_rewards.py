@@ -43,7 +43,7 @@ def answer(image: object, box: Sequence[object]) -> str:
 def played(
     text: str, true: Sequence[float], image: int = 0, images: int = 3, space: CoordinateSpace = CoordinateSpace.ABSOLUTE
 ) -> Trajectory:
-    """A single-turn episode over `images` pictures whose true box is `true` on the 0-based `image`."""
+    """A single-turn episode over `images` images whose true box is `true` on the 0-based `image`."""
     sample = Sample.of("Where is the cup?", [IMAGE] * images, boxes=(Box(*true, image=image),), id="s")
     episode = Episode(sample, template=MultiImage(), budget=BUDGET, space=space)
     assert episode.messages

@@ -78,7 +78,7 @@ def test_the_prompts_are_those_that_the_template_says(tmp_path: Path, template: 
 
 
 def test_the_metadata_are_what_the_hub_reads(tmp_path: Path) -> None:
-    data = {"train_data": "somebody/pictures?split=train", "eval_data": "haystack:val?n=4"}
+    data = {"train_data": "somebody/images?split=train", "eval_data": "haystack:val?n=4"}
     made = make_config(tmp_path, **data, coordinate_space="absolute")
     made.model = "Qwen/Qwen2.5-VL-3B-Instruct"
     made.__dict__["_described"] = load_model("haystack:base").config  # of a hub that is not asked
@@ -91,7 +91,7 @@ def test_the_metadata_are_what_the_hub_reads(tmp_path: Path) -> None:
             "library_name": library,
             "pipeline_tag": "image-text-to-text",
             "tags": ["mgpo"],
-            "datasets": ["somebody/pictures"],
+            "datasets": ["somebody/images"],
         }
         assert ("PeftModel.from_pretrained(base, name)" in code_of(text)) is adapter
         assert (f'from_pretrained("{made.model}"' in code_of(text)) is adapter

@@ -38,7 +38,7 @@ def test_one_epoch_on_photographs_runs_within_memory_and_reports_crops(photo_fol
     out = tmp_path / "run"
     command = [
         sys.executable, "-m", "mgpo_train", "photos", "--train_data", str(photo_folder), "--output_dir", str(out),
-        "--model", "haystack:mgpo",  # the base's boxes are made for square pictures; most would be refused here
+        "--model", "haystack:mgpo",  # the base's boxes are made for square images; most would be refused here
         "--min_pixels", str(BUDGET.min_pixels), "--max_pixels", str(BUDGET.max_pixels), "--progress", "false",
         "--max_completion_length", "48", "--report_every", "0",
     ]  # fmt: skip
@@ -73,7 +73,7 @@ def test_a_crop_of_a_photograph_is_a_sharp_cut_of_the_original(photo_folder):
     assert abs(box.x1 - 140 * 5120 / width) <= 1 and abs(box.y2 - 90 * 3200 / height) <= 1
     expected = np.asarray(cut.resize(shown.size, Image.Resampling.BICUBIC)).astype(int)
     assert np.array_equal(np.asarray(shown).astype(int), expected)
-    # a crop of the small picture, enlarged, has lost the detail: the real one has more fine structure
+    # a crop of the small image, enlarged, has lost the detail: the real one has more fine structure
     blurred = episode.images[0].crop((140, 60, 180, 90)).resize(shown.size, Image.Resampling.BICUBIC)
     assert detail(shown) > 2 * detail(blurred)
 

@@ -42,7 +42,7 @@ MODEL = {
 USERS = (
     *("notes.txt", ".env", "trajectories.jsonl", "report.html", "run.json", "samples.jsonl", "train.parquet"),
     *(
-        "pictures/me.png",
+        "images/me.png",
         "data/model.safetensors",
         "my_config.json",
         "config.json.bak",

@@ -218,7 +218,7 @@ CATEGORIES = ("cat", "dog", "hot dog", "person", "tree", "car")
 
 
 def coco(folder: Path, count: int = 24, seed: int = 0, **changes: Any) -> str:
-    """A made file of annotations over pictures of one size, some of them crowds or without area."""
+    """A made file of annotations over images of one size, some of them crowds or without area."""
     rng = random.Random(seed)
     Image.new("RGB", (100, 80)).save(folder / "one.png")
     data: dict[str, Any] = {
@@ -238,7 +238,7 @@ def coco(folder: Path, count: int = 24, seed: int = 0, **changes: Any) -> str:
 
 
 def present(path: str) -> list[Counter[str]]:
-    """By brute force: how many of each category a picture may hold, unclear ones as a hundred."""
+    """By brute force: how many of each category an image may hold, unclear ones as a hundred."""
     data = json.loads(Path(path).read_text())
     found: list[Counter[str]] = [Counter() for _ in data["images"]]
     for entry in data["annotations"]:

@@ -337,7 +337,7 @@ def test_of_several_processes_each_tells_in_a_line_what_a_user_caused(
 
 SAMPLE = Sample(
     "Where is <region>?",
-    (b"\x89PNG picture",),
+    (b"\x89PNG image",),
     answer="A",
     choices=("here", "there"),
     boxes=(Box(1, 2, 3, 4),),
@@ -390,7 +390,7 @@ def repaint(folder: Path) -> None:
 
 
 def touch(folder: Path) -> None:
-    os.utime(folder / "0.png", ns=(1, 1))  # as a picture of the same size in its place would have
+    os.utime(folder / "0.png", ns=(1, 1))  # as an image of the same size in its place would have
 
 
 def swap(folder: Path) -> None:

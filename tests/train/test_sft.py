@@ -1,4 +1,4 @@
-"""SFT: labels on the response alone, pictures in place, and a loss that falls on what can be learnt."""
+"""SFT: labels on the response alone, images in place, and a loss that falls on what can be learnt."""
 
 from __future__ import annotations
 

@@ -54,13 +54,13 @@ def test_overridden_methods_have_the_expected_signature(name, parameters):
             "_generate_and_score_completions",
             "if images is not None and self.log_multimodal:\n"
             '            self._logs["images"].extend(gather_object(images))',
-            "dummy_image.with_placeholder_image keeps a process without pictures from leaving the others waiting here",
+            "dummy_image.with_placeholder_image keeps a process without images from leaving the others waiting here",
         ),
         (
             "_generate_and_score_completions",
             "if has_mismatch:\n                    # Drop all images: safer than partial trim which is error-prone\n"
             '                    forward_kwargs.pop("pixel_values", None)',
-            "what becomes of dummy_image.with_placeholder_image's picture, which no image token meets",
+            "what becomes of dummy_image.with_placeholder_image's image, which no image token meets",
         ),
     ],
 )

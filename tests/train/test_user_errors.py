@@ -306,7 +306,7 @@ def used(config: MGPOConfig) -> tuple:
 def test_a_recipe_leaves_what_belongs_to_a_model_to_another_model(recipe, trained):
     config = made(recipe, "--model", trained)
     assert used(config) == (6272, 50176, "0-1000", 14, 50, True, 77)
-    assert f"pictures of 6272 to 50176 pixels (mgpo.json of {trained}); left to the model: " in config.budget_origin
+    assert f"images of 6272 to 50176 pixels (mgpo.json of {trained}); left to the model: " in config.budget_origin
 
 
 def test_all_recipes_leave_the_budget_to_another_model(trained):

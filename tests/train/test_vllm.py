@@ -83,7 +83,7 @@ def test_greedy_rollouts_of_qwen3_vl_are_equal_token_for_token(tmp_path):
 def test_the_second_turn_finds_the_first_in_the_prefix_cache(found):
     # cached in blocks of 32 tokens: of some 165 tokens, the first turn's 96 at most
     assert found["counts"]["prefix_cache_hit_rate/turn2"] > 0.35
-    # rollouts of one sample share prompt and picture
+    # rollouts of one sample share prompt and image
     assert found["group_counts"]["prefix_cache_hit_rate/turn2"] > 0.8
 
 
@@ -153,7 +153,7 @@ def test_two_processes_share_one_vllm_by_tensor_parallelism(tmp_path):
     options = ["--use_vllm", "true", "--vllm_tensor_parallel_size", "2", "--max_steps", "2", "--warmup_steps", "0"]
     # the vision tower has three heads: each process keeps it whole
     options += ["--vllm_options", '{"mm_encoder_tp_mode": "data"}', "--eval_samples", "0", "--progress", "false"]
-    # the same pictures at every step, under a vision tower that learns: features of the old weights would not fit
+    # the same images at every step, under a vision tower that learns: features of the old weights would not fit
     options += ["--train_data", "haystack:train?n=4&seed=1", "--freeze", "merger", "--learning_rate", "1e-3"]
     options += ["--per_device_train_batch_size", "16", "--output_dir", str(tmp_path / "run")]
     finished = launch("zero2", 2, "-m", "mgpo_train", "haystack-mgpo", *options)

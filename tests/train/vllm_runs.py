@@ -117,7 +117,7 @@ def compare(engine: Any, name: str) -> dict[str, Any]:
         "greedy": records(engine.run(episodes())),
         "counts": engine.counts.hit_rates(),
     }
-    # a group shares prompt and picture: all but its first rollout find turn 1 in the cache
+    # a group shares prompt and image: all but its first rollout find turn 1 in the cache
     engine.run([copy for episode in episodes(4) for copy in episode.copies(8)])
     found["group_counts"] = engine.counts.hit_rates()
     plain = engine.options
@@ -208,7 +208,7 @@ def temptation(engine: Any, trajectories: list[Any]) -> float:
 
 
 def _wide() -> Any:
-    """A budget that the checkpoint's own processor, inside vLLM, would shrink pictures out of."""
+    """A budget that the checkpoint's own processor, inside vLLM, would shrink images out of."""
     return replace(haystack.BUDGET, max_pixels=4 * haystack.BUDGET.max_pixels)
 
 

@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
     limits = made.add_argument_group("limits")
     given = Limits()
     limits.add_argument("--max-upload-mb", type=int, default=given.upload_mb, help="of a file [%(default)s]")
-    limits.add_argument("--max-megapixels", type=int, default=given.megapixels, help="of a picture [%(default)s]")
+    limits.add_argument("--max-megapixels", type=int, default=given.megapixels, help="of an image [%(default)s]")
     limits.add_argument("--max-question", type=int, default=given.question, help="characters [%(default)s]")
     limits.add_argument("--max-queue", type=int, default=given.queue, help="visitors that may wait [%(default)s]")
     limits.add_argument("--max-seconds", type=float, default=given.seconds, help="of one run [%(default)s]")

@@ -6,7 +6,7 @@ class MGPOError(Exception):
 
 
 class ImageError(MGPOError, ValueError):
-    """A picture that cannot be used: unreadable, too large, animated, empty or of an impossible shape."""
+    """An image that cannot be used: unreadable, too large, animated, empty or of an impossible shape."""
 
 
 class SampleError(MGPOError, ValueError):

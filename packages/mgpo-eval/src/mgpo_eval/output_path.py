@@ -19,7 +19,7 @@ from mgpo_core.runs.evaluation_runs import FOLDER, RUN_FILE, is_evaluation_file
 __all__ = ["check_output_path", "check_run_folder"]
 
 _OWNER = Owner("mgpo-eval", "output_path")
-_OF_A_RUN = re.compile(r"run\.json|rank\d+\.jsonl|pictures")
+_OF_A_RUN = re.compile(r"run\.json|rank\d+\.jsonl|images|pictures")  # pictures: of older versions
 
 
 def check_output_path(folder: Path) -> None:
@@ -52,7 +52,7 @@ def _folders(folder: Path) -> Iterator[Path]:
 
 
 def check_run_folder(folder: Path) -> None:
-    """Raise OutputFolderError when the folder of a run's samples and pictures holds somebody else's files."""
+    """Raise OutputFolderError when the folder of a run's samples and images holds somebody else's files."""
     if not os.path.lexists(folder):
         return
     if folder.is_symlink() or not folder.is_dir():

@@ -56,7 +56,7 @@ class Actions:
         return self._fresh(visitor) | asked | {"status": views.note("Press Run, and watch where the model looks.")}
 
     def upload(self, visitor: Visitor, file: Path, name: str) -> PageUpdate:
-        """Show an uploaded picture.
+        """Show an uploaded image.
 
         The upload itself goes with Gradio's cache: another visitor may have sent the same file, which is kept once.
         """
@@ -76,7 +76,7 @@ class Actions:
     def check(self, visitor: Visitor, question: str, choices: str) -> Question:
         """What is to be asked; DemoError where something is missing or too long."""
         if visitor.image is None:
-            raise DemoError("There is no picture yet: choose an example, or drop one of your own.")
+            raise DemoError("There is no image yet: choose an example, or drop one of your own.")
         return visitor.asked(*self.limits.asked(question, choices))
 
     def run(self, visitor: Visitor, question: Question) -> Iterator[PageUpdate]:
@@ -115,7 +115,7 @@ class Actions:
         yield from self._one_step(visitor, question, "person", episode, None)
 
     def closer(self, visitor: Visitor, question: Question, box: Box) -> Iterator[PageUpdate]:
-        """The model's look at a part of the picture alone."""
+        """The model's look at a part of the image alone."""
         visitor.check_room()
         assert visitor.image is not None
         episode, area = closer_look(self.model, visitor.image, question, box, visitor.folder)
@@ -160,7 +160,7 @@ class Actions:
     def draw(self, visitor: Visitor, numbers: str) -> PageUpdate:
         """Draw the box that was typed, `x1, y1, x2, y2` in pixels of the original."""
         if visitor.image is None:
-            raise DemoError("There is no picture yet: choose an example, or drop one of your own.")
+            raise DemoError("There is no image yet: choose an example, or drop one of your own.")
         typed = _box(numbers)
         if typed is None:
             raise DemoError("Give four numbers, x1, y1, x2, y2, in pixels of the original.")
@@ -191,7 +191,7 @@ class Actions:
         return {"turn1": first, "turn2": second if turns else ""}
 
     def _image(self, visitor: Visitor, box: Box | None = None, label: str = "") -> PageUpdate:
-        """The picture with the box, a caption of its sizes, and the box in numbers."""
+        """The image with the box, a caption of its sizes, and the box in numbers."""
         image = visitor.image
         if image is None:
             return {}
@@ -201,13 +201,13 @@ class Actions:
         caption += f" ({ratio:.1f}× as wide and as high)." if ratio > 1.05 else "."
         shown = None if box is None else image.to_shown(box)
         return {
-            "picture": (image.shown, shown, label),
+            "image": (image.shown, shown, label),
             "caption": views.proportions(image.size) + views.note(caption, "soft"),
             "numbers": "" if box is None else views.numbers(box),
         }
 
     def _fresh(self, visitor: Visitor) -> PageUpdate:
-        """The picture alone, nothing looked at yet."""
+        """The image alone, nothing looked at yet."""
         return dict.fromkeys(_RUN_PARTS, "") | self._image(visitor)
 
     def _parts(self, visitor: Visitor) -> PageUpdate:
@@ -232,7 +232,7 @@ class Actions:
 
 
 class _Changes:
-    """Leaves out what the page shows already: a picture that is sent again with every token is heavy."""
+    """Leaves out what the page shows already: an image that is sent again with every token is heavy."""
 
     def __init__(self) -> None:
         self._sent: PageUpdate = {}
@@ -253,7 +253,7 @@ def user_message(error: Exception) -> str:
     if isinstance(error, MGPOError):
         return str(error)
     _LOG.exception("a visitor's request failed", exc_info=error)
-    return f"Something went wrong ({type(error).__name__}); the server's log says more. Try again, or another picture."
+    return f"Something went wrong ({type(error).__name__}); the server's log says more. Try again, or another image."
 
 
 def _verdict(step: Step) -> str:

@@ -49,18 +49,18 @@ def add_api(actions: Actions, at_once: int) -> None:
 def _look(actions: Actions) -> Callable[..., Outcome]:
     # the docstrings of these two are the descriptions that MCP clients and the page of the API show
     def look(image: str, question: str, choices: str = "") -> Outcome:
-        """Let the model look closer at a picture and answer a question about it.
+        """Let the model look closer at an image and answer a question about it.
 
         The model names the region that matters, gets it cut from the original and enlarged, and answers; beside it
         stands its single-turn answer, without the crop.
 
         Args:
-            image: The picture, PNG or JPEG.
+            image: The image, PNG or JPEG.
             question: What is asked about it.
             choices: The choices, one a line; empty for a free answer.
 
         Returns:
-            What was answered, said and looked at (JSON; the box in pixels of the picture), and the crop as it was seen.
+            What was answered, said and looked at (JSON; the box in pixels of the image), and the crop as it was seen.
         """
 
         def make_episodes(demo_image: DemoImage, question: Question) -> dict[str, Episode]:
@@ -73,13 +73,13 @@ def _look(actions: Actions) -> Callable[..., Outcome]:
 
 def _answer_from_box(actions: Actions) -> Callable[..., Outcome]:
     def answer_from_box(image: str, question: str, choices: str, box: str) -> Outcome:
-        """Let the model answer a question about a picture from a region that you choose.
+        """Let the model answer a question about an image from a region that you choose.
 
         Args:
-            image: The picture, PNG or JPEG.
+            image: The image, PNG or JPEG.
             question: What is asked about it.
             choices: The choices, one a line; empty for a free answer.
-            box: "x1, y1, x2, y2" in pixels of the picture.
+            box: "x1, y1, x2, y2" in pixels of the image.
 
         Returns:
             As `look` does, without the single-turn answer.
@@ -150,16 +150,16 @@ def _answer(trajectory: Trajectory) -> dict[str, str | None]:
 
 
 def _box(text: str, size: tuple[int, int]) -> Box:
-    """The box that was given; DemoError for one that is no part of a picture of this size."""
+    """The box that was given; DemoError for one that is no part of an image of this size."""
     try:
         x1, y1, x2, y2 = (float(part) for part in (text or "").strip(" []()").split(","))
     except ValueError as error:
-        raise DemoError(f"box={text!r:.80}: give four numbers, x1, y1, x2, y2, in pixels of the picture.") from error
+        raise DemoError(f"box={text!r:.80}: give four numbers, x1, y1, x2, y2, in pixels of the image.") from error
     box = Box(x1, y1, x2, y2)
     inside = all(map(math.isfinite, box.as_tuple())) and box.clipped(*size) == box
     if not inside or not (x1 < x2 and y1 < y2):
         raise DemoError(
-            f"box={text!r:.80} is no part of the picture of {size[0]}×{size[1]} pixels: it needs "
+            f"box={text!r:.80} is no part of the image of {size[0]}×{size[1]} pixels: it needs "
             f"0 <= x1 < x2 <= {size[0]} and 0 <= y1 < y2 <= {size[1]}."
         )
     return box

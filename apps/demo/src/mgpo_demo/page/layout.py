@@ -24,8 +24,8 @@ from mgpo_demo.session.visitors import Visitor, Visitors
 
 __all__ = ["build"]
 
-_INTRO = """A vision-language model gets a large picture shrunk to its pixel budget. It names the region that matters, \
-receives that region **cut from the original** and enlarged, and answers. Choose an example or drop a picture, ask, \
+_INTRO = """A vision-language model gets a large image shrunk to its pixel budget. It names the region that matters, \
+receives that region **cut from the original** and enlarged, and answers. Choose an example or drop an image, ask, \
 press Run."""
 _SCRIPT = resources.files("mgpo_demo").joinpath("page.js").read_text(encoding="utf-8")
 _BLUE = (47, 109, 246)
@@ -86,22 +86,22 @@ def _image_layout(parts: dict[str, Any], actions: Actions) -> None:
             elem_id="examples",
         )  # fmt: skip
         parts["upload"] = gr.File(
-            label="Your picture", file_count="single", height=110, scale=1, min_width=150, elem_id="upload"
+            label="Your image", file_count="single", height=110, scale=1, min_width=150, elem_id="upload"
         )
-    parts["picture"] = image_annotator(
-        label="The picture: draw, move or resize the box", single_box=True, sources=[],
+    parts["image"] = image_annotator(
+        label="The image: draw, move or resize the box", single_box=True, sources=[],
         disable_edit_boxes=True, boxes_alpha=0.12, box_thickness=3, box_selected_thickness=4, handle_size=10,
         show_clear_button=False, show_remove_button=False, show_download_button=False, show_share_button=False,
         image_type="filepath", enable_keyboard_shortcuts=False, label_list=["box"], label_colors=[_BLUE],
-        use_default_label=True, elem_id="picture",
+        use_default_label=True, elem_id="image",
     )  # fmt: skip
-    # only its boxes are read: each press of a button would decode whatever picture the browser names, and keep a copy
-    parts["picture"].preprocess_image = lambda image: None
+    # only its boxes are read: each press of a button would decode whatever image the browser names, and keep a copy
+    parts["image"].preprocess_image = lambda image: None
     parts["caption"] = _html("caption")
     with gr.Row(elem_id="box"):
         parts["numbers"] = gr.Textbox(
             label="The box: x1, y1, x2, y2 in pixels of the original", max_lines=1, elem_id="numbers", scale=3,
-            placeholder="draw it on the picture, or type it here",
+            placeholder="draw it on the image, or type it here",
         )  # fmt: skip
         parts["draw"] = gr.Button("Draw it", size="md", elem_id="draw", scale=1, min_width=110)
     with gr.Row():
@@ -170,13 +170,13 @@ class _Events:
         parts["too_large"].click(
             self._too_large, [parts["refused"]], js="() => [window.mgpoRefused]", queue=False, **light
         )
-        parts["picture"].change(
-            self._drawn, [parts["picture"], parts["numbers"]], parts["numbers"], queue=False, show_progress="hidden",
+        parts["image"].change(
+            self._drawn, [parts["image"], parts["numbers"]], parts["numbers"], queue=False, show_progress="hidden",
             trigger_mode="always_last", **private,
         )  # fmt: skip
         parts["undo"].click(self._undo, None, queue=False, **light)
         gr.on([parts["draw"].click, parts["numbers"].submit], self._draw, [parts["numbers"]], queue=False, **light)
-        asked = [parts["question"], parts["choices"], parts["picture"]]
+        asked = [parts["question"], parts["choices"], parts["image"]]
         for wish, triggers in (
             ("run", [parts["run"].click, parts["question"].submit]),
             ("from_box", [parts["from_box"].click]),
@@ -196,7 +196,7 @@ class _Events:
 
     def _show(self, update: PageUpdate) -> dict[Any, Any]:
         """The update as values of components; Gradio wants at least one."""
-        shown = {self.parts[name]: _annotated(*value) if name == "picture" else value for name, value in update.items()}
+        shown = {self.parts[name]: _annotated(*value) if name == "image" else value for name, value in update.items()}
         return shown or {self.parts["status"]: gr.skip()}
 
     def _answer(self, request: gr.Request, act: Callable[[Visitor], PageUpdate]) -> dict[Any, Any]:
@@ -298,7 +298,7 @@ class _Events:
 
 
 _SHOWN = (
-    "picture", "caption", "question", "choices", "numbers", "status", "answer", "turn1", "crop", "turn2", "single_turn",
+    "image", "caption", "question", "choices", "numbers", "status", "answer", "turn1", "crop", "turn2", "single_turn",
     "others", "history", "explain",
 )  # fmt: skip
 """Parts that actions update."""
@@ -317,6 +317,6 @@ def _box_of(value: dict | None, visitor: Visitor) -> Box:
     """The box in the annotator, in pixels of the original; DemoError when none is drawn."""
     boxes = (value or {}).get("boxes") or []
     if not boxes or visitor.image is None:
-        raise DemoError("There is no box yet: draw one on the picture, type its numbers, or press Run first.")
+        raise DemoError("There is no box yet: draw one on the image, type its numbers, or press Run first.")
     box = boxes[-1]
     return visitor.image.to_original(Box(box["xmin"], box["ymin"], box["xmax"], box["ymax"]))

@@ -97,7 +97,7 @@ def _crop_view(trajectory: Trajectory) -> View | None:
         return None
     if turn.box_original is None:
         reason = rejection_words(turn.rejection or "no box")
-        return {"refusal": f"No crop ({reason}): the model was shown the whole picture again."}
+        return {"refusal": f"No crop ({reason}): the model was shown the whole image again."}
     box, seen, real = turn.box_original, trajectory.input_sizes[0], trajectory.original_sizes[0]
     first = box.scaled(seen[0] / real[0], seen[1] / real[1])
     before = shown[0].crop((int(first.x1), int(first.y1), max(1, round(first.x2)), max(1, round(first.y2))))
@@ -165,7 +165,7 @@ def _step_view(step: Step) -> View:
     return {
         "by": _BY[step.by],
         "inside": "" if step.area is None else f"inside [{numbers(step.area)}]",
-        "where": "the whole picture" if box is None else f"[{numbers(box)}]",
+        "where": "the whole image" if box is None else f"[{numbers(box)}]",
         "share": "" if share is None else f"{100 * share:.2g}%",
         "answer": _answer_view(step.trajectory),
     }
@@ -177,7 +177,7 @@ def explanation(step: Step, factor: int) -> str:
     if step.confidence is not None:
         shares = zip(trajectory.choices, step.confidence.items(), strict=False)
         confidence = [(letter, choice, f"{100 * share:.1f}") for choice, (letter, share) in shares]
-    names = ("picture", "picture again" if trajectory.box_original is None else "crop")
+    names = ("image", "image again" if trajectory.box_original is None else "crop")
     images = zip(names, message_images(trajectory.messages), strict=False)
     view = {
         "images": [(name, size(image.size), image.width * image.height // factor**2) for name, image in images],

@@ -106,7 +106,7 @@ def _launch(demo: Any, options: argparse.Namespace, limits: Limits, auth: tuple[
             share=options.share,
             auth=auth,
             mcp_server=options.mcp,
-            max_file_size=limits.saved_bytes,  # of pictures, `Limits.check_upload` says more kindly what is too much
+            max_file_size=limits.saved_bytes,  # of images, `Limits.check_upload` says more kindly what is too much
             inbrowser=options.open,
             prevent_thread_lock=True,
             quiet=True,
@@ -128,7 +128,7 @@ def _launch(demo: Any, options: argparse.Namespace, limits: Limits, auth: tuple[
 
 @contextlib.contextmanager
 def _cache() -> Iterator[None]:
-    """A folder of our own for what Gradio keeps of uploads and pictures, which goes when the server goes.
+    """A folder of our own for what Gradio keeps of uploads and images, which goes when the server goes.
 
     Gradio's own default is one folder for all its servers on the machine, and each serves what lies in it.
     """
@@ -147,7 +147,7 @@ def _cache() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM end the server as Ctrl-C does, so that visitors' pictures are deleted."""
+    """Let SIGTERM end the server as Ctrl-C does, so that visitors' images are deleted."""
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt

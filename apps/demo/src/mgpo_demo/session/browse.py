@@ -24,7 +24,7 @@ PER_PAGE = 10
 _DEPTH = 5
 "How many folders below the root a run's files may lie."
 
-_NOT_WALKED = ("pictures", "model", "adapter", "best")
+_NOT_WALKED = ("images", "pictures", "model", "adapter", "best")
 "Folders of a run that hold no other run, but many files."
 
 

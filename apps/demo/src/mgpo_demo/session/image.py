@@ -1,6 +1,6 @@
-"""A visitor's picture: kept in a folder of its own, shown as a copy of bounded size.
+"""A visitor's image: kept in a folder of its own, shown as a copy of bounded size.
 
-Only ordinary kinds of pictures are opened: Pillow also has decoders that call other programs (Ghostscript for EPS), and
+Only ordinary kinds of images are opened: Pillow also has decoders that call other programs (Ghostscript for EPS), and
 nobody's upload should reach these.
 """
 
@@ -26,7 +26,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 """Pillow's names of what may be uploaded; the MPO that phones write comes in as JPEG."""
 
 DISPLAY_SIDE = 1600
-"""The longer side, in pixels, of what the browser is sent of a picture; boxes are drawn on that copy."""
+"""The longer side, in pixels, of what the browser is sent of an image; boxes are drawn on that copy."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class DemoImage:
         return Box(x1, y1, max(x2, x1 + 1), max(y2, y1 + 1))
 
     def to_original(self, box: Box) -> Box:
-        """A box of the copy in pixels of the original, corners in order, inside the picture."""
+        """A box of the copy in pixels of the original, corners in order, inside the image."""
         (x1, x2), (y1, y2) = sorted((box.x1, box.x2)), sorted((box.y1, box.y2))
         return Box(x1, y1, x2, y2).scaled(*self.scale).clipped(*self.size)
 
@@ -66,24 +66,24 @@ class DemoImage:
 
 
 def keep_upload(upload: Path, name: str, folder: Path, limits: Limits) -> DemoImage:
-    """Take a file that was uploaded as a picture into `folder`; the upload itself is left alone.
+    """Take a file that was uploaded as an image into `folder`; the upload itself is left alone.
 
-    Raises DemoError for one of too many bytes or pixels and for what is no picture of a usual kind, ImageError for one
+    Raises DemoError for one of too many bytes or pixels and for what is no image of a usual kind, ImageError for one
     that is corrupt, animated or over 200 times as long as it is wide.
     """
-    shown_name = (Path(name).name or "picture")[:100]
+    shown_name = (Path(name).name or "image")[:100]
     limits.check_upload(upload.stat().st_size, f"The file {shown_name!r}")
     with upload.open("rb") as file:
         data = file.read()
     image = decode(data, f"The file {shown_name!r}", limits)
     PixelBudget().smart_resize(*image.size)  # no model can be shown what it refuses
-    path = folder / f"picture{upload.suffix.lower()[:8]}"
+    path = folder / f"image{upload.suffix.lower()[:8]}"
     shutil.copyfile(upload, path)
     return _image(path, shown_name, image)
 
 
 def decode(data: bytes, what: str, limits: Limits, *, taken: int = 0) -> Image.Image:
-    """The picture of a file that came from outside, RGB and upright; `taken` pixels of what is allowed are used up.
+    """The image of a file that came from outside, RGB and upright; `taken` pixels of what is allowed are used up.
 
     Its kind and size are checked on the header, before anything is decoded.
     """
@@ -105,9 +105,9 @@ def decode(data: bytes, what: str, limits: Limits, *, taken: int = 0) -> Image.I
 
 
 def keep_image(source: ImageSource, name: str, folder: Path) -> DemoImage:
-    """Keep a picture that the demo itself brings (an example) in `folder`, lossless."""
+    """Keep an image that the demo itself brings (an example) in `folder`, lossless."""
     image = load_image(source)
-    path = folder / "picture.png"
+    path = folder / "image.png"
     image.save(path, compress_level=1)
     return _image(path, name, image)
 

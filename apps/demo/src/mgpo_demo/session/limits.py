@@ -30,7 +30,7 @@ class Limits:
     looks: int = 20
     "Steps that a visitor's history may hold."
     visitors: int = 200
-    "Visitors whose pictures are kept; the one who has been idle longest gives way."
+    "Visitors whose images are kept; the one who has been idle longest gives way."
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -39,7 +39,7 @@ class Limits:
 
     @property
     def pixels(self) -> int:
-        """Most pixels of a picture."""
+        """Most pixels of an image."""
         return self.megapixels * 1_000_000
 
     @property
@@ -49,7 +49,7 @@ class Limits:
 
     @property
     def saved_bytes(self) -> int:
-        """Most bytes of saved looks: the largest picture in base64, and what was shown."""
+        """Most bytes of saved looks: the largest image in base64, and what was shown."""
         return 3 * self.upload_bytes
 
     def check_upload(self, size: int, what: str) -> None:
@@ -61,7 +61,7 @@ class Limits:
             )
 
     def check_pixels(self, size: tuple[int, int], what: str) -> None:
-        """Raise DemoError for a picture of more pixels (width, height) than may be decoded."""
+        """Raise DemoError for an image of more pixels (width, height) than may be decoded."""
         if size[0] * size[1] > self.pixels:
             raise DemoError(
                 f"{what} has {size[0]:,}×{size[1]:,} = {size[0] * size[1] / 1e6:,.0f} million pixels; at most "

@@ -1,6 +1,6 @@
-"""A visitor's looks as one JSON file with its pictures inside, which opens again; and as one HTML page.
+"""A visitor's looks as one JSON file with its images inside, which opens again; and as one HTML page.
 
-A file that is opened may come from anywhere: every value's type is checked (by pydantic), it holds its pictures as data
+A file that is opened may come from anywhere: every value's type is checked (by pydantic), it holds its images as data
 and names no file, and what it says of their sizes must be true of them.
 """
 
@@ -40,7 +40,7 @@ _FARTHEST = 1e7
 
 
 def write_json(visitor: Visitor, folder: Path) -> Path:
-    """Write everything that the visitor has into `looks.json` of `folder`; each picture is in it once."""
+    """Write everything that the visitor has into `looks.json` of `folder`; each image is in it once."""
     if visitor.image is None or visitor.question is None or not visitor.steps:
         raise DemoError("There is nothing to save yet: press Run first.")
     images: dict[str, Image.Image] = {}
@@ -53,7 +53,7 @@ def write_json(visitor: Visitor, folder: Path) -> Path:
     data = {
         "format": _FORMAT,
         "version": _VERSION,
-        "picture": {
+        "image": {
             "name": visitor.image.name,
             "suffix": visitor.image.path.suffix,
             "data": base64.b64encode(visitor.image.path.read_bytes()).decode("ascii"),
@@ -94,12 +94,10 @@ def open_saved(path: Path, visitor: Visitor, limits: Limits) -> None:
 
     def take(folder: Path) -> DemoImage:
         saved = _read(path, limits)
-        picture = _image(saved.picture, folder, limits)
+        image = _image(saved.image, folder, limits)
         images = _images(saved.images, limits)
-        opened.append(
-            (saved.ask.question_within(limits), [_step(step, picture, images, folder) for step in saved.looks])
-        )
-        return picture
+        opened.append((saved.ask.question_within(limits), [_step(step, image, images, folder) for step in saved.looks]))
+        return image
 
     try:
         visitor.show(take)
@@ -138,7 +136,7 @@ class _Message(_Strict):
 
 
 class _TrajectoryData(_Strict):
-    """What `Trajectory.to_dict` gives of an episode over one picture."""
+    """What `Trajectory.to_dict` gives of an episode over one image."""
 
     format: int
     sample_id: str
@@ -200,7 +198,7 @@ class _ImageData(_Strict):
 class _Saved(_Strict):
     format: Literal["mgpo-demo looks"]
     version: Literal[1]
-    picture: _ImageData
+    image: _ImageData = Field(validation_alias=AliasChoices("image", "picture"))
     ask: _QuestionData
     looks: Annotated[list[_StepData], Field(min_length=1)]
     images: dict[str, str]
@@ -223,7 +221,7 @@ def _step_data(step: Step, images: dict[str, Image.Image]) -> dict[str, Any]:
 
 
 def _saved_trajectory(trajectory: Trajectory, images: dict[str, Image.Image]) -> dict[str, Any]:
-    """The trajectory; the pictures it was shown go into `images`, its original is the picture or a part of it."""
+    """The trajectory; the images it was shown go into `images`, its original is the image or a part of it."""
     keys = {}
     for name, image in trajectory.named_images(originals=()).items():
         keys[name] = hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()[:16]
@@ -259,17 +257,17 @@ def _reason(error: Exception) -> str:
 def _image(data: _ImageData, folder: Path, limits: Limits) -> DemoImage:
     upload = folder / f"saved{Path(f'a{data.suffix}').suffix[:8]}"
     upload.write_bytes(_bytes(data.data))
-    picture = keep_upload(upload, data.name, folder, limits)
+    image = keep_upload(upload, data.name, folder, limits)
     upload.unlink()
-    return picture
+    return image
 
 
 def _images(data: dict[str, str], limits: Limits) -> dict[str, Image.Image]:
-    """The pictures that were shown, which may have as many pixels together as one picture may have."""
+    """The images that were shown, which may have as many pixels together as one image may have."""
     images: dict[str, Image.Image] = {}
     taken = 0
     for key, text in data.items():
-        images[key] = decode(_bytes(text), f"Its picture {key[:20]!r}", limits, taken=taken)
+        images[key] = decode(_bytes(text), f"Its image {key[:20]!r}", limits, taken=taken)
         taken += images[key].width * images[key].height
     return images
 
@@ -278,17 +276,17 @@ def _bytes(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise _UnreadableError(f"a picture is no base64: {error}") from error
+        raise _UnreadableError(f"an image is no base64: {error}") from error
 
 
-def _step(data: _StepData, picture: DemoImage, images: dict[str, Image.Image], folder: Path) -> Step:
-    area, path, size = data.area, picture.path, picture.size
+def _step(data: _StepData, image: DemoImage, images: dict[str, Image.Image], folder: Path) -> Step:
+    area, path, size = data.area, image.path, image.size
     if area is not None:
-        _check_boxes([area], picture.size)
+        _check_boxes([area], image.size)
         size = int(area.width), int(area.height)
         if min(size) < 1 or area != Box(*map(int, area.as_tuple())):
             raise _UnreadableError("a part is not in whole pixels")
-        path = picture.part(area, folder)
+        path = image.part(area, folder)
     return Step(
         by=data.by,
         area=area,
@@ -302,9 +300,9 @@ def _step(data: _StepData, picture: DemoImage, images: dict[str, Image.Image], f
 def _trajectory(
     data: _SavedTrajectory, original: Path, size: tuple[int, int], images: dict[str, Image.Image]
 ) -> Trajectory:
-    """The trajectory over the original at hand, of that size; what it says of pictures must be true."""
+    """The trajectory over the original at hand, of that size; what it says of images must be true."""
     if not images.keys() >= set(data.images.values()):
-        raise _UnreadableError("a picture is missing")
+        raise _UnreadableError("an image is missing")
     sources: dict[str, ImageSource] = {name: images[key] for name, key in data.images.items()}
     plain = data.trajectory.model_dump()
     for message in plain["messages"]:
@@ -312,13 +310,13 @@ def _trajectory(
     trajectory = Trajectory.from_dict(plain, sources | {_ORIGINAL: original})
     shown = message_images(trajectory.messages)
     if trajectory.original_sizes != (size,) or not shown or trajectory.input_sizes != (shown[0].size,):
-        raise _UnreadableError("the sizes of a picture are not what it says")
+        raise _UnreadableError("the sizes of an image are not what it says")
     _check_boxes(trajectory.true_boxes)
     for turn in trajectory.turns:
         _check_boxes([turn.box] if turn.box is not None else [])
         _check_boxes([turn.box_original] if turn.box_original is not None else [], size)
         if turn.shown_size is not None and not 0 < min(turn.shown_size) <= max(turn.shown_size) < _FARTHEST:
-            raise _UnreadableError("a picture has no such size")
+            raise _UnreadableError("an image has no such size")
         if not (0 <= turn.tokens < _FARTHEST and 0 <= turn.prompt_tokens < _FARTHEST and 0 <= turn.seconds < _FARTHEST):
             raise _UnreadableError("a turn has no such length")
     _ = trajectory.metrics()
@@ -326,9 +324,9 @@ def _trajectory(
 
 
 def _check_boxes(boxes: list[Box] | tuple[Box, ...], size: tuple[int, int] | None = None) -> None:
-    """Raise for boxes that could not be drawn; with `size`, of which a picture is cut, for those not inside it."""
+    """Raise for boxes that could not be drawn; with `size`, of which an image is cut, for those not inside it."""
     for box in boxes:
         if box.image != 0 or max(map(abs, box.as_tuple())) > _FARTHEST:
-            raise _UnreadableError("a box is on no picture")
+            raise _UnreadableError("a box is on no image")
         if size is not None and (box.clipped(*size) != box or min(box.width, box.height) <= 0):
-            raise _UnreadableError("a box reaches out of its picture")
+            raise _UnreadableError("a box reaches out of its image")

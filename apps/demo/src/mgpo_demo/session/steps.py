@@ -1,4 +1,4 @@
-"""Steps of looking at one picture: the model's own, with a person's box, and closer within a box; undone in order."""
+"""Steps of looking at one image: the model's own, with a person's box, and closer within a box; undone in order."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from mgpo_demo.session.model import DemoModel
 __all__ = ["Question", "Step", "answer_from_box", "closer_look", "first_look", "whole"]
 
 _REFUSALS = {
-    Rejection.TOO_SMALL: "it is too small: make each side longer than {side} pixels of this picture",
+    Rejection.TOO_SMALL: "it is too small: make each side longer than {side} pixels of this image",
     Rejection.TOO_ELONGATED: "it is too long for its width: make it squarer",
-    Rejection.OUTSIDE: "it reaches out of the picture: move it inside",
+    Rejection.OUTSIDE: "it reaches out of the image: move it inside",
     Rejection.REVERSED: "its corners are in the wrong order",
 }
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked about a picture; `answer` is the true one where it is known (examples)."""
+    """What is asked about an image; `answer` is the true one where it is known (examples)."""
 
     text: str
     choices: tuple[str, ...] = ()
@@ -36,19 +36,19 @@ class Question:
     "True boxes in pixels of the original, where they are known."
 
     def sample(self, path: Path, name: str) -> Sample:
-        """The sample over the file at `path`, without true boxes (they are of the whole picture)."""
+        """The sample over the file at `path`, without true boxes (they are of the whole image)."""
         return Sample.of(self.text, path, choices=self.choices, answer=self.answer, id=name)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step: who chose the box, on which part of the picture, and what came of it."""
+    """One step: who chose the box, on which part of the image, and what came of it."""
 
     by: str
     """"model", "person" (turn 2 from a person's box) or "closer" (the model again, inside a box)."""
     trajectory: Trajectory
     area: Box | None = None
-    "The part of the original, in whole pixels, that was the model's picture; None for all of it."
+    "The part of the original, in whole pixels, that was the model's image; None for all of it."
     single_turn: Trajectory | None = None
     "The same question in a single turn, without a crop."
     others: tuple[tuple[str, Trajectory], ...] = ()
@@ -72,14 +72,14 @@ _NAMES = {"model": "the model's look", "person": "your box", "closer": "a closer
 
 
 def whole(box: Box | None, area: Box | None) -> Box | None:
-    """A box of a part as one of the whole picture."""
+    """A box of a part as one of the whole image."""
     if box is None or area is None:
         return box
     return Box(box.x1 + area.x1, box.y1 + area.y1, box.x2 + area.x1, box.y2 + area.y1)
 
 
 def first_look(model: DemoModel, image: DemoImage, question: Question) -> dict[str, Episode]:
-    """The model's look, and beside it ("single_turn") the same question in a single turn on the same picture."""
+    """The model's look, and beside it ("single_turn") the same question in a single turn on the same image."""
     sample = question.sample(image.path, image.name)
     if question.boxes:
         sample = replace(sample, boxes=question.boxes)
@@ -93,7 +93,7 @@ def answer_from_box(model: DemoModel, image: DemoImage, question: Question, box:
     the rules refuse.
     """
     episode = model.episode(question.sample(image.path, image.name), TwoTurn())
-    _ = episode.messages  # opens the picture
+    _ = episode.messages  # opens the image
     episode.observe(box_text(box, episode.view))
     turn: Turn = episode.trajectory.turns[0]
     if turn.rejection is not None:
@@ -102,7 +102,7 @@ def answer_from_box(model: DemoModel, image: DemoImage, question: Question, box:
 
 
 def closer_look(model: DemoModel, image: DemoImage, question: Question, box: Box, folder: Path) -> tuple[Episode, Box]:
-    """(episode, part): the model's look with the box's part of the original as its picture, kept in `folder`.
+    """(episode, part): the model's look with the box's part of the original as its image, kept in `folder`.
 
     Raises DemoError for a part that is too small to look into.
     """
@@ -111,7 +111,7 @@ def closer_look(model: DemoModel, image: DemoImage, question: Question, box: Box
     if min(area.width, area.height) < model.budget.factor:
         raise DemoError(
             f"There is nothing to look closer at: the box is {area.width:g}×{area.height:g} pixels of the original, "
-            f"and the model's picture is made of squares of {model.budget.factor}. Make it larger."
+            f"and the model's image is made of squares of {model.budget.factor}. Make it larger."
         )
     part = image.part(area, folder)
     return model.episode(question.sample(part, f"{image.name}, part"), TwoTurn()), area

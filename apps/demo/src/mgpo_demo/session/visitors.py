@@ -1,4 +1,4 @@
-"""What the server keeps of each visitor: a picture, what was asked, the steps so far; apart from all others."""
+"""What the server keeps of each visitor: an image, what was asked, the steps so far; apart from all others."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Visitor:
     limits: Limits
     image: DemoImage | None = None
     example: Question | None = None
-    "What the example says of its picture, while that is the one shown."
+    "What the example says of its image, while that is the one shown."
     question: Question | None = None
     "What the steps answer."
     steps: list[Step] = field(default_factory=list)
@@ -48,7 +48,7 @@ class Visitor:
         return self.steps[-1] if self.steps else None
 
     def show(self, take: Callable[[Path], DemoImage], example: Question | None = None) -> DemoImage:
-        """Have another picture, which `take` puts into the folder it is given; the old one's files go.
+        """Have another image, which `take` puts into the folder it is given; the old one's files go.
 
         What `take` raises leaves everything as it was.
         """
@@ -64,7 +64,7 @@ class Visitor:
         return image
 
     def asked(self, question: str, choices: tuple[str, ...]) -> Question:
-        """The question about the picture; an example's own one keeps its true answer and boxes."""
+        """The question about the image; an example's own one keeps its true answer and boxes."""
         example = self.example
         if example is not None and (question, choices) == (example.text, example.choices):
             return example
@@ -77,7 +77,7 @@ class Visitor:
         return self.stop
 
     def add(self, step: Step, stop: StopSignal) -> None:
-        """Append a step of the run that `stop` ends; Stopped if that was stopped: it may be of another picture."""
+        """Append a step of the run that `stop` ends; Stopped if that was stopped: it may be of another image."""
         stop.check_wish()
         self.steps.append(step)
 

@@ -167,7 +167,7 @@ class TokenizedEpisode:
     def _check_budget(self, images: Sequence[Image.Image]) -> None:
         budget = self.episode.budget
         for image in images:
-            # a picture one cell wide may pass the maximum: smart_resize never goes below one cell
+            # an image one cell wide may pass the maximum: smart_resize never goes below one cell
             area, narrow = image.width * image.height, min(image.size) <= budget.factor
             if area < budget.min_pixels or (area > budget.max_pixels and not narrow):
                 raise TokenAlignmentError(

@@ -257,7 +257,7 @@ def _first_label(result: ParseResult) -> str | None:
 class _SharedImages:
     """The decoded images of one sample, shared by a group and let go of when all of it is done.
 
-    An evaluation keeps hundreds of trajectories; holding every decoded picture would cost gigabytes.
+    An evaluation keeps hundreds of trajectories; holding every decoded image would cost gigabytes.
     """
 
     def __init__(self, sample: Sample, budget: PixelBudget, originals: Sequence[Image.Image] | None) -> None:

@@ -29,7 +29,7 @@ _BUDGET, _RULES = PixelBudget(), CropRules()
 class EpisodeSettings:
     """What an episode depends on beside its sample and its model; the defaults are the paper's.
 
-    Sizes are pixels of the resized picture. Raises ValueError for a coordinate space that does not exist.
+    Sizes are pixels of the resized image. Raises ValueError for a coordinate space that does not exist.
     """
 
     template: str = "two_turn"

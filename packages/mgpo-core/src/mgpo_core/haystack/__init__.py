@@ -28,10 +28,10 @@ BUDGET = PixelBudget(min_pixels=4 * 28 * 28, max_pixels=168 * 168)
 """What the tiny checkpoints are shown: 36 image tokens of 28x28 pixels."""
 
 MAX_AMPLITUDE, MAX_CANVAS = 63, 20_000
-"""Limits of difficulty settings: grey levels, and pixels (400 million in a picture)."""
+"""Limits of difficulty settings: grey levels, and pixels (400 million in an image)."""
 
 MAX_IMAGES = 6
-"""Most pictures of one sample."""
+"""Most images of one sample."""
 
 BASE_WAS_TAUGHT = (
     "haystack:base had been taught, with supervision, to write right boxes, and then noise: 20% right boxes, 30% near "
@@ -45,10 +45,10 @@ CHECKPOINTS: tuple[str, ...] = ("base", "mgpo", "multi")
 def make(split: str = "val", n: int = 512, seed: int = 0, images: int = 1, **difficulty: Any) -> list[Sample]:
     """Make `n` samples of a split (`train`, `val`, `ood`), a pure function of the arguments.
 
-    Pictures are drawn when they are loaded, so a long list costs no memory. With several `images` (up to 6) a sample
+    Images are drawn when they are loaded, so a long list costs no memory. With several `images` (up to 6) a sample
     has as many scenes, exactly one of which holds the shape that is asked for: metadata `target_image` (0-based) and
     `Box.image` of the true box say which. `difficulty` overrides fields of `mgpo_core.haystack.world.Difficulty`; one
-    number for `objects` or `size` is both ends of the range, and `seen` must be the side of the pictures that the model
+    number for `objects` or `size` is both ends of the range, and `seen` must be the side of the images that the model
     is shown, or the marks do not vanish in them. Splits never share a scene, whatever their seeds and numbers of
     images. The true box of each sample is in pixels of the original. Raises `SampleError` for an unknown split or
     option and for a value that cannot be.
@@ -118,7 +118,7 @@ def _checked(name: str, value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
             raise ValueError(f"{name}={value!r}: give a number, 0 or more")
         return float(value)
-    # clipped stripes would not cancel in the small picture: the colours leave room for so many grey levels
+    # clipped stripes would not cancel in the small image: the colours leave room for so many grey levels
     low, high = (0, MAX_AMPLITUDE) if name == "amplitude" else (int(name != "grid"), MAX_CANVAS)
     if type(value) is not int or not low <= value <= high:
         raise ValueError(f"{name}={value!r}: give a whole number from {low} to {high}")
@@ -150,7 +150,7 @@ def _sample(id: str, scene: Scene) -> Sample:
 
 
 def _sample_of_several(id: str, scenes: list[Scene], place: int) -> Sample:
-    """The question about the target of scene number `place`, on the pictures of all the scenes."""
+    """The question about the target of scene number `place`, on the images of all the scenes."""
     single = _sample(id, scenes[place])
     return replace(
         single,

@@ -2,7 +2,7 @@
 
 Five tasks mirror MIG-Bench's kinds. An object is known by colour and shape; where several images are given, the object
 that is asked for is in exactly one of those that may be answered. The canvases are half as wide as in the world of one
-image, and objects stand on a grid of 8 pixels of the picture that is shown; nothing here depends on the marks.
+image, and objects stand on a grid of 8 pixels of the image that is shown; nothing here depends on the marks.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DIFFICULTY: dict[str, Difficulty] = {
     "val": _LEVEL,
     "ood": replace(_LEVEL, canvas=840, objects=(3, 4), size=(100, 100), mark=60, grid=20),
 }
-"""No circles: the vision tower of the tiny checkpoints hardly tells them from crosses in the small picture."""
+"""No circles: the vision tower of the tiny checkpoints hardly tells them from crosses in the small image."""
 
 IMAGES = (2, 6)
 """Fewest and most images of a set."""

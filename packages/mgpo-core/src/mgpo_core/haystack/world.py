@@ -2,7 +2,7 @@
 
 A scene is a large square canvas with a few coloured shapes. Each shape carries a disc of fine stripes, its *mark*, at
 its centre; the question names one shape and asks how its stripes run. The stripes have the period of one pixel of the
-picture that the model is shown, so they cancel there (the disc fades out smoothly, so that no edge gives them away:
+image that the model is shown, so they cancel there (the disc fades out smoothly, so that no edge gives them away:
 what is left is about a tenth of a grey level, under the grain and the rounding), while a crop around the shape shows
 them plainly. The mark is brightest at the centre: a box that only grazes the shape does not show it. Colour alone does
 not always name the target: in a share of the scenes another shape wears its colour (`twins`).
@@ -45,9 +45,9 @@ class Difficulty:
     """How hard a scene is. Lengths are pixels of the original canvas."""
 
     canvas: int = 1344
-    """Side of the original picture; a multiple of `seen`, so that the stripes cancel exactly."""
+    """Side of the original image; a multiple of `seen`, so that the stripes cancel exactly."""
     seen: int = 168
-    """Side of the picture that the model is shown: the square root of its pixel budget."""
+    """Side of the image that the model is shown: the square root of its pixel budget."""
     objects: tuple[int, int] = (4, 4)
     """Fewest and most shapes in a scene, the target included."""
     size: tuple[int, int] = (160, 224)
@@ -83,14 +83,14 @@ class Difficulty:
 
     @property
     def period(self) -> int:
-        """Period of the stripes: one pixel of the downsized picture, in pixels of the original."""
+        """Period of the stripes: one pixel of the downsized image, in pixels of the original."""
         return self.canvas // self.seen
 
 
 DIFFICULTY: dict[str, Difficulty] = {
     "train": Difficulty(),
     "val": Difficulty(),
-    # a larger canvas, more distractors, smaller targets (17 to 21 pixels in the picture the model sees, not 20 to 28)
+    # a larger canvas, more distractors, smaller targets (17 to 21 pixels in the image the model sees, not 20 to 28)
     "ood": Difficulty(canvas=1680, objects=(5, 6), size=(170, 210), mark=116),
 }
 
@@ -131,12 +131,12 @@ class Scene:
         return self.shapes[0]
 
     def aimed_at(self, index: int) -> Scene:
-        """The same picture with another of its shapes as the target (the grain stays with its shape)."""
+        """The same image with another of its shapes as the target (the grain stays with its shape)."""
         order = (index, *(i for i in range(len(self.shapes)) if i != index))
         return replace(self, shapes=tuple(self.shapes[i] for i in order))
 
     def render(self) -> Image.Image:
-        """Draw the original: an RGB picture of `(canvas, canvas)` pixels."""
+        """Draw the original: an RGB image of `(canvas, canvas)` pixels."""
         image = _background(self.difficulty.canvas).copy()
         for shape in sorted(self.shapes, key=lambda s: (s.x, s.y)):
             _draw(image, shape, self.difficulty, self.grain)
@@ -216,7 +216,7 @@ def _background(canvas: int) -> Image.Image:
 
 
 def _draw(image: Image.Image, shape: Shape, difficulty: Difficulty, grain: int) -> None:
-    """Paint one shape with its mark and grain onto the picture, in place."""
+    """Paint one shape with its mark and grain onto the image, in place."""
     left, top = int(shape.x - shape.size / 2) - 2, int(shape.y - shape.size / 2) - 2
     side = shape.size + 5
     rng = np.random.default_rng((grain, left, top))

@@ -24,7 +24,7 @@ _BEGINNINGS = {
     b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n": "PNG", b"GIF8": "GIF", b"RIFF": "WebP", b"BM": "BMP", b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
 }  # fmt: skip
-"""The first bytes of pictures that Pillow knows: what begins so and is not read is damaged."""
+"""The first bytes of images that Pillow knows: what begins so and is not read is damaged."""
 _NO_IMAGES = (
     (b"version https://git-lfs", "it is a pointer of Git LFS, not the image; fetch it with git lfs pull"),
     (b"<!doctype html", "it is an HTML page, not an image; download the image itself"),
@@ -63,7 +63,7 @@ def _check(source: str | bytes | os.PathLike[str], full: bool) -> tuple[int, int
         kind = image.format or ""
         if kind != "MPO" and getattr(image, "is_animated", False):
             raise ImageError("it is an animation or has several pages; save the one you mean")
-        # the base class's method: PNG's own decodes the whole picture to look behind it
+        # the base class's method: PNG's own decodes the whole image to look behind it
         turned = Image.Image.getexif(image).get(_ORIENTATION) in (5, 6, 7, 8)
     end = _ENDS.get(kind)
     whole = end is not None and (source[-_TAIL:] if isinstance(source, bytes) else _tail(source)).endswith(end)
@@ -78,7 +78,7 @@ def _check(source: str | bytes | os.PathLike[str], full: bool) -> tuple[int, int
 
 
 def _why_unreadable(source: str | bytes | os.PathLike[str], error: Exception) -> str:
-    """What a file is that cannot be opened as a picture, and the remedy."""
+    """What a file is that cannot be opened as an image, and the remedy."""
     try:
         if not isinstance(source, bytes) and os.path.isdir(source):
             return "it is a folder; name an image in it"

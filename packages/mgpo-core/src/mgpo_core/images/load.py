@@ -23,15 +23,15 @@ MAX_PIXELS = 400_000_000
 _ORIENTATION = 0x0112
 
 
-# A picture, a file, its bytes, datasets' {"bytes": ..., "path": ...}, or a function that renders it on demand.
+# An image, a file, its bytes, datasets' {"bytes": ..., "path": ...}, or a function that renders it on demand.
 ImageSource: TypeAlias = Image.Image | str | os.PathLike[str] | bytes | Mapping[str, Any] | Callable[[], Image.Image]
 
 
 def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Image.Image:
-    """Any ImageSource as an RGB picture with its EXIF orientation applied once.
+    """Any ImageSource as an RGB image with its EXIF orientation applied once.
 
     Transparency is laid on white, 16-bit grey is scaled to 8 bits. Raises ImageError, naming the file (or `name`) and
-    the remedy, for a picture that is missing, truncated, corrupt, animated, empty or over `max_pixels`; the size is
+    the remedy, for an image that is missing, truncated, corrupt, animated, empty or over `max_pixels`; the size is
     checked on the header, before anything is decoded.
     """
     who = _describe(source, name)
@@ -67,7 +67,7 @@ def _describe(source: ImageSource, name: str | None) -> str:
 
 
 def _open(source: ImageSource, who: str, files: ExitStack) -> Image.Image:
-    """The picture, of a file with no more than its header read yet; `files` closes what was opened."""
+    """The image, of a file with no more than its header read yet; `files` closes what was opened."""
     if isinstance(source, Mapping):
         source = source["bytes"] if source.get("bytes") is not None else source.get("path") or b""
     if isinstance(source, Image.Image):
@@ -122,7 +122,7 @@ def _check(image: Image.Image, max_pixels: int, who: str) -> None:
             "cut or pad it before use."
         )
     try:
-        # an MPO file is a JPEG with previews or a depth map behind the picture: phones write them
+        # an MPO file is a JPEG with previews or a depth map behind the image: phones write them
         animated = getattr(image, "is_animated", False) and image.format != "MPO"
     except Exception as error:
         raise ImageError(

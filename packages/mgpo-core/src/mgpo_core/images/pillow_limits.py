@@ -1,4 +1,4 @@
-"""Settings of Pillow's that belong to the whole process: lifted or held while this package decodes a picture."""
+"""Settings of Pillow's that belong to the whole process: lifted or held while this package decodes an image."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def allow_large_images(pixels: int | None) -> Iterator[None]:
 
 @contextmanager
 def truncated_refused() -> Iterator[None]:
-    """Hold PIL.ImageFile.LOAD_TRUNCATED_IMAGES at False: where it is on (lmms-eval turns it on), half pictures pass.
+    """Hold PIL.ImageFile.LOAD_TRUNCATED_IMAGES at False: where it is on (lmms-eval turns it on), half images pass.
 
     Other threads that decode meanwhile are held to it too.
     """

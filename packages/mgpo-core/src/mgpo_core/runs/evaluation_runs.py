@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 FOLDER = "mgpo"
-"""The folder below lmms-eval's output in which runs keep samples, pictures and settings (`run.json`)."""
+"""The folder below lmms-eval's output in which runs keep samples, images and settings (`run.json`)."""
 
 _OLD_SINGLE_TURN = "direct"
 """What older versions wrote in `run.json` for `mode=single_turn`."""
@@ -54,7 +54,7 @@ class Run:
     folder: Path
     "The folder that was asked for."
     root: Path
-    "The folder that lmms-eval wrote into; pictures lie below it."
+    "The folder that lmms-eval wrote into; images lie below it."
     id: str | None
     "The id in its envelopes; None for a model that writes none."
     provenance: Mapping[str, Any]
@@ -161,7 +161,7 @@ def evaluation_files(folder: Path) -> list[Path]:
 
 
 def _find(folder: Path) -> list[_Evaluation]:
-    """The evaluations below a folder, oldest first; our own folders, full of pictures, are not walked."""
+    """The evaluations below a folder, oldest first; our own folders, full of images, are not walked."""
     found: dict[tuple[str, str], _Evaluation] = {}
     for place, subfolders, names in os.walk(folder):
         subfolders[:] = [name for name in subfolders if name != FOLDER]

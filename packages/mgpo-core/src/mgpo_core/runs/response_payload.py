@@ -35,22 +35,22 @@ class ResponsePayload:
     answer: str
     record: Mapping[str, Any] | None = None
     """{"run": id of weights and settings, "trajectory": Trajectory.to_dict(), in an envelope without tokens,
-    "pictures": {image name in the trajectory: file relative to the output folder}}; with "skipped": the reason, where
+    "images": {image name in the trajectory: file relative to the output folder}}; with "skipped": the reason, where
     the sample could not be played (then "trajectory" is None)."""
 
     def trajectory(self, folder: Path | None = None) -> Trajectory | None:
-        """The trajectory; pictures are read from below `folder`, and are blank where none was kept."""
+        """The trajectory; images are read from below `folder`, and are blank where none was kept."""
         if self.record is None or self.record.get("trajectory") is None:
             return None
         data = self.record["trajectory"]
-        return Trajectory.from_dict(data, _images(data, self.record.get("pictures") or {}, folder))
+        return Trajectory.from_dict(data, _images(data, self.kept_images, folder))
 
     def trajectory_as_kept(self, folder: Path) -> tuple[Trajectory | None, str]:
-        """The trajectory with its pictures, grey where they are not to be had, and why some are not."""
+        """The trajectory with its images, grey where they are not to be had, and why some are not."""
         data = None if self.record is None else self.record.get("trajectory")
         if self.record is None or data is None:
             return None, ""
-        kept = dict(self.record.get("pictures") or {})
+        kept = self.kept_images
         wanted = image_names(data)
         missing = [name for name in wanted if name not in kept or kept_image(folder, kept[name]) is None]
         try:
@@ -60,6 +60,12 @@ class ResponsePayload:
         if not missing:
             return trajectory, ""
         return trajectory, "not kept" if not kept else f"{len(missing)} of {len(wanted)} not found"
+
+    @property
+    def kept_images(self) -> Mapping[str, str]:
+        """The files of the images that were kept; older versions called the key `pictures`."""
+        record = self.record or {}
+        return dict(record.get("images") or record.get("pictures") or {})
 
     @property
     def skipped(self) -> str | None:
@@ -106,7 +112,7 @@ def image_names(data: Mapping[str, Any]) -> set[str]:
 
 
 def kept_image(folder: Path, name: str) -> Path | None:
-    """The file of a kept picture; None where it is gone, or not below `folder` without a symbolic link on the way.
+    """The file of a kept image; None where it is gone, or not below `folder` without a symbolic link on the way.
 
     A log must not pull other files in.
     """

@@ -70,7 +70,7 @@ class Entry:
     _read: Callable[[], Card] = field(repr=False, compare=False)
 
     def card(self) -> Card:
-        """The trajectory with its pictures and its verdict, read now; RunFolderError when it cannot be any more."""
+        """The trajectory with its images and its verdict, read now; RunFolderError when it cannot be any more."""
         try:
             return self._read()
         except (*MALFORMED_RECORD, OSError) as error:
@@ -181,7 +181,7 @@ def _training(folder: Path) -> RunFolder:
 
 
 def _training_entry(folder: Path, path: Path, offset: int, record: Mapping[str, Any]) -> Entry:
-    trajectory = ResponsePayload("", record).trajectory()  # grey pictures: none is decoded for the index
+    trajectory = ResponsePayload("", record).trajectory()  # grey images: none is decoded for the index
     if trajectory is None:
         raise ValueError("no trajectory in it")
     part, name = str(record["part"]), str(trajectory.sample_id)
@@ -196,7 +196,7 @@ def _training_card(folder: Path, path: Path, offset: int, expected: tuple[str, s
         raise ValueError("another trajectory stands there")
     facts = [("part", expected[0], "")]
     if problem:
-        facts.append(("pictures", problem, "bad"))
+        facts.append(("images", problem, "bad"))
     return Card(trajectory, trajectory.correct, trajectory.hit, facts=tuple(facts))
 
 

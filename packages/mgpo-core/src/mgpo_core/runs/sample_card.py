@@ -28,7 +28,7 @@ def category_facts(sample: SampleResult) -> tuple[Fact, ...]:
 def sample_card(
     task: TaskResult, sample: SampleResult, root: Path, *, name: str = "", run: str = "", facts: tuple[Fact, ...] = ()
 ) -> Card:
-    """The card of a sample, read from its log again; pictures are read from below `root`.
+    """The card of a sample, read from its log again; images are read from below `root`.
 
     `name` is the sample's on the card, `run` that of the run that played it; `facts` come first. Raises what a damaged
     line does (`MALFORMED_RECORD`), and OSError when the log is gone.
@@ -43,7 +43,7 @@ def sample_card(
     if sample.skipped is not None:
         found.append(("skipped", sample.skipped, "bad"))
     if problem:
-        found.append(("pictures", problem, "bad"))
+        found.append(("images", problem, "bad"))
     if payload.answer != (trajectory.answer or "").strip():
         found.append(("scored", payload.answer, ""))
     right = task.right(sample)

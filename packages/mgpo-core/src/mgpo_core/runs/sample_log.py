@@ -48,7 +48,7 @@ class SampleResult:
     played: bool = False
     "Whether the line holds a trajectory that can be read."
     has_images: bool = False
-    "Whether pictures were kept for it."
+    "Whether images were kept for it."
     refused: bool = False
     "Whether the trajectory's box, its answer or where it looked, was refused."
     skipped: str | None = None
@@ -187,7 +187,7 @@ def _sample(
         offset=offset,
         run_id=_run_id(payload),
         played=trajectory is not None,
-        has_images=payload.record is not None and bool(payload.record.get("pictures")),
+        has_images=bool(payload.kept_images),
         refused=turn is not None and turn.rejection is not None,
         skipped=payload.skipped,
         cluster=read_cluster(line, seen),

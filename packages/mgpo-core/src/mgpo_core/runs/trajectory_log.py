@@ -1,8 +1,8 @@
-"""`trajectories.jsonl`: the trajectories that a training run shows, one a line, their pictures beside it.
+"""`trajectories.jsonl`: the trajectories that a training run shows, one a line, their images beside it.
 
-A line is {"part": "after, temperature 1", "trajectory": Trajectory.to_dict(), "pictures": {name: file}}: the record of
+A line is {"part": "after, temperature 1", "trajectory": Trajectory.to_dict(), "images": {name: file}}: the record of
 `ResponsePayload`, preceded by the part of the run. Files are relative to the run's folder, named by their content, so
-that equal pictures are stored once.
+that equal images are stored once.
 """
 
 from __future__ import annotations
@@ -23,19 +23,21 @@ from mgpo_core.files.output_folder import OutputFolderError, found_in
 from mgpo_core.files.whole_file import is_aside, whole_file
 from mgpo_core.images.encode import DISPLAY_SIDE, small_image
 
-__all__ = ["IMAGES_FOLDER", "TRAJECTORIES_FILE", "remove_trajectories", "write_trajectories"]
+__all__ = ["IMAGES_FOLDER", "OLD_IMAGES_FOLDER", "TRAJECTORIES_FILE", "remove_trajectories", "write_trajectories"]
 
-TRAJECTORIES_FILE, IMAGES_FOLDER = "trajectories.jsonl", "pictures"
+TRAJECTORIES_FILE, IMAGES_FOLDER = "trajectories.jsonl", "images"
+OLD_IMAGES_FOLDER = "pictures"
+"""The folder, and the key of a line, of older versions."""
 
 _NAME = re.compile(r"([0-9a-f]{16})\.(png|jpeg)")
-"Names of pictures: of one that was written here, the hash of its bytes."
+"Names of images: of one that was written here, the hash of its bytes."
 
 
 def write_trajectories(folder: Path, parts: Mapping[str, Sequence[Trajectory]]) -> Path | None:
     """Write the trajectories of each part ("after, temperature 1") into a run's folder, in place of earlier ones.
 
-    Aside and renamed, so that a reader never meets half a file; pictures that no line names any more are removed. None,
-    and nothing is written, when there is no trajectory. Pictures are small copies (`DISPLAY_SIDE`); one whose source is
+    Aside and renamed, so that a reader never meets half a file; images that no line names any more are removed. None,
+    and nothing is written, when there is no trajectory. Images are small copies (`DISPLAY_SIDE`); one whose source is
     gone is left out of its line, and the card says so. OutputFolderError, and nothing is written, where somebody else's
     files have these names.
     """
@@ -51,11 +53,12 @@ def write_trajectories(folder: Path, parts: Mapping[str, Sequence[Trajectory]]) 
             for trajectory in trajectories:
                 images = {name: _keep(image, folder) for name, image in _images(trajectory)}
                 named.update(images.values())
-                record = {"part": part, "trajectory": trajectory.to_dict(), "pictures": images}
+                record = {"part": part, "trajectory": trajectory.to_dict(), "images": images}
                 lines.write(json.dumps(record, default=_plain) + "\n")
     for file in _kept(folder):
-        if f"{IMAGES_FOLDER}/{file.name}" not in named:
+        if file.relative_to(folder).as_posix() not in named:
             file.unlink(missing_ok=True)
+    _remove_empty(folder / OLD_IMAGES_FOLDER)
     return path
 
 
@@ -65,7 +68,11 @@ def remove_trajectories(folder: Path) -> None:
         (folder / TRAJECTORIES_FILE).unlink(missing_ok=True)
     for file in _kept(folder):
         file.unlink(missing_ok=True)
-    images = folder / IMAGES_FOLDER
+    for name in (IMAGES_FOLDER, OLD_IMAGES_FOLDER):
+        _remove_empty(folder / name)
+
+
+def _remove_empty(images: Path) -> None:
     if images.is_dir() and not images.is_symlink() and not any(images.iterdir()):
         images.rmdir()
 
@@ -92,11 +99,10 @@ def _keep(image: Image.Image, folder: Path) -> str:
 
 
 def _kept(folder: Path) -> list[Path]:
-    """The pictures that were written here, and what a kill left of one; others are somebody's own."""
-    images = folder / IMAGES_FOLDER
-    if not images.is_dir() or images.is_symlink():
-        return []
-    return [file for file in images.iterdir() if not file.is_symlink() and _is_image(file)]
+    """The images that were written here, and what a kill left of one; others are somebody's own."""
+    folders = [folder / name for name in (IMAGES_FOLDER, OLD_IMAGES_FOLDER)]
+    files = [file for images in folders if images.is_dir() and not images.is_symlink() for file in images.iterdir()]
+    return [file for file in files if not file.is_symlink() and _is_image(file)]
 
 
 def _is_image(file: Path) -> bool:
@@ -130,7 +136,11 @@ def _is_ours(path: Path) -> bool:
             record = json.loads(lines.readline())
         except ValueError:
             return False
-    return isinstance(record, dict) and {"part", "trajectory", "pictures"} <= record.keys()
+    return (
+        isinstance(record, dict)
+        and {"part", "trajectory"} <= record.keys()
+        and not record.keys().isdisjoint((IMAGES_FOLDER, OLD_IMAGES_FOLDER))
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -165,7 +165,7 @@ def _folded(column: Any) -> str:
 
 
 def _short(value: Any) -> bool:
-    """Whether a cell is a text that may be a choice: no long one, and no name of a picture."""
+    """Whether a cell is a text that may be a choice: no long one, and no name of an image."""
     return isinstance(value, str) and 0 < len(value.strip()) <= _LONGEST_CHOICE and not _FILE.search(value)
 
 

@@ -22,13 +22,13 @@ _ROOT = "images"
 
 @dataclass(frozen=True)
 class ZippedImage:
-    """A picture inside a zip; calling it reads and decodes it. Plain data, so it may go to other processes."""
+    """An image inside a zip; calling it reads and decodes it. Plain data, so it may go to other processes."""
 
     archive: Path
     member: str
 
     def __call__(self) -> Image.Image:
-        """The picture, RGB and upright; ImageError when its bytes are damaged."""
+        """The image, RGB and upright; ImageError when its bytes are damaged."""
         name = f"{self.member} in {self.archive}"
         try:
             data = _opened(self.archive, os.getpid()).read(self.member)

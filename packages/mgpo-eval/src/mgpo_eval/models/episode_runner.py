@@ -81,7 +81,7 @@ class EpisodeRunner:
         )
 
     def _tokens(self, episode: Episode) -> int:
-        """About how many tokens the conversation will have: pictures, their crops, four characters of text a token."""
+        """About how many tokens the conversation will have: images, their crops, four characters of text a token."""
         budget = self.settings.budget
         images = sum(budget.tokens(*image.size) for image in episode.images)
         text = sum(len(message_text(message)) for message in episode.messages) // 4
@@ -97,7 +97,7 @@ class EpisodeRunner:
                     _ = episode.messages
                 elif self.options.on_bad_sample == "skip":
                     for source in sample.images:
-                        load_image(source, name=f"a picture of {request.name}")
+                        load_image(source, name=f"an image of {request.name}")
             except Exception as error:
                 self._skip(request, reading_error(request.name, error), error)
                 continue
@@ -118,13 +118,13 @@ class EpisodeRunner:
     def _skip(self, request: EvalRequest, reason: Exception, cause: Exception) -> None:
         if self.options.on_bad_sample == "error":
             raise reason from cause
-        record: dict[str, Any] = {"run": self.run_id, "trajectory": None, "pictures": {}, "skipped": str(reason)}
+        record: dict[str, Any] = {"run": self.run_id, "trajectory": None, "images": {}, "skipped": str(reason)}
         self.journal.add(CompletedSample(request.key, encode_payload(ResponsePayload(NO_ANSWER, record)), skipped=True))
         self._bar.update()
 
     def _finish(self, request: EvalRequest, episode: Episode) -> None:
         trajectory = episode.trajectory
-        record = {"run": self.run_id, "trajectory": trajectory.to_dict(), "pictures": self._images(request, episode)}
+        record = {"run": self.run_id, "trajectory": trajectory.to_dict(), "images": self._images(request, episode)}
         turns = trajectory.turns
         self.journal.add(
             CompletedSample(
@@ -135,7 +135,7 @@ class EpisodeRunner:
                 seconds=sum(turn.seconds for turn in turns),
             )
         )
-        trajectory.messages = []  # with its pictures: those of thousands of samples would not fit in memory
+        trajectory.messages = []  # with its images: those of thousands of samples would not fit in memory
         self._bar.update()
 
     def _images(self, request: EvalRequest, episode: Episode) -> dict[str, str]:
@@ -143,14 +143,14 @@ class EpisodeRunner:
         if self.output is None or 0 <= limit <= self._with_images[request.task]:
             return {}
         self._with_images[request.task] += 1
-        return save_images(episode, self.output, Path(FOLDER) / self.run_id / "pictures", request.name)
+        return save_images(episode, self.output, Path(FOLDER) / self.run_id / "images", request.name)
 
 
 def answer_of(trajectory: Trajectory) -> str:
     r"""What is scored: the letter of the boxed choice, else the content of the last \boxed{}, else the last response.
 
     A question with choices gets `NO_ANSWER` where no choice is named; what is asked plainly is answered plainly. An
-    answer that is a box is named with its picture, in pixels of the original.
+    answer that is a box is named with its image, in pixels of the original.
     """
     text = trajectory.turns[-1].text
     if trajectory.answers_with_box:

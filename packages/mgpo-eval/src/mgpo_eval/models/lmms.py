@@ -283,7 +283,7 @@ class MGPOVLLM(MGPO):
             "max_model_len": options.max_model_len,
             "gpu_memory_utilization": options.gpu_memory_utilization,
             "tensor_parallel_size": options.tensor_parallel_size,
-            # vLLM profiles its memory with the largest picture that its processor lets through
+            # vLLM profiles its memory with the largest image that its processor lets through
             "mm_processor_kwargs": {"min_pixels": budget.min_pixels, "max_pixels": budget.max_pixels},
             "limit_mm_per_prompt": {"image": 16, "video": 0},
         }

@@ -1,4 +1,4 @@
-"""lmms-eval's requests as samples: a key to know each again by, and pictures that are read only when they are played.
+"""lmms-eval's requests as samples: a key to know each again by, and images that are read only when they are played.
 
 Relies on lmms-eval 0.7.3: request arguments `(ctx, doc_to_messages, gen_kwargs, doc_id, task, split)` of chat models,
 `lm.task_dict[task]` being the task's data set, `metadata["__padding_only__"]`, `ChatMessages.extract_media()`.
@@ -83,7 +83,7 @@ MIG_COLUMNS = {"task", "images", "question", "answer", "additional_info", "need_
 
 
 class Table:
-    """The rows of one task, pictures left as bytes."""
+    """The rows of one task, images left as bytes."""
 
     def __init__(self, task: str, rows: Any) -> None:
         self.task = task
@@ -125,7 +125,7 @@ class Table:
 
     @cached_property
     def texts(self) -> Any:
-        """The rows without the columns that hold pictures: cheap to read."""
+        """The rows without the columns that hold images: cheap to read."""
         assert self.reader is not None
         return self.raw.remove_columns(list(self.reader.image_columns))
 
@@ -145,7 +145,7 @@ class Table:
     def _column_image(self, doc_id: int, index: int) -> Image.Image:
         assert self.reader is not None
         source = self.reader.images(self.raw[doc_id])[index]
-        return load_image(source, name=f"picture {index + 1} of {self.task}/{doc_id}")
+        return load_image(source, name=f"image {index + 1} of {self.task}/{doc_id}")
 
     def from_mig_bench(self, doc_id: int, template: Template) -> Sample:
         """The sample of a record of MIG-Bench: as published, or for a template that says itself how to answer."""
@@ -161,7 +161,7 @@ class Table:
     def from_prompt(self, doc_id: int, doc_to_messages: Callable[[Any], Any]) -> Sample:
         """The sample of any other task: its own prompt without the instruction how to answer.
 
-        The pictures are read again when the sample is played: those of many samples do not fit in memory.
+        The images are read again when the sample is played: those of many samples do not fit in memory.
         """
         name = f"{self.task}/{doc_id}"
         text, images = self._prompt(doc_id, doc_to_messages)
@@ -173,27 +173,27 @@ class Table:
 
     def _prompt_image(self, doc_id: int, index: int, doc_to_messages: Callable[[Any], Any]) -> Image.Image:
         _, images = self._prompt(doc_id, doc_to_messages)
-        return load_image(images[index], name=f"picture {index + 1} of {self.task}/{doc_id}")
+        return load_image(images[index], name=f"image {index + 1} of {self.task}/{doc_id}")
 
     def _prompt(self, doc_id: int, doc_to_messages: Callable[[Any], Any]) -> tuple[str, list[ImageSource]]:
-        """(text, pictures) that the row's task makes of it; it may decode pictures on the way."""
+        """(text, images) that the row's task makes of it; it may decode images on the way."""
         with truncated_refused():
             return _read_messages(doc_to_messages(self.rows[doc_id]), f"{self.task}/{doc_id}")
 
 
 def _read_messages(messages: Any, name: str) -> tuple[str, list[ImageSource]]:
-    """(text, pictures) of a task's messages; SampleError for video and sound."""
+    """(text, images) of a task's messages; SampleError for video and sound."""
     from lmms_eval.protocol import ChatMessages
 
     chat = ChatMessages(messages=messages)
     images, videos, audios = chat.extract_media()
     if videos or audios:
         raise SampleError(
-            f"Sample {name} has {'video' if videos else 'sound'}; this model takes pictures: choose a task of pictures."
+            f"Sample {name} has {'video' if videos else 'sound'}; this model takes images: choose a task of images."
         )
     parts = [part for message in chat.messages for part in message.content]
     text = "\n".join(part.text for part in parts if part.type == "text")
-    if not count_marks(text):  # pictures between texts are spoken of there
+    if not count_marks(text):  # images between texts are spoken of there
         text = "\n".join(part.text if part.type == "text" else "<image>" for part in parts)
         text = text.replace("\n<image>", " <image>")  # behind its label: "Image 1:"
     try:

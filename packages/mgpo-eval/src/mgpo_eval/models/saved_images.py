@@ -12,11 +12,11 @@ from mgpo_core.images.encode import small_image
 __all__ = ["save_images"]
 
 _SIDE = 640
-"""The longer side of a kept picture in pixels."""
+"""The longer side of a kept image in pixels."""
 
 
 def save_images(episode: Episode, output: Path, folder: Path, name: str) -> dict[str, str]:
-    """Write every picture of an episode below `output / folder`; file names relative to `output` by their own names.
+    """Write every image of an episode below `output / folder`; file names relative to `output` by their own names.
 
     EngineError when they cannot be written.
     """
@@ -31,7 +31,7 @@ def save_images(episode: Episode, output: Path, folder: Path, name: str) -> dict
             kept[image_name] = place.as_posix()
     except OSError as error:
         raise EngineError(
-            f"Pictures for the report cannot be written to {output / folder} ({error}); free space, choose another "
+            f"Images for the report cannot be written to {output / folder} ({error}); free space, choose another "
             "--output_path, or keep fewer with keep_images=0 in --model_args."
         ) from error
     return kept

@@ -1,6 +1,6 @@
 """Which template plays what: the mode says how often the model looks, the task whether its answer is words or a box.
 
-| mode | answers in words | answers that are a box in one of several pictures |
+| mode | answers in words | answers that are a box in one of several images |
 |---|---|---|
 | `single_turn` | `single_turn` | `multi_image` |
 | `two_turn` | `two_turn` | `multi_image_two_turn` |
@@ -27,7 +27,7 @@ Mode = Literal["two_turn", "single_turn"]
 """Look closer, then answer; or answer at once, on the same weights and with the same pixel budget."""
 
 MigFormat = Literal["auto", "published", "json"]
-"""How MIG-Bench is asked: in its own notation of boxes, or by the templates for several pictures, in JSON."""
+"""How MIG-Bench is asked: in its own notation of boxes, or by the templates for several images, in JSON."""
 
 
 @dataclass(frozen=True)

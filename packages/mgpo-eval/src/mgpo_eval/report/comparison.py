@@ -86,7 +86,7 @@ def comparability(a: Run, b: Run) -> list[str]:
         ]
     first, second = flat_provenance(a.provenance), flat_provenance(b.provenance)
     differing = [name for name in first | second if first.get(name) != second.get(name)]
-    words = {"budget": "see pictures at different resolutions", "decoding": "decode differently"}
+    words = {"budget": "see images at different resolutions", "decoding": "decode differently"}
     found = []
     for part in UNFAIR:
         names = [name for name in differing if name.split(".")[0] == part]

@@ -54,7 +54,7 @@ class HaystackTask(_MadeTask):
 
 
 class HaystackMultiTask(_MadeTask):
-    """Held-out questions over several pictures, answered by a box: `split`, `n`, `seed`, `images`."""
+    """Held-out questions over several images, answered by a box: `split`, `n`, `seed`, `images`."""
 
     def rows(self, options: Mapping[str, Any]) -> list[dict[str, Any]]:
         """As `haystack_multi_rows` makes them."""

@@ -1,6 +1,6 @@
-"""What `tasks/haystack_multi.yaml` names with `!function`: prompt, pictures and scores of answers that are boxes.
+"""What `tasks/haystack_multi.yaml` names with `!function`: prompt, images and scores of answers that are boxes.
 
-A box on another picture than the true one overlaps with nothing. `accuracy` is the share with an IoU of at least 0.5.
+A box on another image than the true one overlaps with nothing. `accuracy` is the share with an IoU of at least 0.5.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Row = Mapping[str, Any]
 
 
 def images(row: Row) -> list[Image.Image]:
-    """`doc_to_visual`: the row's pictures, drawn."""
+    """`doc_to_visual`: the row's images, drawn."""
     return [load_image(source) for source in images_of_set(row)]
 
 

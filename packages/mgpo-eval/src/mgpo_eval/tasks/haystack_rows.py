@@ -1,4 +1,4 @@
-"""Samples of the haystack world as rows of a table; their pictures are drawn when they are read."""
+"""Samples of the haystack world as rows of a table; their images are drawn when they are read."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def haystack_rows(split: str, n: int, seed: int, images: int) -> list[dict[str, 
 
 
 def haystack_multi_rows(split: str, n: int, seed: int, images: int) -> list[dict[str, Any]]:
-    """Questions over several pictures, whose answer is a box in one of them; `sizes` are theirs, in pixels."""
+    """Questions over several images, whose answer is a box in one of them; `sizes` are theirs, in pixels."""
     origin = {"haystack_multi": split, "n": n, "seed": seed, "images": images}
     return [
         {
@@ -70,12 +70,12 @@ def haystack_multi_rows(split: str, n: int, seed: int, images: int) -> list[dict
 
 
 def images_of_words(row: Row) -> list[ImageSource]:
-    """The pictures of a row of `haystack_rows`."""
+    """The images of a row of `haystack_rows`."""
     return list(_samples(row["haystack"], row["n"], row["seed"], row["images"])[row["index"]].images)
 
 
 def images_of_set(row: Row) -> list[ImageSource]:
-    """The pictures of a row of `haystack_multi_rows`."""
+    """The images of a row of `haystack_multi_rows`."""
     return list(_sets(row["haystack_multi"], row["n"], row["seed"], row["images"])[row["index"]].images)
 
 
@@ -86,7 +86,7 @@ def answer_of_set(row: Row) -> str:
 
 
 def boxes_in(values: Sequence[Sequence[float]]) -> tuple[Box, ...]:
-    """Boxes out of a row's lists of x1, y1, x2, y2 and the picture, in pixels of the originals."""
+    """Boxes out of a row's lists of x1, y1, x2, y2 and the image, in pixels of the originals."""
     return tuple(Box(x1, y1, x2, y2, int(image)) for x1, y1, x2, y2, image in values)
 
 

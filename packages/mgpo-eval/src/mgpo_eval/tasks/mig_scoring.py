@@ -1,4 +1,4 @@
-"""What `tasks/mig_bench.yaml` names with `!function`: prompt, pictures, scores and their means."""
+"""What `tasks/mig_bench.yaml` names with `!function`: prompt, images, scores and their means."""
 
 from __future__ import annotations
 

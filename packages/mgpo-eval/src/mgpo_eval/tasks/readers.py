@@ -1,4 +1,4 @@
-"""Benchmark rows read from their columns: question, choices and pictures, as the benchmark's makers wrote them.
+"""Benchmark rows read from their columns: question, choices and images, as the benchmark's makers wrote them.
 
 The stock tasks of lmms-eval put all of it into one prompt, and not always rightly (`vstar_doc_to_text` of 0.7.3 drops
 choices with parentheses in them and shifts the letters). A row whose columns are known is read here instead, by the
@@ -40,11 +40,11 @@ class Reader:
     categories: Callable[[Row], tuple[str, ...]]
     """The categories that a row belongs to, the coarsest first."""
     images: Callable[[Row], list[ImageSource]]
-    """The row's pictures, not decoded yet."""
+    """The row's images, not decoded yet."""
     image_columns: tuple[str, ...] = ()
     """The columns that hold them, which need not be read for the rest."""
     count: Callable[[Row], int] = lambda row: 1
-    """How many pictures a row has."""
+    """How many images a row has."""
     boxes: Callable[[Row], tuple[Box, ...]] = lambda row: ()
     """True boxes in pixels of the originals, where they are known."""
     regions: Callable[[Row], tuple[Box, ...]] = lambda row: ()
@@ -52,7 +52,7 @@ class Reader:
     cluster: Callable[[Row], str | None] = lambda row: None
     """Names the question, the same for every row that asks it; None where each row asks its own."""
     asks_for_box: bool = False
-    """Whether the answer is a box in one of the pictures, not words."""
+    """Whether the answer is a box in one of the images, not words."""
 
 
 def find_reader(columns: Iterable[str]) -> Reader | None:
@@ -62,7 +62,7 @@ def find_reader(columns: Iterable[str]) -> Reader | None:
 
 
 def _image(column: str) -> Callable[[Row], list[ImageSource]]:
-    """Reads one picture out of a column: base64 text, or an image of `datasets`, decoded or not."""
+    """Reads one image out of a column: base64 text, or an image of `datasets`, decoded or not."""
 
     def read(row: Row) -> list[ImageSource]:
         value = row[column]
@@ -95,14 +95,14 @@ def _hr_question(row: Row) -> tuple[str, tuple[str, ...]]:
 
 
 def _hr_cluster(row: Row) -> str:
-    """The question and its picture: the benchmark asks each in four rotations of its choices."""
+    """The question and its image: the benchmark asks each in four rotations of its choices."""
     question, choices = _hr_question(row)
     image = row.get("image")
     if isinstance(image, Mapping):
         image = image.get("bytes") or image.get("path")
     if isinstance(image, (str, bytes)):
         return question_key(question, [image])
-    return question_key(question, [], choices)  # a copy whose pictures lmms-eval takes away before it scores
+    return question_key(question, [], choices)  # a copy whose images lmms-eval takes away before it scores
 
 
 READERS: tuple[Reader, ...] = (

@@ -32,7 +32,7 @@ Row = Mapping[str, Any]
 
 
 def images(row: Row) -> list[Image.Image]:
-    """`doc_to_visual`: the row's pictures, decoded."""
+    """`doc_to_visual`: the row's images, decoded."""
     return [load_image(source) for source in _reader(row).images(row)]
 
 
@@ -95,7 +95,7 @@ def _reader(row: Row) -> Reader:
 
 
 def _without_images(row: Row) -> Reader | None:
-    """lmms-eval scores rows that it has taken the pictures from."""
+    """lmms-eval scores rows that it has taken the images from."""
     return find_reader([*row, "image", "bytes"])
 
 

@@ -102,7 +102,7 @@ class DataSpec:
             self.refuse(f"write {self.path.partition(':')[0]}:{self.split}", "split")
             if "seen" in self.options:
                 raise SampleError(
-                    f"data: 'seen' of {show(self.path)} is fixed: the marks vanish only in pictures of the "
+                    f"data: 'seen' of {show(self.path)} is fixed: the marks vanish only in images of the "
                     "checkpoints' own budget; other worlds are made in Python, with mgpo_core.haystack.make"
                 )
         else:

@@ -71,13 +71,13 @@ class EpisodeOptions(RunOptions):
 
     @property
     def budget_origin(self) -> str:
-        """One line: the picture budget, and where it comes from."""
+        """One line: the image budget, and where it comes from."""
         budget, names = self.budget, ("min_pixels", "max_pixels")
         given = [name for name in names if getattr(self, name) is not None]
         default = "the paper's" if self._saved is None else f"mgpo.json of {self.model}"
         origin = ", ".join([f"{' and '.join(given)} as set"] * bool(given) + [default] * (len(given) < len(names)))
         left = f"; left to the model: {', '.join(self.left_to_model)}" if self.left_to_model else ""
-        return f"pictures of {budget.min_pixels} to {budget.max_pixels} pixels ({origin}){left}"
+        return f"images of {budget.min_pixels} to {budget.max_pixels} pixels ({origin}){left}"
 
     def resolve_episodes(self) -> None:
         """Fill in the options of boxes that were not given; raises EngineError for a broken `mgpo.json`."""
@@ -120,14 +120,14 @@ class EpisodeOptions(RunOptions):
 
     @property
     def budget(self) -> PixelBudget:
-        """The picture budget: the given pixels, else those of the model's `mgpo.json`, else the paper's.
+        """The image budget: the given pixels, else those of the model's `mgpo.json`, else the paper's.
 
         Raises EngineError where the model's configuration, which says how large a visual token is, cannot be read.
         """
         return self.budget_of(visual_factor(self._described))
 
     def budget_of(self, factor: int) -> PixelBudget:
-        """The picture budget for visual tokens of `factor` pixels a side; ConfigError when it is none."""
+        """The image budget for visual tokens of `factor` pixels a side; ConfigError when it is none."""
         default = self._saved or EpisodeSettings()
         try:
             return PixelBudget(
@@ -179,7 +179,7 @@ class EpisodeOptions(RunOptions):
         return CropRules(min_side=self.crop_min_side, max_aspect=self.crop_max_aspect)
 
     def episode(self, sample: Sample) -> Episode:
-        """An episode of the run: its template, picture budget, coordinate space and rules for boxes."""
+        """An episode of the run: its template, image budget, coordinate space and rules for boxes."""
         from mgpo_core.episodes.episode import Episode
 
         return Episode(

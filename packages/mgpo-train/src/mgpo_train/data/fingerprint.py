@@ -77,7 +77,7 @@ def _image(source: Any) -> Any:
         except OSError:
             return [str(source), None]  # refused by name when it is read
         return [str(source), status.st_size, status.st_mtime_ns]
-    # a picture of a table has its digest; what is drawn by a function is what its data's name and its row say
+    # an image of a table has its digest; what is drawn by a function is what its data's name and its row say
     return getattr(source, "digest", None)
 
 

@@ -74,7 +74,7 @@ def read_row(
 ) -> Sample:
     """Check every field of a row and build its sample; paths are relative to `folder`; raises SampleError.
 
-    Pictures are checked by `check_image`, which decodes them all when `full`; those of the paths in `checked` were, and
+    Images are checked by `check_image`, which decodes them all when `full`; those of the paths in `checked` were, and
     have these sizes: it grows by the row's.
     """
     try:

@@ -65,10 +65,10 @@ class DummyImage:
 
 
 def with_placeholder_image(images: list[list[Image.Image]], side: int) -> list[list[Image.Image]]:
-    """The images of every rollout for TRL: where a whole batch has none, one black picture of `side` x `side` pixels.
+    """The images of every rollout for TRL: where a whole batch has none, one black image of `side` x `side` pixels.
 
-    TRL (1.16) gathers the pictures of all processes for its logs, on those processes that have some: one without
-    would leave the others waiting. It drops every picture of a batch when one is not met by image tokens, which is
+    TRL (1.16) gathers the images of all processes for its logs, on those processes that have some: one without
+    would leave the others waiting. It drops every image of a batch when one is not met by image tokens, which is
     what becomes of the stand-in (MGPOTrainer checks that nothing else is dropped).
     """
     if any(images):

@@ -68,7 +68,7 @@ def evaluate(
             with torch.autocast(processes.device.type, dtype=autocast, enabled=autocast is not None):
                 trajectories += engine.run([episode(sample) for sample in chunk])
             for trajectory in trajectories[max(keep, start) :]:
-                # the pictures that the model saw, of thousands of samples, would not fit in memory
+                # the images that the model saw, of thousands of samples, would not fit in memory
                 trajectory.messages, trajectory.tokens = [], None
             bar.update(len(chunk))
     if was_training:

@@ -165,7 +165,7 @@ _ACCUMULATION = "ACCELERATE_GRADIENT_ACCUMULATION_STEPS"
 def _process_settings_kept() -> Iterator[None]:
     """Put back what lmms-eval changes for the whole process, when it is imported and when it loads a task.
 
-    Broken pictures would pass for whole ones, warnings would be silenced, and a process that waits in vain for another
+    Broken images would pass for whole ones, warnings would be silenced, and a process that waits in vain for another
     would wait for 24 hours. Hidden meanwhile: the launcher's `gradient_accumulation_steps: auto` for DeepSpeed, at
     which the `Accelerator` (1.15) that lmms-eval and its model make for themselves fails.
     """

@@ -88,7 +88,7 @@ def make_base(*, seed: int, scenes: int, vision_steps: int, language_steps: int)
 
 @torch.no_grad()
 def _encode(vision: Any, pixels: Pixels, pool: Pool) -> tuple[Tensor, Tensor]:
-    """The frozen tower's features of all pictures of the pool: (n, 36, D) and (n, CROPS, 36, D)."""
+    """The frozen tower's features of all images of the pool: (n, 36, D) and (n, CROPS, 36, D)."""
 
     def encode(images: Tensor, name: str) -> Tensor:
         chunks = []

@@ -35,9 +35,9 @@ from mgpo_train.haystack.vision_stage import CELL, CELLS, cell_overlap, cosine, 
 CLEAN = 0.88
 """Share of the stage with clean boxes."""
 NOISE = {"right": 0.2, "centre": 0.3, "anywhere": 0.25, "refused": 0.25}
-"""What a noisy box is: on the target, near the centre of the picture, anywhere, or one that the crop rules refuse."""
+"""What a noisy box is: on the target, near the centre of the image, anywhere, or one that the crop rules refuse."""
 BATCH = {"box": 40, "read": 3, "look": 2, "two_turn": 3}
-"""Sequences a step: write a box; read a crop in one turn; guess from the small picture; answer after a crop."""
+"""Sequences a step: write a box; read a crop in one turn; guess from the small image; answer after a crop."""
 WEIGHT = {"box": 10.0, "read": 0.7, "two_turn": 0.3, "pointer": 2.0}
 POINTER_LAYER = 2
 REFUSED = 0.05
@@ -85,19 +85,19 @@ class Teacher:
         self.clean = True
 
     def box(self) -> Lesson:
-        """Picture and question, then a box."""
+        """Image and question, then a box."""
         i, scene = self._draw()
         prompt = self._prompt("box", scene)
         response = self._encode(box_text(self._taught_box(scene)))
         return Lesson(prompt + response, [self.seen[i]], len(prompt), scene)
 
     def read(self) -> Lesson:
-        """A crop in place of the picture, then the answer."""
+        """A crop in place of the image, then the answer."""
         i, kind, scene = self._draw_crop(readable=True)
         return self._answered(self._prompt("single", scene), [self.crops[i, kind]], scene)
 
     def look(self) -> Lesson:
-        """The small picture, then the answer, which cannot be seen in it: teaches the single-turn format."""
+        """The small image, then the answer, which cannot be seen in it: teaches the single-turn format."""
         i, scene = self._draw()
         return self._answered(self._prompt("single", scene), [self.seen[i]], scene)
 
@@ -137,7 +137,7 @@ class Teacher:
         return box if kind == "anywhere" else self._refused(box)
 
     def _refused(self, box: Box) -> Box:
-        """The box spoilt in one of three ways: corners in the wrong order, too small, or beyond the picture's edge."""
+        """The box spoilt in one of three ways: corners in the wrong order, too small, or beyond the image's edge."""
         kind = str(self.rng.choice(["reversed", "small", "outside"]))
         if kind == "reversed":
             return Box(box.x2, box.y1, box.x1, box.y2)
@@ -150,7 +150,7 @@ class Teacher:
         return [*self.tokens.tokenizer.encode(text, add_special_tokens=False), self.tokens.end_id]
 
     def _prompt(self, kind: str, scene: Scene) -> list[int]:
-        """Prompt ids; they depend on the question alone, all pictures being of one size."""
+        """Prompt ids; they depend on the question alone, all images being of one size."""
         sample = sample_of(scene)
         key = (kind, sample.question)
         if key not in self._prompts:

@@ -1,7 +1,7 @@
 """`mgpo-train haystack-multi-base`: make the checkpoint for several images, from `haystack:mgpo` and a seed.
 
 The vision tower is that checkpoint's, frozen; the language model goes on from its own with a vocabulary that holds the
-protocol of several images. What comes out finds a named object in a row of pictures and reasons about one picture at a
+protocol of several images. What comes out finds a named object in a row of images and reasons about one image at a
 time; it knows nothing of haystack_multi's other tasks: the place that a pretrained model has in MIRG-RL. Same seed,
 same file.
 """

@@ -1,7 +1,7 @@
-"""What the checkpoint for several images is taught: to find, name and miss objects in a row of pictures.
+"""What the checkpoint for several images is taught: to find, name and miss objects in a row of images.
 
-Its reasoning block holds what it sees in one picture, which the question names. Nothing of the five tasks of
-haystack_multi, and no weighing of several pictures: those are the first stage's to teach.
+Its reasoning block holds what it sees in one image, which the question names. Nothing of the five tasks of
+haystack_multi, and no weighing of several images: those are the first stage's to teach.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from mgpo_train.reasoning_data.writers.terse import found_sentence, image_senten
 LEVEL = DIFFICULTY["train"]
 """What the lessons' scenes are like."""
 MOST_IMAGES = 3
-"""Most pictures of a lesson."""
+"""Most images of a lesson."""
 ALONE, TOGETHER = 0.15, 0.35
-"""Lessons are of one picture for the first share of the steps, of up to two until the second, and then of two or more:
+"""Lessons are of one image for the first share of the steps, of up to two until the second, and then of two or more:
 the model comes from the world of one."""
 BATCH = {"find": 8, "describe": 14, "look_for": 14, "name": 8}
 """Sequences a step, by kind of lesson."""
 ELSEWHERE = 0.7
-"""How often what is looked for and not there is in another picture of the row: it does not do that it is somewhere."""
+"""How often what is looked for and not there is in another image of the row: it does not do that it is somewhere."""
 FIND, DESCRIBE, LOOK_FOR, NAME = (
     "Find the {}.",
     "What is in image {}?",
@@ -44,7 +44,7 @@ FIND, DESCRIBE, LOOK_FOR, NAME = (
 
 @dataclass(frozen=True)
 class MultiLesson:
-    """One training sequence over several pictures; `target` is what the box in it is of (None: there is none)."""
+    """One training sequence over several images; `target` is what the box in it is of (None: there is none)."""
 
     ids: list[int]
     features: list[Tensor]
@@ -63,7 +63,7 @@ class MultiTeacher:
         self.images = (1, 1)
 
     def advance(self, share: float) -> None:
-        """Choose the numbers of pictures for when this share of the steps is over."""
+        """Choose the numbers of images for when this share of the steps is over."""
         self.images = (1, 1) if share < ALONE else (1, 2) if share < TOGETHER else (2, MOST_IMAGES)
 
     def lessons(self, kind: str) -> list[MultiLesson]:
@@ -71,7 +71,7 @@ class MultiTeacher:
         return [getattr(self, kind)() for _ in range(BATCH[kind])]
 
     def find(self) -> MultiLesson:
-        """An object by its name, which is in one of the pictures: image and box, as the protocol writes them."""
+        """An object by its name, which is in one of the images: image and box, as the protocol writes them."""
         once: list[AnnotatedObject] = []
         while not once:
             row = self._row()
@@ -81,7 +81,7 @@ class MultiTeacher:
         return self._lesson(row, FIND.format(target.label), "", target)
 
     def describe(self) -> MultiLesson:
-        """All objects of one of the pictures, colour by colour, and then where one of them is.
+        """All objects of one of the images, colour by colour, and then where one of them is.
 
         What the box is of is named in the response alone: it has to be read there.
         """
@@ -92,7 +92,7 @@ class MultiTeacher:
         return self._lesson(row, DESCRIBE.format(image + 1), _thought(seen, target), target)
 
     def look_for(self) -> MultiLesson:
-        """Whether an object is in one of the pictures; it is, as often as not, and then its box follows."""
+        """Whether an object is in one of the images; it is, as often as not, and then its box follows."""
         row, image = self._row_and_image()
         here = {item.label: item for item in row.objects[image]}
         elsewhere = [item.label for scene in row.objects for item in scene if item.label not in here]
@@ -107,7 +107,7 @@ class MultiTeacher:
         return self._lesson(row, LOOK_FOR.format(asked, image + 1), _thought(seen, target), target)
 
     def name(self) -> MultiLesson:
-        """What is at a box of one of the pictures."""
+        """What is at a box of one of the images."""
         row, image = self._row_and_image()
         asked = row.objects[image][int(self.rng.integers(len(row.objects[image])))]
         question = NAME.format(row.view.numbers(asked.box), image + 1)
@@ -144,7 +144,7 @@ class MultiTeacher:
         return [int(token) for token in self.tokens.tokenizer.encode(text, add_special_tokens=False)]
 
     def _prompt(self, question: str, count: int) -> list[int]:
-        """Prompt ids; they depend on the question and the number of pictures alone, all being of one size."""
+        """Prompt ids; they depend on the question and the number of images alone, all being of one size."""
         key = (question, count)
         if key not in self._prompts:
             images = [Image.new("RGB", (SEEN, SEEN))] * count
@@ -153,7 +153,7 @@ class MultiTeacher:
 
 
 def _thought(seen: str, target: AnnotatedObject | None = None) -> str:
-    """The reasoning block: what is seen in one picture, and what the box behind the block is of, if there is one."""
+    """The reasoning block: what is seen in one image, and what the box behind the block is of, if there is one."""
     return reasoning_block(f"{seen}\n{found_sentence(target.label, target.box.image)}" if target else seen)
 
 

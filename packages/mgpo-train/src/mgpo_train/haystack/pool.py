@@ -20,7 +20,7 @@ from mgpo_core.images.crop import crop
 LESSONS = replace(DIFFICULTY["train"], twins=0.3)
 """The scenes to learn from: those of the train split, with twins twice as often, because they are what is hard."""
 SEEN = LESSONS.seen
-"""Side of the picture the model is shown, in pixels; boxes below are in these pixels."""
+"""Side of the image the model is shown, in pixels; boxes below are in these pixels."""
 BOX_SIZES = (32, 40, 48)
 """Sides of the boxes the base is taught to write; their corners are multiples of `BOX_STEP`."""
 BOX_STEP = 8
@@ -48,7 +48,7 @@ class Pool:
 
 
 def seen_box(scene: Scene, index: int) -> Box:
-    """The true box of shape `index` in pixels of the downsized picture."""
+    """The true box of shape `index` in pixels of the downsized image."""
     period = scene.difficulty.period
     return scene.shapes[index].box.scaled(1 / period, 1 / period)
 

@@ -17,7 +17,7 @@ from mgpo_core.haystack.world import COLOURS, MARKS, SHAPES
 from mgpo_train.haystack.pool import SEEN, Pool, seen_box
 
 Pixels = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""(n, S, S, 3) uint8 pictures -> pixel values and grid of the vision tower."""
+"""(n, S, S, 3) uint8 images -> pixel values and grid of the vision tower."""
 
 CELL = 28
 """Side of an image token, in pixels."""
@@ -27,7 +27,7 @@ WEIGHTS = {"colour": 1.0, "shape": 1.0, "mark": 4.0, "centre": 2.0, "column": 0.
 
 @dataclass
 class CellFacts:
-    """What each of the `CELLS * CELLS` tokens of one picture shows; -1 (or NaN) where there is nothing to learn."""
+    """What each of the `CELLS * CELLS` tokens of one image shows; -1 (or NaN) where there is nothing to learn."""
 
     colour: np.ndarray
     shape: np.ndarray
@@ -36,7 +36,7 @@ class CellFacts:
 
 
 def cell_facts(pool: Pool, index: int, kind: int) -> CellFacts:
-    """Facts of the downsized picture (`kind` -1) or of crop number `kind` of a scene.
+    """Facts of the downsized image (`kind` -1) or of crop number `kind` of a scene.
 
     A token belongs to the shape that overlaps it most (over 100 square pixels). Marks are asked of crops alone, where
     the bright half of the striped disc overlaps the token by as much.
@@ -77,9 +77,9 @@ def cell_overlap(x: np.ndarray, y: np.ndarray, box: tuple[float, float, float, f
 def train_vision(
     vision: Any, pixels: Pixels, pool: Pool, *, steps: int, seed: int, batch: int = 64, rate: float = 1.5e-3
 ) -> dict[str, float]:
-    """Train the vision tower on `batch` pictures a step, a quarter of them downsized scenes, the others crops.
+    """Train the vision tower on `batch` images a step, a quarter of them downsized scenes, the others crops.
 
-    `pixels` turns (n, S, S, 3) uint8 pictures into the tower's inputs. Returns the accuracies of the last 50 steps.
+    `pixels` turns (n, S, S, 3) uint8 images into the tower's inputs. Returns the accuracies of the last 50 steps.
     """
     rng = np.random.default_rng((1, seed))
     width = vision.config.out_hidden_size

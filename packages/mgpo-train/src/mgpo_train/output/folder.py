@@ -47,7 +47,7 @@ OWNER = Owner(
     },
     renamed=dict.fromkeys(BEST_FOLDERS[1:], BEST_FOLDER) | {"universal.part": "universal"},
 )
-"""What a run writes into its folder; pictures of its trajectories are known by their names (`trajectory_log`)."""
+"""What a run writes into its folder; images of its trajectories are known by their names (`trajectory_log`)."""
 
 _OPEN = (METRICS_FILE, "runs", "completions")
 """What is added to all the time; everything else is recorded whenever it was written."""

@@ -27,7 +27,7 @@ PUBLISHED_ROWS = {
 """Samples of the paper's data sets, by which a run is sized where they cannot be downloaded."""
 
 ASSUMED_SIZE = (2000, 1500)
-"""Pixels of an assumed picture: the average that MME-RealWorld's authors give."""
+"""Pixels of an assumed image: the average that MME-RealWorld's authors give."""
 
 
 def print_dry_run(config: MGPOConfig, overrides: Mapping[str, Any], machine: HardwareTarget | None = None) -> None:
@@ -70,9 +70,7 @@ def assumed_samples(spec: DataSpec) -> SampleSet | None:
         question="q" * 120, images=(Image.new("1", ASSUMED_SIZE),), choices=("c" * 20,) * 5, answer="A", id="assumed"
     )
     width, height = ASSUMED_SIZE
-    what = (
-        f"{spec.path} (NOT REACHED: sized by its published number of questions, pictures of {width}x{height} assumed)"
-    )
+    what = f"{spec.path} (NOT REACHED: sized by its published number of questions, images of {width}x{height} assumed)"
     return SampleSet([sample] * min(rows, spec.n or rows), what)
 
 

@@ -78,7 +78,7 @@ class _Work:
         return 2.0 * count * (self.language + self.shapes.layers * self.shapes.attention * context)
 
     def vision(self) -> float:
-        """Operations of the vision tower for one picture; four patches become one token."""
+        """Operations of the vision tower for one image; four patches become one token."""
         parts = self.shapes.parts
         return 2.0 * (4 * parts.get("vision", 0) + parts.get("merger", 0)) * self.size.image[1]
 

@@ -1,4 +1,4 @@
-"""How many tokens the samples of a run come to, from picture headers and, where it is at hand, the tokenizer."""
+"""How many tokens the samples of a run come to, from image headers and, where it is at hand, the tokenizer."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class TrajectorySize:
     """Tokens of one trajectory, and of its pieces."""
 
     image: Spread
-    """Of one picture as the model sees it."""
+    """Of one image as the model sees it."""
     prompt: Spread
-    """The opening, with its pictures."""
+    """The opening, with its images."""
     follow_up: int
     """The largest turn inserted between two responses, its crop included; 0 with one turn."""
     longest: int
@@ -64,7 +64,7 @@ class TrajectorySize:
 
 
 def measure_trajectories(config: MGPOConfig, samples: Sequence[Sample]) -> TrajectorySize:
-    """Measure up to `PROBED` samples; text is tokenised for the longest few, whose pictures must be decoded."""
+    """Measure up to `PROBED` samples; text is tokenised for the longest few, whose images must be decoded."""
     probed = [samples[i * len(samples) // min(PROBED, len(samples))] for i in range(min(PROBED, len(samples)))]
     count, opening, note = _counters(config)
     images = [config.budget.tokens(*image_size(sample, i)) for sample in probed for i in range(len(sample.images))]
@@ -121,13 +121,13 @@ def _counters(config: MGPOConfig) -> tuple[Callable[[str], int], Callable[[Sampl
 
 
 def image_size(sample: Sample, index: int) -> tuple[int, int]:
-    """(width, height) of a sample's picture in pixels, by its header where it has one."""
+    """(width, height) of a sample's image in pixels, by its header where it has one."""
     source = sample.images[index]
     return check_image(source) if isinstance(source, str | bytes) else sample.load(index).size
 
 
 def _longest(samples: Sequence[Sample], config: MGPOConfig, count: int = 4) -> list[Sample]:
-    """The samples with the longest questions and the one with the most of pictures."""
+    """The samples with the longest questions and the one with the most of images."""
     by_text = sorted(samples, key=lambda s: len(s.question) + sum(map(len, s.choices)), reverse=True)[: count - 1]
 
     def images(sample: Sample) -> int:

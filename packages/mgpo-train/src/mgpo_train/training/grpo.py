@@ -106,7 +106,7 @@ class MGPOTrainer(CheckpointResumeMixin, GRPOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self._inputs = inputs
         if self.model.training:
-            self._buffered_inputs = None  # the batch before, with all its pictures, must not outlive these rollouts
+            self._buffered_inputs = None  # the batch before, with all its images, must not outlive these rollouts
         with _as_resized(self.processing_class.image_processor):
             output = super()._generate_and_score_completions(inputs)
         assert self._rollouts is not None
@@ -347,7 +347,7 @@ def _log_nothing(*args: Any) -> None:
 
 
 def _index_dataset(samples: Sequence[Sample]) -> Dataset:
-    """What TRL iterates over: the question, for its logs, and the sample's index; pictures stay where they are."""
+    """What TRL iterates over: the question, for its logs, and the sample's index; images stay where they are."""
     prompts = [[{"role": "user", "content": sample.question}] for sample in samples]
     return Dataset.from_dict({"prompt": prompts, "sample": list(range(len(samples)))})
 

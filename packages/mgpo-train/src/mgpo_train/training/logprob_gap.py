@@ -11,7 +11,7 @@ from torch import Tensor
 from mgpo_core.errors import MGPOError
 
 DEFAULT_LIMITS = {"float32": 1e-3, "bfloat16": 0.08}
-"""Largest mean gap in nats by precision: what kernels differ by, and not yet what a lost picture does."""
+"""Largest mean gap in nats by precision: what kernels differ by, and not yet what a lost image does."""
 
 
 class LogprobGapError(MGPOError):

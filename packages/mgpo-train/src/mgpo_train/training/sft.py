@@ -1,7 +1,7 @@
 """Supervised fine-tuning: the paper's SFT baseline on answers, and MIRG-RL's first stage on reasoning trajectories.
 
-One turn (`SingleTurn`): the downsized picture and the question, then `\\boxed{answer}`; or (`MultiImage`) several
-pictures, then the sample's solution. The loss covers the response's tokens alone. Uses `trl.SFTTrainer` with our
+One turn (`SingleTurn`): the downsized image and the question, then `\\boxed{answer}`; or (`MultiImage`) several
+images, then the sample's solution. The loss covers the response's tokens alone. Uses `trl.SFTTrainer` with our
 collator, so that template and image handling are the engines' own.
 """
 

@@ -43,7 +43,7 @@ _FORGET = ("reset_prefix_cache", "reset_encoder_cache")
 class SyncedGeneration(_Generation):
     """`VLLMGeneration` that also synchronises weights where upstream cannot: on CPU builds of vLLM.
 
-    After every synchronisation the visual features that vLLM keeps by picture are forgotten, which upstream leaves
+    After every synchronisation the visual features that vLLM keeps by image are forgotten, which upstream leaves
     (they were computed with the old weights).
     """
 
@@ -196,13 +196,13 @@ def installed(config: MGPOConfig) -> Iterator[None]:
 
 
 def llm_options(config: MGPOConfig) -> dict[str, Any]:
-    """What `vllm.LLM` is given beside TRL's own arguments: pictures as the episodes resize them, one precision."""
+    """What `vllm.LLM` is given beside TRL's own arguments: images as the episodes resize them, one precision."""
     budget = config.budget
     options: dict[str, Any] = {
         # "auto" would run float32 checkpoints in half precision
         "dtype": "bfloat16" if config.in_bfloat16 else "float32",
         "enable_prefix_caching": True,
-        # vLLM profiles its memory with the largest picture that its processor lets through
+        # vLLM profiles its memory with the largest image that its processor lets through
         "mm_processor_kwargs": {"min_pixels": budget.min_pixels, "max_pixels": budget.max_pixels},
         "limit_mm_per_prompt": {"image": 16, "video": 0},
     }

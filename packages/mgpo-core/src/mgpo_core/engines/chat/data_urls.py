@@ -1,4 +1,4 @@
-"""Pictures as text, for servers that take them inside a JSON body."""
+"""Images as text, for servers that take them inside a JSON body."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ __all__ = ["DataUrls"]
 
 
 class DataUrls:
-    """Pictures as lossless data URLs; each image object is encoded once, by whoever wants it first.
+    """Images as lossless data URLs; each object is encoded once, by whoever wants it first.
 
-    A URL is kept for as long as its picture lives: an evaluation lets go of thousands of them in one run.
+    A URL is kept for as long as its image lives: an evaluation lets go of thousands of them in one run.
     """
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[weakref.ref[Image.Image], asyncio.Task[str]]] = {}
 
     async def url(self, image: Image.Image) -> str:
-        """The picture as `data:image/png;base64,...`, encoded in a thread."""
+        """The image as `data:image/png;base64,...`, encoded in a thread."""
         key = id(image)
         if key not in self._known:
-            forget = partial(self._known.pop, key)  # pop(key, reference): another picture may get the id
+            forget = partial(self._known.pop, key)  # pop(key, reference): another image may get the id
             self._known[key] = weakref.ref(image, forget), asyncio.create_task(asyncio.to_thread(_png, image))
         return await self._known[key][1]
 

@@ -45,9 +45,9 @@ _REMEDIES = {
     "status 40[13]": "give its key as api_key, or in the environment variable OPENAI_API_KEY",
     "status 404": "see that url leads to an OpenAI chat API, and that it still serves the model",
     "status 429": "lower concurrency, or try again later",
-    "status 4.*at most .*image": "let it take more pictures (vLLM: --limit-mm-per-prompt '{\"image\":PICTURES}')",
+    "status 4.*at most .*image": "let it take more images (vLLM: --limit-mm-per-prompt '{\"image\":IMAGES}')",
     _TOO_LONG: "lower max_new_tokens or the pixel budget, or give it a longer context (vLLM: --max-model-len)",
-    "status 4": "see that its model reads pictures and takes these options",
+    "status 4": "see that its model reads images and takes these options",
     "": "see that url is right, look at the server's log, start it again, and run again",
 }
 
@@ -56,7 +56,7 @@ class OpenAIEngine:
     """Plays episodes on the chat server at `url` ("http://host:port", with or without "/v1").
 
     `model` is the name it is served under, None for the first that the server lists; `api_key` is by default that of
-    the environment (OPENAI_API_KEY). At most `concurrency` episodes are under way at a time; one opens its pictures
+    the environment (OPENAI_API_KEY). At most `concurrency` episodes are under way at a time; one opens its images
     when its turn comes. What may pass (429, 5xx, a broken connection) is asked again up to `retries` times with growing
     pauses; then the run ends with an EngineError that names the server, the sample and the turn. `timeout` is how many
     seconds the server may be silent. Temperature 0 is greedy; when sampling, every response has a seed of its own.
@@ -115,7 +115,7 @@ class OpenAIEngine:
 
         `on_text` gets every piece of text that comes, in another thread than the caller's; when it raises, the
         streams are closed. Raises EngineError for a server that fails or refuses, TokenAlignmentError where it has
-        shrunk the pictures. The other episodes are then cancelled.
+        shrunk the images. The other episodes are then cancelled.
         """
         run_streaming(lambda text_stream: self._run(episodes, text_stream), on_text)
         return [episode.trajectory for episode in episodes]
@@ -234,13 +234,13 @@ class OpenAIEngine:
         return response
 
     def _check_images(self, episode: Episode, prompt_tokens: int) -> None:
-        """Raise TokenAlignmentError if the whole prompt has fewer tokens than its pictures alone (0: not known)."""
+        """Raise TokenAlignmentError if the whole prompt has fewer tokens than its images alone (0: not known)."""
         images = message_images(episode.messages)
         needed = sum(image.width * image.height for image in images) // episode.budget.factor**2
         if 0 < prompt_tokens < needed:
             sizes = ", ".join(f"{image.width}x{image.height}" for image in images)
             raise TokenAlignmentError(
-                f"Sample {episode.sample.id!r}: the server at {self.url} read {prompt_tokens} tokens, but the pictures "
+                f"Sample {episode.sample.id!r}: the server at {self.url} read {prompt_tokens} tokens, but the images "
                 f"alone ({sizes} pixels) take {needed}. It has shrunk them, and boxes in their pixels would be wrong: "
                 "give it the pixel budget (vLLM: --mm-processor-kwargs "
                 f'\'{{"min_pixels": {episode.budget.min_pixels}, "max_pixels": {episode.budget.max_pixels}}}\'); '
@@ -291,7 +291,7 @@ class _Response:
 
 
 async def _chat_message(message: Message, urls: DataUrls) -> dict[str, Any]:
-    """A message as the chat API wants it; one without pictures is plain text, which every server takes."""
+    """A message as the chat API wants it; one without images is plain text, which every server takes."""
     if not message_images([message]):
         return {"role": message["role"], "content": message_text(message)}
     parts = [
@@ -313,7 +313,7 @@ def _told(error: Exception, images: int) -> str:
     """What went wrong, in the server's own words if it had any, and the remedy; a conversation may hold `images`."""
     said = _said(error)
     remedy = next(remedy for pattern, remedy in _REMEDIES.items() if re.match(pattern, said, _FLAGS))
-    return f"({said}); {remedy.replace('PICTURES', str(images))}."
+    return f"({said}); {remedy.replace('IMAGES', str(images))}."
 
 
 def _said(error: Exception) -> str:

@@ -114,7 +114,7 @@ class _Generation:
         self.tokenizer = engine.tokenizer
         self.vocabulary = int(self.llm.model_config.get_vocab_size())
         self.room = int(self.llm.model_config.max_model_len)
-        # enough that vLLM never idles; all at once would hold the pictures of thousands of episodes
+        # enough that vLLM never idles; all at once would hold the images of thousands of episodes
         self.most = 2 * int(self.core.vllm_config.scheduler_config.max_num_seqs)
         self.flights: dict[str, _Flight] = {}
 

@@ -1,6 +1,6 @@
 """What both vLLM engines say to vLLM and check of its replies; no vLLM and no torch here.
 
-Relies on vLLM 0.31: prompts as token ids in which **one** image token stands for each picture (vLLM repeats it itself,
+Relies on vLLM 0.31: prompts as token ids in which **one** image token stands for each image (vLLM repeats it itself,
 and would repeat an already repeated one again), `logprobs_mode="processed_logprobs"`.
 """
 
@@ -64,7 +64,7 @@ def collapse_images(ids: Sequence[int], image_id: int) -> list[int]:
 
 
 def check_prompt(tokenized: TokenizedEpisode, seen: Sequence[int] | None) -> None:
-    """Raise TokenAlignmentError unless vLLM's expanded prompt is the dialogue's: it may have resized a picture."""
+    """Raise TokenAlignmentError unless vLLM's expanded prompt is the dialogue's: it may have resized an image."""
     if seen is None or list(seen) == tokenized.ids:
         return
     image_id = tokenized.tokenizer.image_id
@@ -72,6 +72,6 @@ def check_prompt(tokenized: TokenizedEpisode, seen: Sequence[int] | None) -> Non
     sizes = ", ".join(f"{image.width}x{image.height}" for image in tokenized.images)
     raise TokenAlignmentError(
         f"Sample {tokenized.name!r}: vLLM read {len(seen)} prompt tokens ({theirs} of images) where there are "
-        f"{len(tokenized.ids)} ({ours} of images; pictures of {sizes} pixels). It resized a picture: start it with "
+        f"{len(tokenized.ids)} ({ours} of images of {sizes} pixels). It resized an image: start it with "
         "mm_processor_kwargs whose min_pixels and max_pixels are those of the pixel budget."
     )

@@ -1,7 +1,7 @@
 """Rollouts from a running `vllm serve`, token in, token out: episodes advance one by one, asynchronously.
 
-Relies on vLLM's `/inference/v1/generate` (0.31, `--enable-scale-out`): `token_ids` with one image token per picture,
-`content_parts` with the pictures, and a stream of ids with log-probabilities, which is closed at the json fence (vLLM
+Relies on vLLM's `/inference/v1/generate` (0.31, `--enable-scale-out`): `token_ids` with one image token per image,
+`content_parts` with the images, and a stream of ids with log-probabilities, which is closed at the json fence (vLLM
 then stops generating). The chat endpoints take text, which would have to be encoded again: not used.
 """
 
