@@ -51,7 +51,7 @@ def demo() -> Iterator[tuple[str, dict[str, float]]]:
             if name == "ready" or seconds[name] > PATIENCE:
                 break
         if "ready" not in seconds:
-            raise SystemExit("The demo did not start; run mgpo-demo to see why.")
+            raise SystemExit("the demo did not start; run mgpo-demo to see why")
         yield url, seconds
     finally:
         process.terminate()

@@ -13,5 +13,5 @@ def write_between_marks(document: Path, name: str, text: str) -> None:
     before, found, rest = document.read_text(encoding="utf-8").partition(start)
     _, also_found, after = rest.partition(end)
     if not found or not also_found:
-        raise ValueError(f"{document} has no {start} ... {end}: put them where the text is to stand.")
+        raise ValueError(f"{document} has no {start} ... {end}: put them where the text is to stand")
     document.write_text(f"{before}{start}\n\n{text}\n\n{end}{after}", encoding="utf-8")

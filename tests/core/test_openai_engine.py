@@ -264,7 +264,7 @@ def test_what_may_pass_is_asked_again_and_then_named(server, failure):
 
     server.bodies.clear()
     with pytest.raises(
-        EngineError, match=rf"Sample 's0': the server at {server.url}/v1 did not answer turn 1 \("
+        EngineError, match=rf"sample 's0': the server at {server.url}/v1 did not answer turn 1 \("
     ) as told:
         load(server, retries=1).run(episodes(1))
     assert len(server.bodies) == 2
@@ -285,7 +285,7 @@ def test_what_may_pass_is_asked_again_and_then_named(server, failure):
 def test_a_refusal_is_told_in_the_server_s_words_with_a_remedy_and_not_asked_again(server, status, message, remedy):
     server.script = lambda body, number: Reply(status=status, message=message) if number else usual(body, number)
     with pytest.raises(
-        EngineError, match=rf"Sample 's0': the server at \S+ did not answer turn 2 \(.*; .*{remedy}"
+        EngineError, match=rf"sample 's0': the server at \S+ did not answer turn 2 \(.*; .*{remedy}"
     ) as told:
         load(server).run(episodes(1))
     assert f"status {status}: {message}" in str(told.value)
@@ -303,7 +303,7 @@ def test_the_first_failure_cancels_the_rest(server):
 
     server.script = second_fails
     played = episodes(4)
-    with pytest.raises(EngineError, match="Sample 's1'"):
+    with pytest.raises(EngineError, match="sample 's1'"):
         load(server, concurrency=2).run(played)
     assert not any(episode.done for episode in played) and len(server.bodies) <= 3
     held.set()

@@ -331,7 +331,7 @@ def test_an_open_answer_stays_as_it_is() -> None:
 
 
 BAD: list[tuple[Callable[[], Sample], str]] = [
-    (lambda: Sample.of("", photo(), id="s1"), "Sample 's1': the question is ''"),
+    (lambda: Sample.of("", photo(), id="s1"), "sample 's1': the question is ''"),
     (lambda: Sample("What?", "a.png", id="s1"), "images must be a tuple, .* Sample.of"),  # type: ignore[arg-type]
     (lambda: Sample.of("What?", photo(), choices="AB"), "'What\\?': choices must be a tuple"),
     (lambda: Sample.of("What?", photo(), choices=["x"] * 27), "at most 26"),

@@ -258,7 +258,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(tiny, brute_force, monk
     engine = TransformersEngine(tiny.model, tiny.processor, max_new_tokens=LIMIT, batch_size=8)
     with caplog.at_level(logging.WARNING):
         assert_plays_like(engine.run(episodes(tiny)[:8]), brute_force[:8])
-    assert engine.memory_splits == 6 and "Out of memory with 8 rows" in caplog.text  # 3 in each turn
+    assert engine.memory_splits == 6 and "out of memory with 8 rows" in caplog.text  # 3 in each turn
 
 
 def test_a_single_row_that_does_not_fit_says_so_and_other_errors_pass(tiny, monkeypatch):
@@ -373,7 +373,7 @@ def test_a_saved_model_loads_and_plays_the_same(tiny, brute_force, tmp_path):
     [
         ("transformers", "no/such/model/folder", "no model folder"),
         ("transformers", "{tmp}", "no config.json"),
-        ("transformers", "nobody/knows-this-model", "Could not load 'nobody/knows-this-model'"),
+        ("transformers", "nobody/knows-this-model", "could not load 'nobody/knows-this-model'"),
         ("transformer", "x", "did you mean 'transformers'"),
     ],
 )

@@ -152,7 +152,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_command(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "no such"}')
     with demo("--model", str(tmp_path)) as server:
         assert server.process.wait(HANG) == 2
-        assert re.search(r"^mgpo-demo: Could not load .*check the name", server.written, re.MULTILINE)
+        assert re.search(r"^mgpo-demo: could not load .*check the name", server.written, re.MULTILINE)
         assert "Traceback" not in server.written and "ready:" not in server.written
 
 
@@ -161,7 +161,7 @@ def test_a_dead_server_opens_no_page() -> None:
     with demo("--server", "http://127.0.0.1:9", "--coordinate-space", "absolute") as server:
         assert server.process.wait(HANG) == 2
         assert re.search(
-            r"^mgpo-demo: The server at http://127\.0\.0\.1:9/v1 cannot be used", server.written, re.MULTILINE
+            r"^mgpo-demo: the server at http://127\.0\.0\.1:9/v1 cannot be used", server.written, re.MULTILINE
         )
         assert "Traceback" not in server.written and "page:" not in server.written
 

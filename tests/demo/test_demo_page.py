@@ -26,7 +26,7 @@ from scripted_model import noise, scripted, usual
 
 def moody(episode) -> str:
     if "fail" in episode.sample.question:
-        raise EngineError("The server is gone; start it again.")
+        raise EngineError("the server is gone; start it again")
     return usual(episode) if episode.wants_box else f"\\boxed{{{episode.sample.question}}}"
 
 

@@ -69,7 +69,7 @@ def test_choices_are_lines_without_blank_ones() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("red", "One choice is no choice"),
+        ("red", "one choice is no choice"),
         ("\n".join("a" * 27), "27 choices"),
         ("a" * 11 + "\n" + "b" * 10, "more than 20 char"),
     ],

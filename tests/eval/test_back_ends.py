@@ -149,7 +149,7 @@ def test_without_a_name_the_served_model_plays_and_an_unknown_one_is_refused(ser
 def test_images_that_vllm_shrinks_are_refused(server):
     wide = replace(haystack.BUDGET, max_pixels=4 * haystack.BUDGET.max_pixels)
     with pytest.raises(
-        TokenAlignmentError, match=r"Sample 'haystack-val-7-0': .* --mm-processor-kwargs '\{\"min_pixels\""
+        TokenAlignmentError, match=r"sample 'haystack-val-7-0': .* --mm-processor-kwargs '\{\"min_pixels\""
     ):
         load(server).run(episodes(1, budget=wide))
 
@@ -173,7 +173,7 @@ def test_a_server_that_dies_in_the_middle_of_a_run_is_named(server):
         killed.append(episode.sample.id)
 
     played = episodes(N, on_done=kill)
-    with pytest.raises(EngineError, match=rf"Sample 'haystack-val-7-\d+': .* {url}/v1 did not answer turn \d .*'s log"):
+    with pytest.raises(EngineError, match=rf"sample 'haystack-val-7-\d+': .* {url}/v1 did not answer turn \d .*'s log"):
         load(server, concurrency=4, retries=1).run(played)
     assert killed and not all(episode.done for episode in played)
     with pytest.raises(EngineError, match=f"{url}/v1 cannot be used .Connection error"):

@@ -113,7 +113,7 @@ def test_a_local_copy_that_is_broken_is_named_as_such(tmp_path: Path, monkeypatc
     ("error", "line"),
     [
         (OptionError("mod=single_turn: did you mean\n  mode?"), "mod=single_turn: did you mean mode?"),
-        (EngineError("There is no model folder 'gone/'"), "There is no model folder 'gone/'"),
+        (EngineError("there is no model folder 'gone/'"), "there is no model folder 'gone/'"),
         (retried(SampleError("MIG-Bench could not be downloaded")), "MIG-Bench could not be downloaded"),
         (
             caused(OSError("We couldn't connect to the hub\nand more"), named("LocalEntryNotFoundError")),

@@ -262,7 +262,7 @@ def test_a_server_that_is_down_is_named() -> None:
         ({"pretrained": "haystack:mgpo", "max_pixel": 3}, "no option 'max_pixel': did you mean 'max_pixels'"),
         ({"pretrained": "haystack:mgpo", "mode": "three_turn"}, "known are single_turn, two_turn"),
         ({"pretrained": "haystack:mgpo", "max_pixels": 1.5}, "max_pixels=1.5: give an int"),
-        ({"pretrained": "haystack:mgpo", "max_pixels": 100}, "Set min_pixels and max_pixels both"),
+        ({"pretrained": "haystack:mgpo", "max_pixels": 100}, "set min_pixels and max_pixels both"),
         ({"pretrained": "haystack:mgpo", "temperature": -1}, "temperature=-1"),
         ({"pretrained": "haystack:mgpo", "batch_size": "many"}, "batch_size='many'"),
         ({"pretrained": "haystack:mgpo", "url": "x"}, "mgpo has no option 'url'"),

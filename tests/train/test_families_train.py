@@ -140,7 +140,7 @@ def test_a_shipped_checkpoint_has_its_familys_space_and_the_worlds_budget():
 
 def test_a_model_of_no_known_family_is_refused_until_its_space_is_given(described):
     folder = described(transformers.LlavaConfig())
-    with pytest.raises(ConfigError, match=r"absolute pixels of its resized input, or 0-1000\? Set coordinate_space"):
+    with pytest.raises(ConfigError, match=r"absolute pixels of its resized input, or 0-1000\? set coordinate_space"):
         MGPOConfig(model=folder).space  # noqa: B018
     for space in CoordinateSpace:
         assert MGPOConfig(model=folder, coordinate_space=space.value).space is space

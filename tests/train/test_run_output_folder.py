@@ -75,7 +75,7 @@ REFUSALS: dict[str, tuple[list[str], str]] = {
     "a data file": ([*RUN, "--train_data", "nowhere.jsonl"], "no such file or folder: 'nowhere.jsonl'"),
     "held-out data": ([*RUN, "--eval_data", "./nowhere"], "no such file or folder: './nowhere'"),
     "a data option": ([*RUN, "--train_data", "theirs/data.jsonl?splitt=x"], "did you mean 'split'"),
-    "a model": ([*RUN, "--model", "/no/where"], "There is no model folder"),
+    "a model": ([*RUN, "--model", "/no/where"], "there is no model folder"),
     "no recipe": (["haystack-mgop"], "did you mean 'haystack-mgpo'"),
     "no YAML": (["broken.yaml"], "line 2 is not YAML"),
     "no text": (["latin.yaml"], "latin.yaml is not UTF-8 .*save it as UTF-8"),

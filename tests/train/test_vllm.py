@@ -119,7 +119,7 @@ def test_a_watch_is_told_every_token_and_what_it_raises_leaves_vllm_as_it_was(fo
 
 
 def test_an_image_that_vllm_resizes_is_refused_by_name(engine):
-    assert engine["resized"].startswith("TokenAlignmentError: Sample 'haystack-val-0-0': vLLM read")
+    assert engine["resized"].startswith("TokenAlignmentError: sample 'haystack-val-0-0': vLLM read")
     assert "mm_processor_kwargs" in engine["resized"]
 
 

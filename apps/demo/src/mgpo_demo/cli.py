@@ -99,19 +99,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _check(options: argparse.Namespace) -> None:
     if options.server and options.model:
-        raise DemoError("Give --model or --server, not both (--compare takes a second model).")
+        raise DemoError("give --model or --server, not both (--compare takes a second model)")
     if options.server and options.coordinate_space is None:
         raise DemoError(
-            "--server needs --coordinate-space: absolute for Qwen2.5-VL, 0-1000 for Qwen3-VL and Qwen2-VL. A server "
-            "does not tell how its model counts."
+            "--server needs --coordinate-space: absolute for Qwen2.5-VL, 0-1000 for Qwen3-VL and Qwen2-VL; a server "
+            "does not tell how its model counts"
         )
     for name in (options.model, options.compare):
         if name is not None:
             _check_model(name)
     if options.concurrency < 1:
-        raise DemoError(f"--concurrency {options.concurrency} must be at least 1.")
+        raise DemoError(f"--concurrency {options.concurrency} must be at least 1")
     if options.root is not None and not options.root.is_dir():
-        raise DemoError(f"--root {options.root} is not a directory; name one that holds runs, for example outputs.")
+        raise DemoError(f"--root {options.root} is not a directory; name one that holds runs, for example outputs")
     if options.mcp:
         try:
             import mcp.server.sse  # noqa: F401
@@ -122,7 +122,7 @@ def _check(options: argparse.Namespace) -> None:
         except ImportError as error:
             raise DemoError(
                 f"--mcp needs mcp 1.x ({error}); {from_clone('mgpo-demo', 'mcp')}, in an environment without vLLM, "
-                "which wants mcp 2."
+                "which wants mcp 2"
             ) from error
 
 
@@ -155,11 +155,11 @@ def _auth(options: argparse.Namespace) -> tuple[str, str] | None:
     if not given:
         if open_to_others:
             raise DemoError(
-                "Others could reach this page: give --auth USER:PASSWORD (or MGPO_DEMO_AUTH in the environment) with "
-                "--share and --host."
+                "others could reach this page: give --auth USER:PASSWORD (or MGPO_DEMO_AUTH in the environment) with "
+                "--share and --host"
             )
         return None
     user, _, password = given.partition(":")
     if not user or not password:
-        raise DemoError("--auth is USER:PASSWORD, neither of them empty.")
+        raise DemoError("--auth is USER:PASSWORD, neither of them empty")
     return user, password

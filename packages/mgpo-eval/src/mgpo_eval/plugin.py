@@ -52,7 +52,7 @@ def _add_tasks() -> None:
         TaskManager.initialize_tasks = initialize_tasks
     except Exception as error:
         warnings.warn(
-            f"mgpo-eval could not add its tasks to this version of lmms-eval ({error}); add --include_path {TASKS}.",
+            f"mgpo-eval could not add its tasks to this version of lmms-eval ({error}); add --include_path {TASKS}",
             stacklevel=2,
         )
 
@@ -75,6 +75,6 @@ def _add_standard_errors() -> None:
     except Exception as error:
         warnings.warn(
             f"mgpo-eval could not add its standard errors to this version of lmms-eval ({error}); its tasks have "
-            "N/A there, and their intervals all the same.",
+            "N/A there, and their intervals all the same",
             stacklevel=2,
         )

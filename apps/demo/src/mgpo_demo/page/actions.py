@@ -76,7 +76,7 @@ class Actions:
     def check(self, visitor: Visitor, question: str, choices: str) -> Question:
         """What is to be asked; DemoError where something is missing or too long."""
         if visitor.image is None:
-            raise DemoError("There is no image yet: choose an example, or drop one of your own.")
+            raise DemoError("there is no image yet: choose an example, or drop one of your own")
         return visitor.asked(*self.limits.asked(question, choices))
 
     def run(self, visitor: Visitor, question: Question) -> Iterator[PageUpdate]:
@@ -160,10 +160,10 @@ class Actions:
     def draw(self, visitor: Visitor, numbers: str) -> PageUpdate:
         """Draw the box that was typed, `x1, y1, x2, y2` in pixels of the original."""
         if visitor.image is None:
-            raise DemoError("There is no image yet: choose an example, or drop one of your own.")
+            raise DemoError("there is no image yet: choose an example, or drop one of your own")
         typed = _box(numbers)
         if typed is None:
-            raise DemoError("Give four numbers, x1, y1, x2, y2, in pixels of the original.")
+            raise DemoError("give four numbers, x1, y1, x2, y2, in pixels of the original")
         box = visitor.image.to_original(visitor.image.to_shown(typed))
         return self._image(visitor, box, "your box") | {"status": views.note(f"Drawn: [{views.numbers(box)}].")}
 
@@ -245,15 +245,18 @@ class _Changes:
 
 def error_html(error: Exception) -> str:
     """An error as a sentence for the page."""
-    return views.note(user_message(error), "soft" if isinstance(error, Stopped) else "bad")
+    message = user_message(error)
+    return views.note(
+        f"{message[:1].upper()}{message[1:].rstrip('.')}.", "soft" if isinstance(error, Stopped) else "bad"
+    )
 
 
 def user_message(error: Exception) -> str:
-    """An error as a sentence for a visitor; one that nobody foresaw goes to the log, and its kind to the visitor."""
+    """An error in words for a visitor; one that nobody foresaw goes to the log, and its kind to the visitor."""
     if isinstance(error, MGPOError):
         return str(error)
     _LOG.exception("a visitor's request failed", exc_info=error)
-    return f"Something went wrong ({type(error).__name__}); the server's log says more. Try again, or another image."
+    return f"something went wrong ({type(error).__name__}); the server's log says more; try again, or another image"
 
 
 def _verdict(step: Step) -> str:
@@ -265,7 +268,7 @@ def _for_visitors(error: ImageError, file: Path, limits: Limits) -> str:
     """Core's sentence without the server's path and the advice for data sets; advice for a file instead."""
     what = str(error).replace(f" ({str(file)!r})", "").rpartition(";")[0]
     what = re.sub(r" \(\w+: .*\)$", "", what, flags=re.DOTALL)  # what Pillow said
-    return f"{what}. Save it again as PNG or JPEG, of at most {limits.megapixels:,} megapixels, and drop that."
+    return f"{what}; save it again as PNG or JPEG, of at most {limits.megapixels:,} megapixels, and drop that"
 
 
 def _box(numbers: str | None) -> Box | None:

@@ -103,7 +103,7 @@ def _run(
     """Run the episodes that `make_episodes` returns; gr.Error with the message for what cannot be run."""
     try:
         if not image:
-            raise DemoError("The call has no image.")
+            raise DemoError("the call has no image")
         asked = Question(*actions.limits.asked(question, choices))
         upload = Path(image)
         with tempfile.TemporaryDirectory(prefix="mgpo-demo-") as folder:
@@ -154,12 +154,12 @@ def _box(text: str, size: tuple[int, int]) -> Box:
     try:
         x1, y1, x2, y2 = (float(part) for part in (text or "").strip(" []()").split(","))
     except ValueError as error:
-        raise DemoError(f"box={text!r:.80}: give four numbers, x1, y1, x2, y2, in pixels of the image.") from error
+        raise DemoError(f"box={text!r:.80}: give four numbers, x1, y1, x2, y2, in pixels of the image") from error
     box = Box(x1, y1, x2, y2)
     inside = all(map(math.isfinite, box.as_tuple())) and box.clipped(*size) == box
     if not inside or not (x1 < x2 and y1 < y2):
         raise DemoError(
             f"box={text!r:.80} is no part of the image of {size[0]}×{size[1]} pixels: it needs "
-            f"0 <= x1 < x2 <= {size[0]} and 0 <= y1 < y2 <= {size[1]}."
+            f"0 <= x1 < x2 <= {size[0]} and 0 <= y1 < y2 <= {size[1]}"
         )
     return box

@@ -317,6 +317,6 @@ def _box_of(value: dict | None, visitor: Visitor) -> Box:
     """The box in the annotator, in pixels of the original; DemoError when none is drawn."""
     boxes = (value or {}).get("boxes") or []
     if not boxes or visitor.image is None:
-        raise DemoError("There is no box yet: draw one on the image, type its numbers, or press Run first.")
+        raise DemoError("there is no box yet: draw one on the image, type its numbers, or press Run first")
     box = boxes[-1]
     return visitor.image.to_original(Box(box["xmin"], box["ymin"], box["xmax"], box["ymax"]))

@@ -116,7 +116,7 @@ class _Browser:
 
     def _run(self, name: str | None) -> RunFolder:
         if not name:
-            raise RunFolderError("Choose a run first.")
+            raise RunFolderError("choose a run first")
         return self.runs.open(name)
 
 

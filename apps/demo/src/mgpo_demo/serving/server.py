@@ -89,7 +89,7 @@ def free_port(host: str, port: int) -> int:
             return int(probe.getsockname()[1])
     except OSError as error:
         raise DemoError(
-            f"The page cannot be served at {host}:{port} ({error}); try another --port, or --port 0 for any free one."
+            f"the page cannot be served at {host}:{port} ({error}); try another --port, or --port 0 for any free one"
         ) from error
 
 
@@ -118,9 +118,9 @@ def _launch(demo: Any, options: argparse.Namespace, limits: Limits, auth: tuple[
             app_kwargs=mcp_guard(login) if login else None,
         )
     except (OSError, ValueError) as error:
-        raise DemoError(f"The page cannot be served at {options.host}:{options.port} ({error}).") from error
+        raise DemoError(f"the page cannot be served at {options.host}:{options.port} ({error})") from error
     if options.share and not public:
-        raise DemoError("There is no public address: Gradio's relay was not reached. Leave --share out, or use --host.")
+        raise DemoError("there is no public address: Gradio's relay was not reached; leave --share out, or use --host")
     if login:
         let_mcp_in(demo, login)
     return [local, public] if public else [local]
@@ -201,7 +201,7 @@ def _load(options: argparse.Namespace) -> list[DemoModel]:
         raise
     except Exception as error:
         reason = (str(error).strip().splitlines() or [""])[0]
-        raise DemoError(f"{asked!r} cannot be loaded ({type(error).__name__}: {reason:.200}).") from error
+        raise DemoError(f"{asked!r} cannot be loaded ({type(error).__name__}: {reason:.200})") from error
     return models
 
 

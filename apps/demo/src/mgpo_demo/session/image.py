@@ -72,10 +72,10 @@ def keep_upload(upload: Path, name: str, folder: Path, limits: Limits) -> DemoIm
     that is corrupt, animated or over 200 times as long as it is wide.
     """
     shown_name = (Path(name).name or "image")[:100]
-    limits.check_upload(upload.stat().st_size, f"The file {shown_name!r}")
+    limits.check_upload(upload.stat().st_size, f"the file {shown_name!r}")
     with upload.open("rb") as file:
         data = file.read()
-    image = decode(data, f"The file {shown_name!r}", limits)
+    image = decode(data, f"the file {shown_name!r}", limits)
     PixelBudget().smart_resize(*image.size)  # no model can be shown what it refuses
     path = folder / f"image{upload.suffix.lower()[:8]}"
     shutil.copyfile(upload, path)
@@ -92,12 +92,12 @@ def decode(data: bytes, what: str, limits: Limits, *, taken: int = 0) -> Image.I
             opened = Image.open(io.BytesIO(data), formats=FORMATS)
     except Exception as error:  # Pillow raises whatever the broken bytes lead it to
         raise DemoError(
-            f"{what} is not an image that can be opened; give a PNG, JPEG, WebP, BMP, GIF, TIFF or AVIF."
+            f"{what} is not an image that can be opened; give a PNG, JPEG, WebP, BMP, GIF, TIFF or AVIF"
         ) from error
     with opened:
         limits.check_pixels(opened.size, what)
         if taken + opened.width * opened.height > limits.pixels:
-            raise DemoError(f"{what} and those before it have over {limits.megapixels:,} million pixels together.")
+            raise DemoError(f"{what} and those before it have over {limits.megapixels:,} million pixels together")
         image = load_image(opened, max_pixels=limits.pixels, name=what)
         image = image.copy() if image is opened else image
     image.info.clear()

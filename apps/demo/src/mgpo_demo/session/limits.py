@@ -35,7 +35,7 @@ class Limits:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not 0 < value < math.inf:
-                raise DemoError(f"The limit {name}={value} must be a number above 0.")
+                raise DemoError(f"the limit {name}={value} must be a number above 0")
 
     @property
     def pixels(self) -> int:
@@ -56,8 +56,8 @@ class Limits:
         """Raise DemoError for a file of more bytes than may be uploaded."""
         if size > self.upload_bytes:
             raise DemoError(
-                f"{what} has {size / 1e6:.1f} MB; at most {self.upload_mb} MB can be uploaded. Save it with a stronger "
-                "compression, or scale it down."
+                f"{what} has {size / 1e6:.1f} MB; at most {self.upload_mb} MB can be uploaded; save it with a stronger "
+                "compression, or scale it down"
             )
 
     def check_pixels(self, size: tuple[int, int], what: str) -> None:
@@ -65,17 +65,17 @@ class Limits:
         if size[0] * size[1] > self.pixels:
             raise DemoError(
                 f"{what} has {size[0]:,}×{size[1]:,} = {size[0] * size[1] / 1e6:,.0f} million pixels; at most "
-                f"{self.megapixels:,} million are taken. Scale it down, or cut out the part you mean."
+                f"{self.megapixels:,} million are taken; scale it down, or cut out the part you mean"
             )
 
     def question_of(self, text: str | None) -> str:
         """The question without spaces around it; DemoError for none and for one that is too long."""
         question = (text or "").strip()
         if not question:
-            raise DemoError("Ask something first: the question is empty.")
+            raise DemoError("ask something first: the question is empty")
         if len(question) > self.question:
             raise DemoError(
-                f"The question has {len(question):,} characters; at most {self.question:,} are taken. Shorten it."
+                f"the question has {len(question):,} characters; at most {self.question:,} are taken; shorten it"
             )
         return question
 
@@ -95,9 +95,9 @@ class Limits:
         """The choices, one a line, blank lines left out; DemoError for one alone, too many or too long."""
         choices = tuple(line.strip() for line in (text or "").splitlines() if line.strip())
         if len(choices) == 1:
-            raise DemoError("One choice is no choice: give two or more, one a line, or none for a free answer.")
+            raise DemoError("one choice is no choice: give two or more, one a line, or none for a free answer")
         if len(choices) > 26:
-            raise DemoError(f"There are {len(choices)} choices; at most 26 can be lettered A to Z.")
+            raise DemoError(f"there are {len(choices)} choices; at most 26 can be lettered A to Z")
         if sum(map(len, choices)) > self.question:
-            raise DemoError(f"The choices have more than {self.question:,} characters together. Shorten them.")
+            raise DemoError(f"the choices have more than {self.question:,} characters together; shorten them")
         return choices

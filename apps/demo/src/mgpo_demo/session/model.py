@@ -101,8 +101,8 @@ def load_served(
     """A model on an OpenAI-compatible server; raises EngineError, and DemoError where its coordinates are not known."""
     if settings.coordinate_space is None:
         raise DemoError(
-            "--server needs --coordinate-space: absolute for Qwen2.5-VL, 0-1000 for Qwen3-VL and Qwen2-VL. A server "
-            "does not tell how its model counts."
+            "--server needs --coordinate-space: absolute for Qwen2.5-VL, 0-1000 for Qwen3-VL and Qwen2-VL; a server "
+            "does not tell how its model counts"
         )
     engine: Any = load_engine(
         "openai", model=model, url=url, max_new_tokens=settings.max_new_tokens, retries=1, timeout=timeout

@@ -42,13 +42,13 @@ _FARTHEST = 1e7
 def write_json(visitor: Visitor, folder: Path) -> Path:
     """Write everything that the visitor has into `looks.json` of `folder`; each image is in it once."""
     if visitor.image is None or visitor.question is None or not visitor.steps:
-        raise DemoError("There is nothing to save yet: press Run first.")
+        raise DemoError("there is nothing to save yet: press Run first")
     images: dict[str, Image.Image] = {}
     looks = [_step_data(step, images) for step in visitor.steps]
     if sum(image.width * image.height for image in images.values()) > visitor.limits.pixels:
         raise DemoError(
-            f"The model was shown more than {visitor.limits.megapixels:,} million pixels in these steps, the most that "
-            "can be opened again; undo some, or save them as HTML."
+            f"the model was shown more than {visitor.limits.megapixels:,} million pixels in these steps, the most that "
+            "can be opened again; undo some, or save them as HTML"
         )
     data = {
         "format": _FORMAT,
@@ -65,8 +65,8 @@ def write_json(visitor: Visitor, folder: Path) -> Path:
     text = json.dumps(data, allow_nan=False)
     if len(text) > visitor.limits.saved_bytes:
         raise DemoError(
-            f"These looks take {len(text) / 1e6:.0f} MB, more than the {visitor.limits.saved_bytes / 1e6:.0f} MB that "
-            "can be opened again; undo some steps, or save them as HTML."
+            f"these looks take {len(text) / 1e6:.0f} MB, more than the {visitor.limits.saved_bytes / 1e6:.0f} MB that "
+            "can be opened again; undo some steps, or save them as HTML"
         )
     path = folder / "looks.json"
     path.write_text(text, encoding="utf-8")
@@ -76,7 +76,7 @@ def write_json(visitor: Visitor, folder: Path) -> Path:
 def write_html(visitor: Visitor, folder: Path) -> Path:
     """Write the looks, and what was compared, into `looks.html` of `folder`: one self-contained page."""
     if not visitor.steps:
-        raise DemoError("There is nothing to save yet: press Run first.")
+        raise DemoError("there is nothing to save yet: press Run first")
     shown = [
         replace(trajectory, sample_id=f"step {number}, {name}")
         for number, step in enumerate(visitor.steps, start=1)
@@ -105,7 +105,7 @@ def open_saved(path: Path, visitor: Visitor, limits: Limits) -> None:
         if isinstance(error, DemoError) and not isinstance(error, _UnreadableError):
             raise
         raise DemoError(
-            f"The file cannot be opened ({_reason(error)}); open a looks.json that this page saved."
+            f"the file cannot be opened ({_reason(error)}); open a looks.json that this page saved"
         ) from error
     [(question, steps)] = opened
     visitor.example, visitor.question, visitor.steps = question, question, steps
@@ -238,10 +238,10 @@ def _png(image: Image.Image) -> bytes:
 def _read(path: Path, limits: Limits) -> _Saved:
     size = path.stat().st_size
     if size > limits.saved_bytes:
-        raise DemoError(f"The file has {size / 1e6:.0f} MB; saved looks have at most {limits.saved_bytes / 1e6:.0f}.")
+        raise DemoError(f"the file has {size / 1e6:.0f} MB; saved looks have at most {limits.saved_bytes / 1e6:.0f}")
     saved = _Saved.model_validate_json(path.read_bytes())
     if len(saved.looks) > limits.looks:
-        raise DemoError(f"The file holds {len(saved.looks):,} steps; at most {limits.looks} can be opened.")
+        raise DemoError(f"the file holds {len(saved.looks):,} steps; at most {limits.looks} can be opened")
     return saved
 
 
@@ -267,7 +267,7 @@ def _images(data: dict[str, str], limits: Limits) -> dict[str, Image.Image]:
     images: dict[str, Image.Image] = {}
     taken = 0
     for key, text in data.items():
-        images[key] = decode(_bytes(text), f"Its image {key[:20]!r}", limits, taken=taken)
+        images[key] = decode(_bytes(text), f"its image {key[:20]!r}", limits, taken=taken)
         taken += images[key].width * images[key].height
     return images
 

@@ -97,7 +97,7 @@ def answer_from_box(model: DemoModel, image: DemoImage, question: Question, box:
     episode.observe(box_text(box, episode.view))
     turn: Turn = episode.trajectory.turns[0]
     if turn.rejection is not None:
-        raise DemoError(f"The model would not be given this box: {_why(turn.rejection, model, episode)}.")
+        raise DemoError(f"the model would not be given this box: {_why(turn.rejection, model, episode)}")
     return episode
 
 
@@ -110,8 +110,8 @@ def closer_look(model: DemoModel, image: DemoImage, question: Question, box: Box
     area = Box(x1, y1, x2, y2)
     if min(area.width, area.height) < model.budget.factor:
         raise DemoError(
-            f"There is nothing to look closer at: the box is {area.width:g}×{area.height:g} pixels of the original, "
-            f"and the model's image is made of squares of {model.budget.factor}. Make it larger."
+            f"there is nothing to look closer at: the box is {area.width:g}×{area.height:g} pixels of the original, "
+            f"and the model's image is made of squares of {model.budget.factor}; make it larger"
         )
     part = image.part(area, folder)
     return model.episode(question.sample(part, f"{image.name}, part"), TwoTurn()), area

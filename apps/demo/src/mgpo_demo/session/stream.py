@@ -45,13 +45,13 @@ class StopSignal:
     def check_wish(self) -> None:
         """Raise Stopped if somebody asked the run to end."""
         if self._wish.is_set():
-            raise Stopped("Stopped.")
+            raise Stopped("stopped")
 
     def check(self) -> None:
         """Raise Stopped, with the sentence for the page, if the run is to end."""
         self.check_wish()
         if self._late:
-            raise Stopped(f"Stopped after {self.seconds:g} s, the most that one run may take.")
+            raise Stopped(f"stopped after {self.seconds:g} s, the most that one run may take")
 
     @property
     def _late(self) -> bool:

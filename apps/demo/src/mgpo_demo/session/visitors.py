@@ -84,12 +84,12 @@ class Visitor:
     def check_room(self) -> None:
         """Raise DemoError when the history is full."""
         if len(self.steps) >= self.limits.looks:
-            raise DemoError(f"The history holds {len(self.steps)} steps, the most there may be; undo some.")
+            raise DemoError(f"the history holds {len(self.steps)} steps, the most there may be; undo some")
 
     def undo(self) -> None:
         """Take the latest step away; DemoError when there is none to go back to."""
         if len(self.steps) < 2:
-            raise DemoError("There is nothing to undo: this is the first step.")
+            raise DemoError("there is nothing to undo: this is the first step")
         self.steps.pop()
 
     def close(self) -> None:
@@ -113,7 +113,7 @@ class Visitors:
     def of(self, name: str | None) -> Visitor:
         """The visitor of that name, new if it has none yet; DemoError for a call that comes from no page."""
         if not name:
-            raise DemoError("This call belongs to no page: open the page, or use the documented API.")
+            raise DemoError("this call belongs to no page: open the page, or use the documented API")
         with self._lock:
             visitor, _ = self._known.pop(name, (None, 0.0))  # before the idle ones go: this one is not idle
             self._forget()

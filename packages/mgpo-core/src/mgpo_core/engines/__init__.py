@@ -50,6 +50,6 @@ def load_engine(name: str, *, model: Any, **options: Any) -> Engine:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise EngineError(
-            f"The {name} engine needs a package that is not installed ({error}); {from_clone('mgpo-core', extra)}."
+            f"the {name} engine needs a package that is not installed ({error}); {from_clone('mgpo-core', extra)}"
         ) from error
     return cast(Engine, getattr(module, class_name)(model, **options))

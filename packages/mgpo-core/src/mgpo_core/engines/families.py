@@ -110,8 +110,8 @@ def find_family(config: Any) -> ModelFamily:
             return family
     known = ", ".join(f"{family.name} ({', '.join(family.model_types)})" for family in FAMILIES.values())
     raise EngineError(
-        f"No model family with model_type={model_type!r} is known; known are {known}. If a "
-        "file of yours registers it, name that file in plugins; to write one, see mgpo_core/engines/families.py."
+        f"no model family with model_type={model_type!r} is known; known are {known}; if a "
+        "file of yours registers it, name that file in plugins; to write one, see mgpo_core/engines/families.py"
     )
 
 
@@ -126,7 +126,7 @@ def inner_model(model: Any) -> Any:
     names = ", ".join(FAMILIES)
     raise EngineError(
         f"{type(model).__name__} has no 3-D positions (get_rope_index) beside a language model; use a model of a known "
-        f"family: {names}."
+        f"family: {names}"
     )
 
 
@@ -139,7 +139,7 @@ def visual_factor(config: Any) -> int:
     patch, merge = getattr(vision, "patch_size", None), getattr(vision, "spatial_merge_size", None)
     if not isinstance(patch, int) or not isinstance(merge, int):
         raise EngineError(
-            f"The configuration of this {getattr(config, 'model_type', 'unknown')} model has no vision_config with one "
-            f"patch_size and one spatial_merge_size (found {patch!r} and {merge!r}): use a model of a known family."
+            f"the configuration of this {getattr(config, 'model_type', 'unknown')} model has no vision_config with one "
+            f"patch_size and one spatial_merge_size (found {patch!r} and {merge!r}): use a model of a known family"
         )
     return patch * merge

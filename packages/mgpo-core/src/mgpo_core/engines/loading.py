@@ -55,8 +55,8 @@ def resolve_model(name: str | Path) -> str:
         return str(folder)
     if isinstance(name, Path) or not _HUB_ID.fullmatch(text):
         raise EngineError(
-            f"There is no model folder {text!r}; give an existing folder, a hub id such as "
-            "'Qwen/Qwen2.5-VL-7B-Instruct', or 'haystack:base'."
+            f"there is no model folder {text!r}; give an existing folder, a hub id such as "
+            "'Qwen/Qwen2.5-VL-7B-Instruct', or 'haystack:base'"
         )
     return text
 
@@ -240,8 +240,8 @@ def _load(loader: Any, place: str, **options: Any) -> Any:
 
 def _not_loaded(place: str, error: Exception) -> EngineError:
     return EngineError(
-        f"Could not load {place!r} ({_first_line(error)}); check the name, the network, and that it is an "
-        "image-text-to-text checkpoint."
+        f"could not load {place!r} ({_first_line(error)}); check the name, the network, and that it is an "
+        "image-text-to-text checkpoint"
     )
 
 

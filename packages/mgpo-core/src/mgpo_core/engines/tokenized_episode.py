@@ -171,8 +171,8 @@ class TokenizedEpisode:
             area, narrow = image.width * image.height, min(image.size) <= budget.factor
             if area < budget.min_pixels or (area > budget.max_pixels and not narrow):
                 raise TokenAlignmentError(
-                    f"Sample {self.name!r}: an image of {image.width}x{image.height} pixels is outside the budget of "
-                    f"{budget.min_pixels} to {budget.max_pixels} pixels; resize it with PixelBudget.resize first."
+                    f"sample {self.name!r}: an image of {image.width}x{image.height} pixels is outside the budget of "
+                    f"{budget.min_pixels} to {budget.max_pixels} pixels; resize it with PixelBudget.resize first"
                 )
 
     def tokens(self) -> Tokens:

@@ -111,8 +111,8 @@ class TokenBytes:
             intact = False
         if not intact:
             raise EngineError(
-                f"The tokenizer {type(tokenizer).__name__} is not byte-level BPE, which the engines need to see where "
-                "a turn's fence closes; use a Qwen-style tokenizer."
+                f"the tokenizer {type(tokenizer).__name__} is not byte-level BPE, which the engines need to see where "
+                "a turn's fence closes; use a Qwen-style tokenizer"
             )
 
     def __getitem__(self, token: int) -> bytes:
@@ -152,7 +152,7 @@ class TurnTokenizer:
     def _special(self, token: str) -> int:
         found = self.tokenizer.convert_tokens_to_ids(token)
         if found is None or found == self.tokenizer.unk_token_id:
-            raise EngineError(f"The tokenizer has no token {token!r}; use a checkpoint with Qwen's chat format.")
+            raise EngineError(f"the tokenizer has no token {token!r}; use a checkpoint with Qwen's chat format")
         return int(found)
 
     @property
@@ -178,8 +178,8 @@ class TurnTokenizer:
         factor = self._patch * self._merge
         if image.width % factor or image.height % factor or not image.width or not image.height:
             raise TokenAlignmentError(
-                f"An image of {image.width}x{image.height} pixels does not fit the grid of {factor} pixels; "
-                f"resize it with PixelBudget(..., factor={factor}).resize first."
+                f"an image of {image.width}x{image.height} pixels does not fit the grid of {factor} pixels; "
+                f"resize it with PixelBudget(..., factor={factor}).resize first"
             )
         return (image.width // factor) * (image.height // factor)
 
@@ -204,13 +204,13 @@ class TurnTokenizer:
             whole = self._render([*before, *pending])
             if not whole.startswith(head) or head.count(_MARK) != 1:
                 raise EngineError(
-                    "The chat template changes earlier turns when a turn is added, so a turn cannot be appended to "
-                    "sampled tokens; use a template whose rendering only grows (Qwen2.5-VL's does)."
+                    "the chat template changes earlier turns when a turn is added, so a turn cannot be appended to "
+                    "sampled tokens; use a template whose rendering only grows (Qwen2.5-VL's does)"
                 )
             tail = whole[head.index(_MARK) + len(_MARK) :]
             ids = self._encode(tail, pending, name)
             if ids[0] != self.end_id:
-                raise EngineError(f"The chat template does not end a response with {_END}.")
+                raise EngineError(f"the chat template does not end a response with {_END}")
             self._sentences[key] = ids
         ids = self._expand(self._sentences[key], message_images(pending))
         return ids[1:] if ended else ids
@@ -227,8 +227,8 @@ class TurnTokenizer:
         images = len(message_images(messages))
         if ids.count(self.image_id) != images:
             raise TokenAlignmentError(
-                f"Sample {name!r}: the turn renders to {ids.count(self.image_id)} image tokens for {images} images; "
-                "remove image tokens from its text, or check the chat template."
+                f"sample {name!r}: the turn renders to {ids.count(self.image_id)} image tokens for {images} images; "
+                "remove image tokens from its text, or check the chat template"
             )
         return ids
 
@@ -257,8 +257,8 @@ class TurnTokenizer:
         tokens = sum(1 for token in ids if token == self.image_id)
         if tokens != features:
             raise TokenAlignmentError(
-                f"Sample {name!r}: {tokens} image tokens but {features} visual features of {len(images)} images; "
-                "the conversation and its images have come apart."
+                f"sample {name!r}: {tokens} image tokens but {features} visual features of {len(images)} images; "
+                "the conversation and its images have come apart"
             )
 
     def scanner(self, *, strict: bool = False) -> FenceScanner:

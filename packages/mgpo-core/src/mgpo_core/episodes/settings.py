@@ -73,7 +73,7 @@ class EpisodeSettings:
             return cls(**_known(data, path))
         except (ValueError, TypeError) as error:
             raise EngineError(
-                f"{path} cannot be read ({error}); restore it, or delete it to use the defaults."
+                f"{path} cannot be read ({error}); restore it, or delete it to use the defaults"
             ) from error
 
 

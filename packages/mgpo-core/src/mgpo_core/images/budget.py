@@ -16,11 +16,11 @@ def check_shape(width: int, height: int) -> None:
     """Raise ImageError for an image (pixels) that no budget has a size for: an empty one, or one over 200 times as long
     as it is wide."""
     if width < 1 or height < 1:
-        raise ImageError(f"An image of {width}x{height} pixels is empty; leave the sample out or fix its image.")
+        raise ImageError(f"an image of {width}x{height} pixels is empty; leave the sample out or fix its image")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise ImageError(
-            f"An image of {width}x{height} pixels is more than {MAX_ASPECT} times as long as it is wide; "
-            "cut or pad it before use."
+            f"an image of {width}x{height} pixels is more than {MAX_ASPECT} times as long as it is wide; "
+            "cut or pad it before use"
         )
 
 
@@ -35,7 +35,7 @@ class PixelBudget:
     def __post_init__(self) -> None:
         if self.factor < 1 or not 1 <= self.min_pixels <= self.max_pixels or self.max_pixels < self.factor**2:
             raise ValueError(
-                f"{self} is no budget: it needs factor >= 1, 1 <= min_pixels <= max_pixels and max_pixels >= factor**2."
+                f"{self} is no budget: it needs factor >= 1, 1 <= min_pixels <= max_pixels and max_pixels >= factor**2"
             )
 
     def smart_resize(self, width: int, height: int) -> tuple[int, int]:

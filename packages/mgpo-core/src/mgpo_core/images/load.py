@@ -48,7 +48,7 @@ def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, name: str |
         except Exception as error:  # Pillow's decoders raise whatever the broken bytes lead them to
             raise ImageError(
                 f"{who} is truncated or corrupt ({type(error).__name__}: {one_line(error)}); "
-                "replace the file or drop the sample."
+                "replace the file or drop the sample"
             ) from error
         rgb = _to_rgb(image, who)
         if isinstance(source, Image.Image) or callable(source):
@@ -63,7 +63,7 @@ def _describe(source: ImageSource, name: str | None) -> str:
     if isinstance(source, Mapping) and source.get("path"):
         source = str(source["path"])
     path = show(str(source), 200) if isinstance(source, (str, os.PathLike)) else ""
-    return f"{name} ({path})" if name and path else name or path or f"The image given as {type(source).__name__}"
+    return f"{name} ({path})" if name and path else name or path or f"the image given as {type(source).__name__}"
 
 
 def _open(source: ImageSource, who: str, files: ExitStack) -> Image.Image:
@@ -75,10 +75,10 @@ def _open(source: ImageSource, who: str, files: ExitStack) -> Image.Image:
     if callable(source):
         image = source()
         if not isinstance(image, Image.Image):
-            raise ImageError(f"{who}: the function returned {type(image).__name__}; return a PIL.Image.Image.")
+            raise ImageError(f"{who}: the function returned {type(image).__name__}; return a PIL.Image.Image")
         return image
     if not isinstance(source, (bytes, bytearray, memoryview, str, os.PathLike)):
-        raise ImageError(f"{who} is no image; give a PIL image, a path, bytes or a function that returns an image.")
+        raise ImageError(f"{who} is no image; give a PIL image, a path, bytes or a function that returns an image")
     if isinstance(source, str) and is_uri(source):
         source = _from_uri(source, who)
     try:
@@ -90,17 +90,17 @@ def _open(source: ImageSource, who: str, files: ExitStack) -> Image.Image:
         with allow_large_images(None):  # reads the header only; _check holds our own limit
             return Image.open(file)
     except FileNotFoundError as error:
-        raise ImageError(f"{who} does not exist; check the path and the folder it is relative to.") from error
+        raise ImageError(f"{who} does not exist; check the path and the folder it is relative to") from error
     except Exception as error:
         raise ImageError(
             f"{who} cannot be read as an image ({type(error).__name__}: {one_line(error)}); "
-            "convert it to PNG or JPEG, or drop the sample."
+            "convert it to PNG or JPEG, or drop the sample"
         ) from error
 
 
 def _from_uri(text: str, who: str) -> bytes | str:
     if not text[:5].lower().startswith(("data:", "file:")):
-        raise ImageError(f"{who} is a URL; download the image and give its path.")
+        raise ImageError(f"{who} is a URL; download the image and give its path")
     try:
         return from_uri(text)
     except ImageError as error:
@@ -110,28 +110,28 @@ def _from_uri(text: str, who: str) -> bytes | str:
 def _check(image: Image.Image, max_pixels: int, who: str) -> None:
     width, height = image.size
     if width < 1 or height < 1:
-        raise ImageError(f"{who} is empty ({width}x{height} pixels); replace it or drop the sample.")
+        raise ImageError(f"{who} is empty ({width}x{height} pixels); replace it or drop the sample")
     if width * height > max_pixels:
         raise ImageError(
             f"{who} has {width}x{height} = {width * height:,} pixels, over the limit of {max_pixels:,}; "
-            "scale it down, cut it into tiles, or raise max_pixels."
+            "scale it down, cut it into tiles, or raise max_pixels"
         )
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise ImageError(
             f"{who} has {width}x{height} pixels: it is more than {MAX_ASPECT} times as long as it is wide; "
-            "cut or pad it before use."
+            "cut or pad it before use"
         )
     try:
         # an MPO file is a JPEG with previews or a depth map behind the image: phones write them
         animated = getattr(image, "is_animated", False) and image.format != "MPO"
     except Exception as error:
         raise ImageError(
-            f"{who} is truncated or corrupt ({one_line(error)}); replace the file or drop the sample."
+            f"{who} is truncated or corrupt ({one_line(error)}); replace the file or drop the sample"
         ) from error
     if animated:
         raise ImageError(
             f"{who} holds {getattr(image, 'n_frames', 'several')} frames (an animation or several pages); "
-            "save the one you mean as a separate image."
+            "save the one you mean as a separate image"
         )
 
 
@@ -149,14 +149,14 @@ def _to_rgb(image: Image.Image, who: str) -> Image.Image:
         if image.mode != "F":
             return image.convert("RGB")
     except ValueError as error:
-        raise ImageError(f"{who} has the mode {image.mode}, which is not supported; save it as RGB.") from error
-    raise ImageError(f"{who} holds floating-point numbers of unknown range; save it as an 8-bit or 16-bit image.")
+        raise ImageError(f"{who} has the mode {image.mode}, which is not supported; save it as RGB") from error
+    raise ImageError(f"{who} holds floating-point numbers of unknown range; save it as an 8-bit or 16-bit image")
 
 
 def _scaled_16_bit(image: Image.Image, who: str) -> Image.Image:
     """0..65535 to 0..255 (Pillow's own conversion clips instead)."""
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
-        raise ImageError(f"{who} holds values beyond 16 bits; save it as an 8-bit or 16-bit image.")
+        raise ImageError(f"{who} holds values beyond 16 bits; save it as an 8-bit or 16-bit image")
     grey = np.round(values / np.float32(257)).astype(np.uint8)
     return Image.fromarray(grey).convert("RGB")

@@ -91,7 +91,7 @@ def decode_payload(text: str) -> ResponsePayload:
         record = json.loads(rest.removesuffix(_CLOSE))
     except ValueError as error:
         raise SampleError(
-            f"The trajectory behind the answer {answer.strip()!r:.40} is broken ({error}); was the log edited?"
+            f"the trajectory behind the answer {answer.strip()!r:.40} is broken ({error}); was the log edited?"
         ) from error
     return ResponsePayload(answer.strip(), record)
 

@@ -55,7 +55,7 @@ _MOST_PREFIXES = 6
 def choice_letter(index: int) -> str:
     """The letter of the `index`-th choice (0-based): "A".."Z"; raises ValueError beyond."""
     if not 0 <= index < 26:
-        raise ValueError(f"There is no letter for choice {index}: choices are lettered A to Z.")
+        raise ValueError(f"there is no letter for choice {index}: choices are lettered A to Z")
     return chr(ord("A") + index)
 
 

@@ -42,39 +42,39 @@ class Sample:
         for name in ("images", "choices", "boxes", "regions"):
             value = getattr(self, name)
             if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Sequence):
-                raise SampleError(f"{self._who}: {name} must be a tuple, not {show(value)}; or build it by Sample.of.")
+                raise SampleError(f"{self._who}: {name} must be a tuple, not {show(value)}; or build it by Sample.of")
             object.__setattr__(self, name, tuple(value))
         if not isinstance(self.question, str) or not self.question.strip():
-            raise SampleError(f"{self._who}: the question is {show(self.question)}; give a text that is not empty.")
+            raise SampleError(f"{self._who}: the question is {show(self.question)}; give a text that is not empty")
         self._check_answer()
         check_regions(f"{self._who}: the question", self.question, self.regions)
         taught = () if self.solution is None else (self.solution.box, *self.solution.regions)
         for box in (*self.boxes, *self.regions, *taught):
             if not 0 <= box.image < len(self.images) or not all(map(math.isfinite, box.as_tuple())):
                 raise SampleError(
-                    f"{self._who}: {box} lies on none of its {len(self.images)} images (Box.image counts from 0)."
+                    f"{self._who}: {box} lies on none of its {len(self.images)} images (Box.image counts from 0)"
                 )
 
     def _check_answer(self) -> None:
         if any(not isinstance(choice, str) for choice in self.choices) or len(self.choices) > 26:
-            raise SampleError(f"{self._who}: choices must be at most 26 texts, not {show(self.choices, 200)}.")
+            raise SampleError(f"{self._who}: choices must be at most 26 texts, not {show(self.choices, 200)}")
         if self.answer is None:
             return
         if not isinstance(self.answer, str) or not self.answer.strip():
-            raise SampleError(f"{self._who}: the answer is {show(self.answer)}; give a text, or None if it is unknown.")
+            raise SampleError(f"{self._who}: the answer is {show(self.answer)}; give a text, or None if it is unknown")
         if self.choices:
             index = resolve_choice(self.answer, self.choices)
             if index is None:
                 last = choice_letter(len(self.choices) - 1)
                 raise SampleError(
                     f"{self._who}: the answer {show(self.answer)} is none of the choices "
-                    f"{show(list(self.choices), 200)}; give a letter from A to {last}."
+                    f"{show(list(self.choices), 200)}; give a letter from A to {last}"
                 )
             object.__setattr__(self, "answer", choice_letter(index))
 
     @property
     def _who(self) -> str:
-        return f"Sample {show(self.id)}" if self.id else f"The sample with the question {show(self.question, 60)}"
+        return f"sample {show(self.id)}" if self.id else f"the sample with the question {show(self.question, 60)}"
 
     @classmethod
     def of(cls, question: str, images: ImageSource | Sequence[ImageSource], **rest: Any) -> Sample:
@@ -85,7 +85,7 @@ class Sample:
     def load(self, index: int = 0) -> Image.Image:
         """The `index`-th image, RGB, upright; raises ImageError as load_image does, or when there is no such image."""
         if not -len(self.images) <= index < len(self.images):
-            raise ImageError(f"{self._who} has {len(self.images)} images: there is no image {index} (counted from 0).")
+            raise ImageError(f"{self._who} has {len(self.images)} images: there is no image {index} (counted from 0)")
         name = f"image {index} of sample {show(self.id)}" if self.id else None
         return load_image(self.images[index], name=name)
 

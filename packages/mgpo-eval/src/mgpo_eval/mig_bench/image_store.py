@@ -33,7 +33,7 @@ class ZippedImage:
         try:
             data = _opened(self.archive, os.getpid()).read(self.member)
         except (OSError, zipfile.BadZipFile) as error:
-            raise ImageError(f"{name} cannot be read ({error}); download the zip again.") from error
+            raise ImageError(f"{name} cannot be read ({error}); download the zip again") from error
         return load_image(data, name=name)
 
 

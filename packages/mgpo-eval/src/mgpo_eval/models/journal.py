@@ -78,8 +78,8 @@ class Journal:
 
 def _not_writable(path: Path, error: OSError) -> str:
     return (
-        f"Finished samples cannot be written to {path} ({error}); free space or choose another folder (--output_path, "
-        "or journal= in --model_args), and run the same command again: what was written is kept."
+        f"finished samples cannot be written to {path} ({error}); free space or choose another folder (--output_path, "
+        "or journal= in --model_args), and run the same command again: what was written is kept"
     )
 
 

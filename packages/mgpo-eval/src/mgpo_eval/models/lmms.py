@@ -147,7 +147,7 @@ class MGPO(lmms):
             yield
         except BaseException:
             if self._world_size > 1 and not self._live:
-                logger.exception("Process {} failed; the others are ended too. Run the same command again.", self.rank)
+                logger.exception("process {} failed; the others are ended too; run the same command again", self.rank)
                 os._exit(1)
             raise
 
@@ -161,7 +161,7 @@ class MGPO(lmms):
         if self._live:
             return None
         if self._folder is not None:
-            logger.info("Hashing the files of {}", self._folder)  # a second for each gigabyte or so
+            logger.info("hashing the files of {}", self._folder)  # a second for each gigabyte or so
             return "+".join(weights_identity(folder) for folder in self._folders())
         from mgpo_core.engines.loading import adapter_base
 
@@ -196,15 +196,15 @@ class MGPO(lmms):
         if len(todo) < len(eval_requests):
             logger.warning(
                 "{} of {} samples were finished by an earlier run with the same weights and settings ({}): their "
-                "results are used. To evaluate them again, delete that folder or set journal=off.",
+                "results are used; to evaluate them again, delete that folder or set journal=off",
                 len(eval_requests) - len(todo),
                 len(eval_requests),
                 journal.folder,
             )
         if journal.broken:
-            logger.warning("{} lines of the journal were cut short: their samples are played again.", journal.broken)
+            logger.warning("{} lines of the journal were cut short: their samples are played again", journal.broken)
         if journal.folder is None and not self._live and self.options.journal != "off":
-            logger.warning("Without --output_path nothing is kept: a run that is killed starts anew.")
+            logger.warning("without --output_path nothing is kept: a run that is killed starts again")
 
     def _report(self, played: Sequence[CompletedSample], seconds: float) -> None:
         """Throughput of all processes together, into the results; samples that were skipped are named."""
@@ -233,7 +233,7 @@ class MGPO(lmms):
             },
         )
         if whole["skipped"]:
-            logger.error("{} samples could not be read and count as wrong; their logs say why.", whole["skipped"])
+            logger.error("{} samples could not be read and count as wrong; their logs say why", whole["skipped"])
 
     def _gathered(self, mine: Any) -> list[Any]:
         if self._world_size == 1:
@@ -247,11 +247,11 @@ class MGPO(lmms):
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:
         """Not possible: the turns of a conversation are this model's own."""
-        raise NotImplementedError("mgpo makes its own turns: choose a task with output_type generate_until.")
+        raise NotImplementedError("mgpo makes its own turns: choose a task with output_type generate_until")
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
         """Not possible: the model answers by generating."""
-        raise NotImplementedError("mgpo answers by generating: choose a task with output_type generate_until.")
+        raise NotImplementedError("mgpo answers by generating: choose a task with output_type generate_until")
 
 
 class MGPOVLLM(MGPO):
@@ -265,7 +265,7 @@ class MGPOVLLM(MGPO):
         if copies not in (1, self._world_size):
             raise OptionError(
                 f"data_parallel_size={copies} wants as many processes, there are {self._world_size}: start them with "
-                f"accelerate launch --num_processes {copies} -m lmms_eval ..., or leave it out."
+                f"accelerate launch --num_processes {copies} -m lmms_eval ..., or leave it out"
             )
 
     @property

@@ -129,14 +129,14 @@ class ModelOptions:
         check_words(vars(self), literal_words(ModelOptions), OptionError)
         if self.engine == "openai":
             if self.url is None:
-                raise OptionError("mgpo_openai needs url=http://HOST:PORT/v1, the address of the server.")
+                raise OptionError("mgpo_openai needs url=http://HOST:PORT/v1, the address of the server")
         elif self.pretrained is None:
-            raise OptionError("pretrained is missing: name a checkpoint folder, a hub id or haystack:mgpo.")
+            raise OptionError("pretrained is missing: name a checkpoint folder, a hub id or haystack:mgpo")
         if self.batch_size != "auto" and not (isinstance(self.batch_size, int) and self.batch_size >= 1):
-            raise OptionError(f"batch_size={self.batch_size!r}: give a positive whole number or auto.")
+            raise OptionError(f"batch_size={self.batch_size!r}: give a positive whole number or auto")
         for name in ("batch_tokens", "batch_pixels", "tensor_parallel_size", "data_parallel_size", "concurrency"):
             if getattr(self, name) < 1:
-                raise OptionError(f"{name}={getattr(self, name)}: give a positive whole number.")
+                raise OptionError(f"{name}={getattr(self, name)}: give a positive whole number")
 
     @property
     def limit(self) -> int:
@@ -159,7 +159,7 @@ class ModelOptions:
             sampling = SamplingOptions(merged.max_new_tokens, self.temperature, self.top_p, self.top_k, self.seed)
             budget = merged.budget(self._factor(config))
         except ValueError as error:
-            hint = " Set min_pixels and max_pixels both when you set one." if "budget" in str(error) else ""
+            hint = "; set min_pixels and max_pixels both when you set one" if "budget" in str(error) else ""
             raise OptionError(f"model_args: {error}{hint}") from error
         own = self._own_template(merged.template)
         mode = choose_mode(self.mode, own, asked=self.template is not None)
@@ -189,7 +189,7 @@ class ModelOptions:
         if config is None:
             raise OptionError(
                 "patch_factor is not known: set pretrained to the checkpoint that is served, or patch_factor (28 for "
-                "Qwen2.5-VL, 32 for Qwen3-VL) and coordinate_space."
+                "Qwen2.5-VL, 32 for Qwen3-VL) and coordinate_space"
             )
         return visual_factor(config)
 
@@ -199,12 +199,12 @@ class ModelOptions:
         if config is None:
             raise OptionError(
                 "coordinate_space is not known: set it to absolute or 0-1000, or set pretrained to the checkpoint that "
-                "is served."
+                "is served"
             )
         try:
             return find_family(config).space
         except EngineError as error:
-            raise OptionError(f"coordinate_space: set it to absolute or 0-1000. ({error})") from error
+            raise OptionError(f"coordinate_space: set it to absolute or 0-1000 ({error})") from error
 
 
 @dataclass(frozen=True)
@@ -258,7 +258,7 @@ def _typed(name: str, value: Any, kind: str) -> Any:
     except (ValueError, TypeError) as error:
         expected = "JSON" if "Any" in kind else "true or false" if "bool" in kind else f"an {kind.partition(' ')[0]}"
         expected = "a number" if kind.startswith("float") else expected
-        raise OptionError(f"{name}={value!r}: give {expected} ({error}).") from error
+        raise OptionError(f"{name}={value!r}: give {expected} ({error})") from error
     return str(value) if kind.startswith("str") else value
 
 

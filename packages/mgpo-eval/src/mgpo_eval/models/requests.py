@@ -68,7 +68,7 @@ def make_requests(
             table = tables[task, split] = Table(task, task_dict[task][split])
         template = table.template(templates)
         if template.answers_with_box and options.response == "answer":
-            raise OptionError(f"response=answer leaves out the boxes that {task} scores: leave it out for this task.")
+            raise OptionError(f"response=answer leaves out the boxes that {task} scores: leave it out for this task")
         repeat = seen[task, doc_id]
         seen[task, doc_id] += 1
         make = table.reading(doc_id, doc_to_messages, template, by_columns=options.prompts == "auto")
@@ -138,7 +138,7 @@ class Table:
             question, choices = reader.question(row)
             count, regions = reader.count(row), reader.regions(row)
         except (KeyError, TypeError, ValueError) as error:
-            raise SampleError(f"Sample {name}: not a row of {reader.name} ({error}).") from error
+            raise SampleError(f"sample {name}: not a row of {reader.name} ({error})") from error
         sources = tuple(partial(self._column_image, doc_id, index) for index in range(count))
         return Sample(question, sources, choices=choices, id=name, regions=regions)
 
@@ -167,7 +167,7 @@ class Table:
         text, images = self._prompt(doc_id, doc_to_messages)
         question, choices = split_question(text)
         if not question:
-            raise SampleError(f"Sample {name}: its task gives no question.")
+            raise SampleError(f"sample {name}: its task gives no question")
         sources = tuple(partial(self._prompt_image, doc_id, index, doc_to_messages) for index in range(len(images)))
         return Sample(question, sources, choices=choices, id=name)
 
@@ -189,7 +189,7 @@ def _read_messages(messages: Any, name: str) -> tuple[str, list[ImageSource]]:
     images, videos, audios = chat.extract_media()
     if videos or audios:
         raise SampleError(
-            f"Sample {name} has {'video' if videos else 'sound'}; this model takes images: choose a task of images."
+            f"sample {name} has {'video' if videos else 'sound'}; this model takes images: choose a task of images"
         )
     parts = [part for message in chat.messages for part in message.content]
     text = "\n".join(part.text for part in parts if part.type == "text")
@@ -206,4 +206,4 @@ def reading_error(name: str, error: Exception) -> ImageError | SampleError:
     """An error that names the sample, whatever the reading of its row raised."""
     if isinstance(error, (ImageError, SampleError)):
         return error
-    return ImageError(f"Sample {name} cannot be read ({type(error).__name__}: {error}); download the data set again.")
+    return ImageError(f"sample {name} cannot be read ({type(error).__name__}: {error}); download the data set again")

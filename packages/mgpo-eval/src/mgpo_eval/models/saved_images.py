@@ -31,7 +31,7 @@ def save_images(episode: Episode, output: Path, folder: Path, name: str) -> dict
             kept[image_name] = place.as_posix()
     except OSError as error:
         raise EngineError(
-            f"Images for the report cannot be written to {output / folder} ({error}); free space, choose another "
-            "--output_path, or keep fewer with keep_images=0 in --model_args."
+            f"images for the report cannot be written to {output / folder} ({error}); free space, choose another "
+            "--output_path, or keep fewer with keep_images=0 in --model_args"
         ) from error
     return kept

@@ -70,7 +70,7 @@ class MIGBenchTask(_MadeTask):
         rows = mig_bench.to_rows(place)
         counts = mig_bench.count_defects(mig_bench.Record.from_row(row) for row in rows)
         logger.info(
-            "MIG-Bench in {}: {} records; true boxes put in order: {} inverted, {} reaching out; {} are empty.",
+            "MIG-Bench in {}: {} records; true boxes put in order: {} inverted, {} reaching out; {} are empty",
             place,
             counts.n,
             counts.inverted,

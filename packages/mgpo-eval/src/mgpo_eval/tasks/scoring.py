@@ -90,7 +90,7 @@ def _letter(payload: ResponsePayload, choices: tuple[str, ...]) -> str | None:
 def _reader(row: Row) -> Reader:
     reader = find_reader(row) or _without_images(row)
     if reader is None:
-        raise SampleError(f"No benchmark with the columns {', '.join(row)} is known; check the data set's layout.")
+        raise SampleError(f"no benchmark with the columns {', '.join(row)} is known; check the data set's layout")
     return reader
 
 

@@ -136,7 +136,7 @@ class EpisodeOptions(RunOptions):
                 factor=factor,
             )
         except ValueError as error:
-            raise ConfigError(f"min_pixels, max_pixels: {error} Set both when you set one.") from error
+            raise ConfigError(f"min_pixels, max_pixels: {error}; set both when you set one") from error
 
     @property
     def space(self) -> CoordinateSpace:
@@ -169,7 +169,7 @@ class EpisodeOptions(RunOptions):
         except EngineError as error:
             raise ConfigError(
                 f"coordinate_space: which one does model={self.model!r} write boxes in, absolute pixels of its resized "
-                f"input, or 0-1000? Set coordinate_space to absolute or 0-1000. ({error})"
+                f"input, or 0-1000? set coordinate_space to absolute or 0-1000 ({error})"
             ) from error
 
     @property

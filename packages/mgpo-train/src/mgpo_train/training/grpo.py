@@ -371,7 +371,7 @@ def _check_features(output: dict[str, Any], rollouts: Rollouts, tokens: TurnToke
     if found != grids or ("pixel_values" in output) != bool(grids):
         counts = {t.sample_id: len(images) for t, images in zip(rollouts.trajectories, rollouts.images, strict=True)}
         raise TokenAlignmentError(
-            f"The batch reached the loss without the images of its rollouts (images by sample: {counts})."
+            f"the batch reached the loss without the images of its rollouts (images by sample: {counts})"
         )
     sequences = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)
     for row, (trajectory, images) in enumerate(zip(rollouts.trajectories, rollouts.images, strict=True)):

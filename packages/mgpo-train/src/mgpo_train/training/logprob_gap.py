@@ -84,10 +84,10 @@ def together(gaps: Iterable[TurnGap]) -> list[TurnGap]:
 
 
 def _explained(gap: TurnGap, limit: float, step: int) -> str:
-    images = "" if gap.turn == 1 else " Is an inserted image missing in the training forward, or shifted?"
+    images = "" if gap.turn == 1 else "; is an inserted image missing in the training forward, or shifted?"
     return (
         f"step {step}: rollout engine and trainer disagree about turn {gap.turn} by {gap.mean:.3g} nats a token on "
-        f"average (at most {gap.max:.3g}; the limit is {limit:g}). They do not see the same tokens, images, "
-        f"positions, weights or precision, so the loss would be wrong.{images} docs/parity.md shows what each "
-        "cause looks like; --max_logprob_gap sets the limit (0: none)."
+        f"average (at most {gap.max:.3g}; the limit is {limit:g}); they do not see the same tokens, images, "
+        f"positions, weights or precision, so the loss would be wrong{images}; docs/parity.md shows what each "
+        "cause looks like; --max_logprob_gap sets the limit (0: none)"
     )

@@ -54,16 +54,16 @@ def collect(trajectories: Sequence[Trajectory], tokens: TurnTokenizer) -> Rollou
     for trajectory in trajectories:
         record = trajectory.tokens
         if record is None or record.logprobs is None:
-            raise TokenAlignmentError(f"Sample {trajectory.sample_id!r}: the engine returned no tokens to train on.")
+            raise TokenAlignmentError(f"sample {trajectory.sample_id!r}: the engine returned no tokens to train on")
         images = message_images(trajectory.messages)
         tokens.check(record.ids, images, name=trajectory.sample_id)
         if not len(record.ids) == len(record.mask) == len(record.logprobs):
             raise TokenAlignmentError(
-                f"Sample {trajectory.sample_id!r}: {len(record.ids)} ids, {len(record.mask)} mask entries and "
-                f"{len(record.logprobs)} log-probabilities; they must be one each."
+                f"sample {trajectory.sample_id!r}: {len(record.ids)} ids, {len(record.mask)} mask entries and "
+                f"{len(record.logprobs)} log-probabilities; they must be one each"
             )
         if any(record.mask[: record.prompt_length]):
-            raise TokenAlignmentError(f"Sample {trajectory.sample_id!r}: the mask marks tokens of the prompt.")
+            raise TokenAlignmentError(f"sample {trajectory.sample_id!r}: the mask marks tokens of the prompt")
         # a prompt that fills the context gets no response; of its last token, which is masked, a row is still made
         prompt = min(record.prompt_length, len(record) - 1)
         rollouts.prompt_ids.append(record.ids[:prompt])

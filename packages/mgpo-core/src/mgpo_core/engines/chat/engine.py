@@ -83,7 +83,7 @@ class OpenAIEngine:
         progress: bool = False,
     ) -> None:
         if concurrency < 1 or retries < 0:
-            raise ValueError(f"concurrency={concurrency} must be at least 1 and retries={retries} at least 0.")
+            raise ValueError(f"concurrency={concurrency} must be at least 1 and retries={retries} at least 0")
         self.url = _with_version(url)
         self.options = SamplingOptions(max_new_tokens, temperature, top_p, top_k, seed)
         self.concurrency, self.retries, self.progress = concurrency, retries, progress
@@ -101,9 +101,9 @@ class OpenAIEngine:
             with openai.OpenAI(**self._client) as client:
                 listed = getattr(client.models.list(), "data", None)
         except openai.OpenAIError as error:
-            raise EngineError(f"The server at {self.url} cannot be used {_told(error, 1)}") from error
+            raise EngineError(f"the server at {self.url} cannot be used {_told(error, 1)}") from error
         if not listed:
-            raise EngineError(f"The server at {self.url} lists no models; see that url leads to an OpenAI chat API.")
+            raise EngineError(f"the server at {self.url} lists no models; see that url leads to an OpenAI chat API")
         owners = {entry.id: entry.owned_by for entry in listed}
         served = next(iter(owners)) if model is None else model
         if served not in owners:
@@ -240,17 +240,17 @@ class OpenAIEngine:
         if 0 < prompt_tokens < needed:
             sizes = ", ".join(f"{image.width}x{image.height}" for image in images)
             raise TokenAlignmentError(
-                f"Sample {episode.sample.id!r}: the server at {self.url} read {prompt_tokens} tokens, but the images "
-                f"alone ({sizes} pixels) take {needed}. It has shrunk them, and boxes in their pixels would be wrong: "
+                f"sample {episode.sample.id!r}: the server at {self.url} read {prompt_tokens} tokens, but the images "
+                f"alone ({sizes} pixels) take {needed}; it has shrunk them, and boxes in their pixels would be wrong: "
                 "give it the pixel budget (vLLM: --mm-processor-kwargs "
                 f'\'{{"min_pixels": {episode.budget.min_pixels}, "max_pixels": {episode.budget.max_pixels}}}\'); '
-                "for a model with larger visual tokens, set the budget's factor."
+                "for a model with larger visual tokens, set the budget's factor"
             )
 
     def _failure(self, episode: Episode, error: Exception) -> EngineError:
         count = max(len(message_images(episode.messages)), 2 * len(episode.images))  # a refused box shows all again
         return EngineError(
-            f"Sample {episode.sample.id!r}: the server at {self.url} did not answer turn {episode.turn + 1} "
+            f"sample {episode.sample.id!r}: the server at {self.url} did not answer turn {episode.turn + 1} "
             f"{_told(error, count)}"
         )
 
@@ -313,7 +313,7 @@ def _told(error: Exception, images: int) -> str:
     """What went wrong, in the server's own words if it had any, and the remedy; a conversation may hold `images`."""
     said = _said(error)
     remedy = next(remedy for pattern, remedy in _REMEDIES.items() if re.match(pattern, said, _FLAGS))
-    return f"({said}); {remedy.replace('IMAGES', str(images))}."
+    return f"({said}); {remedy.replace('IMAGES', str(images))}"
 
 
 def _said(error: Exception) -> str:

@@ -35,11 +35,11 @@ def choice_probabilities(model: Any, tokenizer: TurnTokenizer, trajectory: Traje
 
     Raises ValueError for a trajectory that has not ended, has no tokens, or fewer than two choices.
     """
-    name = f"The trajectory of sample {trajectory.sample_id!r}"
+    name = f"the trajectory of sample {trajectory.sample_id!r}"
     if not trajectory.done or not trajectory.tokens or not trajectory.tokens.spans:
-        raise ValueError(f"{name} has no tokens: let an engine that handles tokens play its episode to the end first.")
+        raise ValueError(f"{name} has no tokens: let an engine that handles tokens play its episode to the end first")
     if len(trajectory.choices) < 2:
-        raise ValueError(f"{name} has {len(trajectory.choices)} choices: confidence is between at least two.")
+        raise ValueError(f"{name} has {len(trajectory.choices)} choices: confidence is between at least two")
     prefix, rest = _split(tokenizer, trajectory.tokens)
     texts = [rest + answer + "}" for answer in _answers(trajectory)]
     endings = [tokenizer.tokenizer.encode(text, add_special_tokens=False) for text in texts]

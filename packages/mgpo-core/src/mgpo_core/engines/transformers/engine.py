@@ -67,7 +67,7 @@ class TransformersEngine:
         self.options = SamplingOptions(max_new_tokens, temperature, top_p, top_k, seed)
         self.max_model_len = max_model_len
         if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} must be at least 1.")
+            raise ValueError(f"batch_size={batch_size} must be at least 1")
         if isinstance(model, (str, Path)):
             processor = processor or load_processor(model)
             model = load_model(model, device=device, dtype=dtype)
@@ -167,8 +167,8 @@ class _Generation:
                 raise
             if len(rows) == 1:
                 raise EngineError(
-                    f"Sample {rows[0].name!r} alone does not fit into memory ({len(rows[0].ids)} prompt tokens); "
-                    "lower max_pixels or max_new_tokens, or load the model with a smaller dtype."
+                    f"sample {rows[0].name!r} alone does not fit into memory ({len(rows[0].ids)} prompt tokens); "
+                    "lower max_pixels or max_new_tokens, or load the model with a smaller dtype"
                 ) from error
         # outside the except block, where the traceback would keep the tensors alive
         self.features.clear()
@@ -177,7 +177,7 @@ class _Generation:
             torch.cuda.empty_cache()
         self.engine.memory_splits += 1
         half = len(rows) // 2
-        _LOG.warning("Out of memory with %d rows; going on with %d and %d.", len(rows), half, len(rows) - half)
+        _LOG.warning("out of memory with %d rows; going on with %d and %d", len(rows), half, len(rows) - half)
         return self._responses(rows[:half]) + self._responses(rows[half:])
 
     @torch.no_grad()
@@ -291,7 +291,7 @@ class _Generation:
         if int(image_mask.sum()) != features.shape[1]:
             names = ", ".join(repr(row.name) for row in rows)
             raise TokenAlignmentError(
-                f"{int(image_mask.sum())} image tokens but {features.shape[1]} visual features in the batch of {names}."
+                f"{int(image_mask.sum())} image tokens but {features.shape[1]} visual features in the batch of {names}"
             )
         embeds = embeds.masked_scatter(image_mask[..., None], features[0])
         return embeds, self.family.language_inputs(image_mask, features)

@@ -59,13 +59,13 @@ class VLLMEngine:
             processor = processor or _processor(model)
             model = _start(model, llm_options)
         elif llm_options:
-            raise EngineError(f"{', '.join(llm_options)}: options for a vLLM that is already running; leave them out.")
+            raise EngineError(f"{', '.join(llm_options)}: options for a vLLM that is already running; leave them out")
         self.llm = model
         self.tokenizer = TurnTokenizer(processor or _processor(model.model_config.model))
         if model.model_config.logprobs_mode != "processed_logprobs":
             raise EngineError(
-                f"The vLLM at hand has logprobs_mode={model.model_config.logprobs_mode!r}: its log-probabilities would "
-                "not be those of the sampler; make it with logprobs_mode='processed_logprobs'."
+                f"the vLLM at hand has logprobs_mode={model.model_config.logprobs_mode!r}: its log-probabilities would "
+                "not be those of the sampler; make it with logprobs_mode='processed_logprobs'"
             )
         self.progress = progress
         self.counts = RolloutCounts()
@@ -146,7 +146,7 @@ class _Generation:
             name = f"mgpo-{next(_REQUESTS)}"
             self.core.add_request(name, rendered, params)
         except (ValueError, TypeError) as error:
-            raise EngineError(f"Sample {tokenized.name!r}: vLLM refused turn {turn + 1}: {error}") from error
+            raise EngineError(f"sample {tokenized.name!r}: vLLM refused turn {turn + 1}: {error}") from error
         self.flights[name] = flight
         return 0
 
@@ -177,8 +177,8 @@ class _Generation:
                 return True
         if output.finished:
             raise EngineError(
-                f"Sample {flight.tokenized.name!r}: vLLM ended a response of {len(flight.response.ids)} tokens with "
-                f"{piece.finish_reason!r} before its limit of {flight.response.limit}."
+                f"sample {flight.tokenized.name!r}: vLLM ended a response of {len(flight.response.ids)} tokens with "
+                f"{piece.finish_reason!r} before its limit of {flight.response.limit}"
             )
         return False
 

@@ -71,7 +71,7 @@ def check_prompt(tokenized: TokenizedEpisode, seen: Sequence[int] | None) -> Non
     theirs, ours = list(seen).count(image_id), tokenized.ids.count(image_id)
     sizes = ", ".join(f"{image.width}x{image.height}" for image in tokenized.images)
     raise TokenAlignmentError(
-        f"Sample {tokenized.name!r}: vLLM read {len(seen)} prompt tokens ({theirs} of images) where there are "
-        f"{len(tokenized.ids)} ({ours} of images of {sizes} pixels). It resized an image: start it with "
-        "mm_processor_kwargs whose min_pixels and max_pixels are those of the pixel budget."
+        f"sample {tokenized.name!r}: vLLM read {len(seen)} prompt tokens ({theirs} of images) where there are "
+        f"{len(tokenized.ids)} ({ours} of images of {sizes} pixels); it resized an image: start it with "
+        "mm_processor_kwargs whose min_pixels and max_pixels are those of the pixel budget"
     )

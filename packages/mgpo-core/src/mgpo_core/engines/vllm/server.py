@@ -90,13 +90,13 @@ class VLLMServerEngine:
             logprob = choice["logprobs"]["content"][0]["logprob"]
         except (httpx.HTTPError, KeyError, ValueError) as error:
             raise EngineError(
-                f"The vLLM server at {self.url} cannot be used ({type(error).__name__}: {error}); start one with "
-                f"`vllm serve MODEL {SERVE_FLAGS}`."
+                f"the vLLM server at {self.url} cannot be used ({type(error).__name__}: {error}); start one with "
+                f"`vllm serve MODEL {SERVE_FLAGS}`"
             ) from error
         if choice["token_ids"] != [certain] or logprob < -1e-3:
             raise EngineError(
-                f"The log-probabilities of the vLLM server at {self.url} are not its sampler's (a certain token has "
-                f"{logprob}); restart it with {SERVE_FLAGS}."
+                f"the log-probabilities of the vLLM server at {self.url} are not its sampler's (a certain token has "
+                f"{logprob}); restart it with {SERVE_FLAGS}"
             )
         self.room = int(served["max_model_len"])
         return str(served["id"])
@@ -172,9 +172,9 @@ class VLLMServerEngine:
             except (httpx.TransportError, _ServerError) as error:
                 if attempt == self.retries:
                     raise EngineError(
-                        f"Sample {tokenized.name!r}: the vLLM server at {self.url} did not answer turn "
+                        f"sample {tokenized.name!r}: the vLLM server at {self.url} did not answer turn "
                         f"{tokenized.episode.turn + 1} after {attempt + 1} attempts ({type(error).__name__}: {error}); "
-                        "look at its log, restart it, and go on with --resume."
+                        "look at its log, restart it, and go on with --resume"
                     ) from error
                 self.retried += 1
                 await asyncio.sleep(2.0**attempt)
@@ -210,8 +210,8 @@ class VLLMServerEngine:
             raise _ServerError(f"status {reply.status_code}: {text}")
         hint = f"; restart it with {SERVE_FLAGS}" if reply.status_code == 404 else ""
         raise EngineError(
-            f"Sample {tokenized.name!r}: the vLLM server at {self.url} refused turn {tokenized.episode.turn + 1} "
-            f"(status {reply.status_code}: {text}){hint}."
+            f"sample {tokenized.name!r}: the vLLM server at {self.url} refused turn {tokenized.episode.turn + 1} "
+            f"(status {reply.status_code}: {text}){hint}"
         )
 
     def _take(self, chunk: dict[str, Any], response: Response) -> bool:

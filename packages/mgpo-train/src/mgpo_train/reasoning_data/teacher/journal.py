@@ -45,7 +45,7 @@ class ReplyJournal:
                 append_record(self.path, reply, sync=True)
             except OSError as error:
                 raise EngineError(
-                    f"The teacher's answers cannot be written to {self.path} ({error}); free space, and run the same "
-                    "command again: what was written is kept."
+                    f"the teacher's answers cannot be written to {self.path} ({error}); free space, and run the same "
+                    "command again: what was written is kept"
                 ) from error
             self.replies[reply.key] = reply
