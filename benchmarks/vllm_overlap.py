@@ -57,7 +57,7 @@ def episodes(samples: int, seed: int) -> list[Episode]:
 
 
 def note_ends(played: list[Episode]) -> list[float]:
-    """Filled, while the episodes are played, with the time at which each of them ended."""
+    """Filled, while the episodes are run, with the time at which each of them ended."""
     ends: list[float] = []
     for episode in played:
         observe = episode.observe

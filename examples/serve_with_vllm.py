@@ -2,7 +2,7 @@
 
     python examples/serve_with_vllm.py outputs/haystack-mgpo/model photo.jpg "What colour is the car?"
 
-Starts `vllm serve`, waits until it answers, plays one episode through the engine for OpenAI's chat API, and stops the
+Starts `vllm serve`, waits until it answers, runs one episode through the engine for OpenAI's chat API, and stops the
 server. Needs vLLM, and mgpo-core with its extra `openai`.
 """
 

@@ -24,7 +24,7 @@ COLUMNS = {"accuracy": "accuracy", "hit_rate": "hit rate", "valid_box_rate": "va
 
 
 def scores(name: str, mode: str) -> dict[str, Any]:
-    """The scores of one run, which is played unless it is there."""
+    """The scores of one run, which is run unless it is there."""
     folder = OUTPUT / f"{name}-{mode}"
     written = sorted(folder.glob("*/*_results.json"))
     if not written:

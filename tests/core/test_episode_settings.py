@@ -1,4 +1,4 @@
-"""A checkpoint carries how its episodes are played."""
+"""A checkpoint carries how its episodes are run."""
 
 from __future__ import annotations
 

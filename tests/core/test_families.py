@@ -1,4 +1,4 @@
-"""Every model family plays: cache and reference agree, images enter as the family's own forward has them, boxes map."""
+"""Every model family runs: cache and reference agree, images enter as the family's own forward has them, boxes map."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ assert settings is not None and settings.budget(28) == haystack.BUDGET
 assert load_settings("somebody/without") is None
 print(transformers.AutoConfig.from_pretrained(name)._commit_hash)
 engine = load_engine("transformers", model=name, max_new_tokens=64)
-[played] = engine.run([Episode(haystack.make("val", 1, 7)[0], budget=haystack.BUDGET)])
-print(played.answer)
+[run] = engine.run([Episode(haystack.make("val", 1, 7)[0], budget=haystack.BUDGET)])
+print(run.answer)
 """
 
 

@@ -115,7 +115,7 @@ def test_raising_stops_generation_and_leaves_the_engine_as_it_was(tiny, reuse_ca
     assert len(steps) == (4 if reuse_cache else 7)
     assert not any(episode.done for episode in episodes)
     assert rollouts(engine, lessons(tiny)) == untouched
-    # the stopped episodes can be played on
+    # the stopped episodes can be continued
     assert rollouts(engine, episodes) == untouched
 
 

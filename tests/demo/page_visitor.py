@@ -30,7 +30,7 @@ class PageVisitor:
         self.queued(self.event(to, "upload"), [file_data(path, file.name)])
 
     def press(self, button: str, question: str, choices: str, boxes: list[JSON] | None = None, path: str = "") -> None:
-        """Press a button that plays something, and wait until it is over.
+        """Press a button that runs something, and wait until it is over.
 
         `boxes` are on the image that is shown, or that at `path`.
         """

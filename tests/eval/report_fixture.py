@@ -1,7 +1,7 @@
 """Output folders of lmms-eval as the report finds them: result files, sample logs, envelopes, images, run.json.
 
 The files have the form that lmms-eval 0.7.3 writes them in (`test_the_fixture_is_what_lmms_eval_writes` compares); the
-trajectories are played by an `Episode` from texts that a model could have said.
+trajectories are run by an `Episode` from texts that a model could have said.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ SKIPPED_METRICS = {"accuracy": 0.0, "accuracy/colour": 0.0, "skipped": 1.0, "cat
 
 
 def skipped(doc_id: int | str, reason: str, run_id: str = "0123456789abcdef") -> Logged:
-    """A sample that could not be played; the task scores the stand-in answer as wrong."""
+    """A sample that could not be run; the task scores the stand-in answer as wrong."""
     text = encode_payload(ResponsePayload("Z", {"run": run_id, "trajectory": None, "images": {}, "skipped": reason}))
     return Logged(doc_id, "A", text, SKIPPED_METRICS)
 

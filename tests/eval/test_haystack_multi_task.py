@@ -1,4 +1,4 @@
-"""The task haystack_multi: a box in one of several images is asked for, played with the template for it and scored.
+"""The task haystack_multi: a box in one of several images is asked for, run with the template for it and scored.
 
 Every expected number is computed here from what an oracle was told to say, without the code under test.
 """

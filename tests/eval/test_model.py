@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 
 class Counting(Oracle):
-    """An oracle that counts what it plays, and may die after some samples."""
+    """An oracle that counts what it runs, and may die after some samples."""
 
     def __init__(self, dies_after: int | None = None) -> None:
         super().__init__({sample.question: sample.choices["ABCD".index(sample.answer)] for sample in SAMPLES})
@@ -49,7 +49,7 @@ SAMPLES = haystack.make("val", 12, 7)
 
 
 class Kept(MGPO):
-    """A model that plays on an oracle but keeps a journal, as one with weights of its own does."""
+    """A model that runs on an oracle but keeps a journal, as one with weights of its own does."""
 
     def __init__(self, oracle: Counting, pretrained: str = "haystack:mgpo", **options: Any) -> None:
         super().__init__(pretrained=pretrained, **options)

@@ -1,4 +1,4 @@
-"""Which template plays what: the mode, the checkpoint and the kind of answer decide, and results say what it was."""
+"""Which template is for what: the mode, the checkpoint and the kind of answer decide, and results say what it was."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def scripted_by(responses):
 
 
 def places(episodes):
-    """(place in its group, episode) of neighbours that play the same sample."""
+    """(place in its group, episode) of neighbours that run the same sample."""
     for _, group in itertools.groupby(episodes, key=lambda episode: episode.sample.id):
         members = list(group)
         yield from enumerate(members, start=GROUP - len(members) if SECOND else 0)
@@ -68,9 +68,9 @@ def responses(sample, place):
 
 
 def samples():
-    """Three per step: one for each of two processes, and one between them, which both play half of.
+    """Three per step: one for each of two processes, and one between them, which both run half of.
 
-    Those that the second process plays are odd in the later steps; one that both play is never answered rightly.
+    Those that the second process runs are odd in the later steps; one that both run is never answered rightly.
     """
     plain = haystack.make("train", 24, seed=3)
     made = []

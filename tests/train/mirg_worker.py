@@ -1,6 +1,6 @@
 """Trains over several images, and writes what it logged: `mirg_worker.py OUT PER_DEVICE STAGE METHOD`.
 
-STAGE is the stage of DeepSpeed's ZeRO that the run must have, 0 without DeepSpeed; METHOD is sft or mirg, which plays
+STAGE is the stage of DeepSpeed's ZeRO that the run must have, 0 without DeepSpeed; METHOD is sft or mirg, which runs
 scripted rollouts. Not a test: test_mirg_distributed.py starts it in one process and in two.
 """
 

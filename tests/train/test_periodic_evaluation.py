@@ -347,7 +347,7 @@ def test_tasks_are_written_as_a_list_or_with_commas(tmp_path, text):
 
 @pytest.fixture
 def trained(tmp_path) -> Path:
-    """A model's folder as far as its configuration goes, played unlike the paper's models in every way."""
+    """A model's folder as far as its configuration goes, run unlike the paper's models in every way."""
     shutil.copy(haystack.checkpoint("base") / "config.json", tmp_path)
     EpisodeSettings("single_turn", 4000, 9000, "0-1000", 7.0, 9.0, True, 33).write(tmp_path)
     return tmp_path

@@ -1,4 +1,4 @@
-"""vLLM plays the same policy as transformers: in the trainer's process, and on a server of its own."""
+"""vLLM runs the same policy as transformers: in the trainer's process, and on a server of its own."""
 
 from __future__ import annotations
 

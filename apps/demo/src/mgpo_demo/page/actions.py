@@ -172,7 +172,7 @@ class Actions:
         return Step(by, trajectory, area, confidence=self.model.confidence(trajectory))
 
     def _progress(self, visitor: Visitor, progress: Progress, episode: Episode, area: Box | None) -> PageUpdate:
-        """What the page shows while an episode plays."""
+        """What the page shows while an episode runs."""
         trajectory = episode.trajectory
         update = self._talk(trajectory, progress, area is None and "single_turn" not in progress.episodes)
         if trajectory.turns:

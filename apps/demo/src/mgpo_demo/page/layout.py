@@ -32,7 +32,7 @@ _BLUE = (47, 109, 246)
 
 
 def build(actions: Actions, visitors: Visitors, *, root: Path | None, at_once: int) -> gr.Blocks:
-    """The demo as Gradio's Blocks; `at_once` runs are played at a time, `root` is what the second tab may read."""
+    """The demo as Gradio's Blocks; up to `at_once` runs at a time, `root` is what the second tab may read."""
     with gr.Blocks(
         title="MGPO: look closer", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True
     ) as demo:

@@ -1,4 +1,4 @@
-"""A model as the demo has it: how its episodes are played, and who may use it now."""
+"""A model as the demo has it: how its episodes are run, and who may use it now."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class DemoModel:
     budget: PixelBudget
     space: CoordinateSpace
     at_once: int = 1
-    "How many runs the engine may play at a time: one in this process, several on a server."
+    "How many runs the engine takes at a time: one in this process, several on a server."
     _places: threading.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -42,7 +42,7 @@ class DemoModel:
         return hasattr(self.engine, "choice_probabilities")
 
     def episode(self, sample: Sample, template: Template) -> Episode:
-        """An episode of this model; SampleError or ImageError for a sample that cannot be played."""
+        """An episode of this model; SampleError or ImageError for a sample that cannot be run."""
         settings = self.settings
         return Episode(
             sample,

@@ -63,7 +63,7 @@ class Step:
 
     @property
     def trajectories(self) -> list[tuple[str, Trajectory]]:
-        """(name, trajectory) of all that was played, the step itself first."""
+        """(name, trajectory) of all that was run, the step itself first."""
         single_turn = [("single turn", self.single_turn)] if self.single_turn is not None else []
         return [(_NAMES[self.by], self.trajectory), *single_turn, *self.others]
 

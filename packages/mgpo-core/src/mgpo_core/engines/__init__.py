@@ -28,7 +28,7 @@ _ENGINES = {
 
 @runtime_checkable
 class Engine(Protocol):
-    """Anything that plays episodes to their end."""
+    """Anything that runs episodes to their end."""
 
     def run(self, episodes: Sequence[Episode], *, on_text: StreamCallback | None = None) -> list[Trajectory]:
         """Answer every turn of every episode; one trajectory per episode, in the order given.

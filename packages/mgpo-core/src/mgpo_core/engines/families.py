@@ -4,7 +4,7 @@ To add a family, write one class and register it: `FAMILIES.register("My-VL", My
 transformers it covers and in which space its boxes are; where its images enter like Qwen2.5-VL's, that is all. Else it
 overrides `encode` and `language_inputs`. What every family must have is a module with `get_image_features`,
 `get_rope_index(input_ids, mm_token_type_ids, image_grid_thw=)` and a `language_model` that takes `inputs_embeds`, 3-row
-`position_ids` and 4-D masks. tests/core/test_families.py plays a tiny random model of each family: add one there.
+`position_ids` and 4-D masks. tests/core/test_families.py runs a tiny random model of each family: add one there.
 
 No torch is imported here: the space of a family can be asked for where there is none.
 """

@@ -149,7 +149,7 @@ def load_model(
 
 
 def load_settings(name: str | Path) -> EpisodeSettings | None:
-    """How the episodes of a model are played, by the `mgpo.json` beside its weights, on the hub too; None without one.
+    """How the episodes of a model are run, by the `mgpo.json` beside its weights, on the hub too; None without one.
 
     Of an adapter without the file it is the base model's. Raises EngineError for a name that is no model's and for a
     file that cannot be read.

@@ -26,12 +26,12 @@ from mgpo_core.templates.single_image import TwoTurn
 
 
 class Episode:
-    """One play of one sample under a template: read `messages`, call `observe` with the response, until `done`.
+    """One rollout of one sample under a template: read `messages`, call `observe` with the response, until `done`.
 
     `budget` resizes the originals for the model and every crop; `space` is the coordinate space the model speaks;
     `strict` reads boxes by the paper's rule only. The images are decoded at the first need and let go of when the
     episode (and every copy of it) is done; `originals` are decoded images to use instead of the sample's. `on_done` is
-    called with the episode as soon as its last response has been observed, whatever engine plays it and in its thread.
+    called with the episode as soon as its last response has been observed, whatever engine runs it and in its thread.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Episode:
         self._shared = shared
         shared.unfinished.add(self)
         self._opened = False
-        self._opening = threading.Lock()  # a viewer may look at an episode while an engine begins to play it
+        self._opening = threading.Lock()  # a viewer may look at an episode while an engine begins to run it
         self._pending: list[Message] = []
         self._trajectory = Trajectory(
             sample_id=self.sample.id,

@@ -1,4 +1,4 @@
-"""How a checkpoint's episodes are played, kept in a file beside its weights: `mgpo.json`.
+"""How a checkpoint's episodes are run, kept in a file beside its weights: `mgpo.json`.
 
 A model that was trained with one pixel budget scores worse with another, and nothing in a checkpoint of transformers
 tells which one it was. Training writes this file; evaluation and the demo take their defaults from it.

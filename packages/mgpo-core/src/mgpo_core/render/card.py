@@ -38,7 +38,7 @@ class Card:
     hit: bool | None = None
     "Whether the box contains the centre of a true one; None when that is not known."
     run: str = ""
-    "Short name of the run that played it, on a page that shows several."
+    "Short name of the run it is from, on a page that shows several."
     facts: tuple[Fact, ...] = ()
     "Further facts beside the verdict."
 

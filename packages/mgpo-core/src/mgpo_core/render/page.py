@@ -108,7 +108,7 @@ def write_gallery(
 ) -> Path:
     """Write what others scored as one self-contained page, as `write_report` does; gives its path.
 
-    An item is a card (one run) or a row (one sample as several runs played it); `runs` names them, short name ->
+    An item is a card (one run) or a row (one sample in several runs); `runs` names them, short name ->
     words, and lets filters look at one of them alone. `header_html` is trusted HTML, without scripts. Without items the
     page is its header.
     """

@@ -1,4 +1,4 @@
-"""One sample as it was played, in one line of text: the record of its trajectory, and the envelope that carries it.
+"""One sample as it was run, in one line of text: the record of its trajectory, and the envelope that carries it.
 
 A line of a training run's trajectories.jsonl is the record alone (trajectory_log.py). To lmms-eval a model returns the
 answer, and behind it the record in a <think> block. lmms-eval's default `--reasoning_tags` takes the block away before
@@ -30,13 +30,13 @@ _OPEN, _CLOSE = THINK
 
 @dataclass(frozen=True)
 class ResponsePayload:
-    """One sample as it was played: the `answer` that is scored and, unless it was left out, the `record`."""
+    """One sample as it was run: the `answer` that is scored and, unless it was left out, the `record`."""
 
     answer: str
     record: Mapping[str, Any] | None = None
     """{"run": id of weights and settings, "trajectory": Trajectory.to_dict(), in an envelope without tokens,
     "images": {image name in the trajectory: file relative to the output folder}}; with "skipped": the reason, where
-    the sample could not be played (then "trajectory" is None)."""
+    the sample could not be run (then "trajectory" is None)."""
 
     def trajectory(self, folder: Path | None = None) -> Trajectory | None:
         """The trajectory; images are read from below `folder`, and are blank where none was kept."""
@@ -69,7 +69,7 @@ class ResponsePayload:
 
     @property
     def skipped(self) -> str | None:
-        """Why the sample could not be played; None when it was."""
+        """Why the sample could not be run; None when it was."""
         return None if self.record is None else self.record.get("skipped")
 
 

@@ -30,7 +30,7 @@ def sample_card(
 ) -> Card:
     """The card of a sample, read from its log again; images are read from below `root`.
 
-    `name` is the sample's on the card, `run` that of the run that played it; `facts` come first. Raises what a damaged
+    `name` is the sample's on the card, `run` that of the run it is from; `facts` come first. Raises what a damaged
     line does (`MALFORMED_RECORD`), and OSError when the log is gone.
     """
     line, payload = read_sample(sample)

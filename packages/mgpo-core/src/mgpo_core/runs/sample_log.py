@@ -52,7 +52,7 @@ class SampleResult:
     refused: bool = False
     "Whether the trajectory's box, its answer or where it looked, was refused."
     skipped: str | None = None
-    "Why the sample could not be played; it is scored all the same, as lmms-eval does."
+    "Why the sample could not be run; it is scored all the same, as lmms-eval does."
     cluster: str | None = None
     "Names the question that it asks, where the task repeats questions; None where it asks its own."
     responses: int = 1

@@ -1,4 +1,4 @@
-"""The models that mgpo-eval adds to lmms-eval, their options, and how they play requests."""
+"""The models that mgpo-eval adds to lmms-eval, their options, and how they run requests."""
 
 from __future__ import annotations
 

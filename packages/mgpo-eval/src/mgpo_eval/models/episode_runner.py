@@ -30,7 +30,7 @@ NO_ANSWER = "Z"
 nor for a part of a choice's text (an empty answer is read as A by MME-RealWorld's; "none" contains "one")."""
 
 _CHUNK = 512
-"""Samples handed to an engine that keeps its own queue, so that their rows are read while others are played."""
+"""Samples handed to an engine that keeps its own queue, so that their rows are read while others are run."""
 
 
 class EpisodeRunner:

@@ -25,7 +25,7 @@ __all__ = ["CompletedSample", "Journal", "weights_identity"]
 
 @dataclass(frozen=True)
 class CompletedSample:
-    """One sample that was played (or skipped): what is returned for it, and what it cost."""
+    """One sample that was run (or skipped): what is returned for it, and what it cost."""
 
     key: str
     text: str
@@ -45,7 +45,7 @@ class Journal:
     def __init__(self, folder: Path | None, *, rank: int = 0, about: Mapping[str, Any] | None = None) -> None:
         self.folder = folder
         self.broken = 0
-        """Lines that a kill or a full disk cut short: their samples are played again."""
+        """Lines that a kill or a full disk cut short: their samples are run again."""
         self._lock = Lock()
         self._file = None if folder is None else folder / f"rank{rank}.jsonl"
         self.finished: dict[str, CompletedSample] = {}

@@ -40,7 +40,7 @@ __all__ = ["MGPO", "MGPOVLLM", "MGPOOpenAI"]
 class MGPO(lmms):
     """Looks closer, then answers: MGPO's two turns (or one, `mode=single_turn`) on transformers.
 
-    `--model_args` are the fields of `ModelOptions`. `engine` plays on an engine at hand instead of loading one, with
+    `--model_args` are the fields of `ModelOptions`. `engine` is an engine at hand, used instead of loading one, with
     `config` as transformers' configuration of its model. Raises OptionError for options that cannot be.
     """
 
@@ -202,7 +202,7 @@ class MGPO(lmms):
                 journal.folder,
             )
         if journal.broken:
-            logger.warning("{} lines of the journal were cut short: their samples are played again", journal.broken)
+            logger.warning("{} lines of the journal were cut short: their samples are run again", journal.broken)
         if journal.folder is None and not self._live and self.options.journal != "off":
             logger.warning("without --output_path nothing is kept: a run that is killed starts again")
 

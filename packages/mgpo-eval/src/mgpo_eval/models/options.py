@@ -144,7 +144,7 @@ class ModelOptions:
         return 256 if self.batch_size == "auto" else int(self.batch_size)
 
     def settings(self, checkpoint: EpisodeSettings | None, config: Any) -> GenerationSettings:
-        """How episodes are played: as given, else as the checkpoint says (`mgpo.json`), else as the paper does.
+        """How episodes are run: as given, else as the checkpoint says (`mgpo.json`), else as the paper does.
 
         `config` is transformers' configuration of the model, None where there is none. Raises OptionError where a
         setting cannot be known.

@@ -1,4 +1,4 @@
-"""lmms-eval's requests as samples: a key to know each again by, and images that are read only when they are played.
+"""lmms-eval's requests as samples: a key to know each again by, and images that are read only when they are run.
 
 Relies on lmms-eval 0.7.3: request arguments `(ctx, doc_to_messages, gen_kwargs, doc_id, task, split)` of chat models,
 `lm.task_dict[task]` being the task's data set, `metadata["__padding_only__"]`, `ChatMessages.extract_media()`.
@@ -33,7 +33,7 @@ __all__ = ["EvalRequest", "make_requests"]
 
 @dataclass(frozen=True)
 class EvalRequest:
-    """One request to be played: where its answer goes, how it is known again, and how its sample is made."""
+    """One request to be run: where its answer goes, how it is known again, and how its sample is made."""
 
     place: int
     task: str
@@ -92,7 +92,7 @@ class Table:
         self.is_mig_bench = set(rows.column_names) >= MIG_COLUMNS
 
     def template(self, templates: Templates) -> Template:
-        """What the task's rows are played with."""
+        """What the task's rows are run with."""
         if self.is_mig_bench:
             return templates.mig_bench
         return templates.box if self.reader is not None and self.reader.asks_for_box else templates.words
@@ -161,7 +161,7 @@ class Table:
     def from_prompt(self, doc_id: int, doc_to_messages: Callable[[Any], Any]) -> Sample:
         """The sample of any other task: its own prompt without the instruction how to answer.
 
-        The images are read again when the sample is played: those of many samples do not fit in memory.
+        The images are read again when the sample is run: those of many samples do not fit in memory.
         """
         name = f"{self.task}/{doc_id}"
         text, images = self._prompt(doc_id, doc_to_messages)

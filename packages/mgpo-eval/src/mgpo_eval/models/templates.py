@@ -1,4 +1,4 @@
-"""Which template plays what: the mode says how often the model looks, the task whether its answer is words or a box.
+"""Which template is for what: the mode says how often the model looks, the task whether its answer is words or a box.
 
 | mode | answers in words | answers that are a box in one of several images |
 |---|---|---|

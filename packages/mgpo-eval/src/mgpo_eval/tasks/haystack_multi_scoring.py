@@ -68,7 +68,7 @@ def score(row: Row, results: Sequence[str]) -> dict[str, Any]:
 
 
 def _metrics(row: Row, payload: ResponsePayload) -> dict[str, float]:
-    """The metrics of the answer; a sample that could not be played is wrong."""
+    """The metrics of the answer; a sample that could not be run is wrong."""
     if payload.skipped is not None:
         return dict.fromkeys((*SCORES, "answered_rate"), 0.0)
     trajectory = payload.trajectory() or _read(row, payload.answer)

@@ -46,7 +46,7 @@ def score(row: Row, results: Sequence[str]) -> dict[str, Any]:
     trajectory = payload.trajectory()
     if trajectory is not None and trajectory.answers_with_box:
         found, boxes = mig_bench.score_played(record, trajectory), _box_metrics(record, trajectory)
-    else:  # asked as published, as models other than ours are; or a record that could not be played
+    else:  # asked as published, as models other than ours are; or a record that could not be run
         found = mig_bench.score(record, payload.answer)
         boxes = dict.fromkeys(("valid_box_rate", "answered_rate"), float(found.box is not None))
     values = found.metrics()

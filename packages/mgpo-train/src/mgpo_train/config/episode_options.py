@@ -64,7 +64,7 @@ def leave_to_model(recipe: Mapping[str, Any], options: Mapping[str, Any], model:
 
 
 class EpisodeOptions(RunOptions):
-    """The part of `MGPOConfig` that decides how episodes are played."""
+    """The part of `MGPOConfig` that decides how episodes are run."""
 
     left_to_model: tuple[str, ...] = ()
     """Options of the recipe that were left to the model, which is not the recipe's own."""

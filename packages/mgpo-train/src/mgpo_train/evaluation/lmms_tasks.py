@@ -1,4 +1,4 @@
-"""Tasks of lmms-eval, played by the policy in training: the one file that touches lmms-eval.
+"""Tasks of lmms-eval, run by the policy in training: the one file that touches lmms-eval.
 
 Relies on lmms-eval 0.7.3, imported when a run names `eval_tasks`: `models.get_model`, `tasks.TaskManager` with
 `all_tasks` and `all_subtasks`, and `evaluator.simple_evaluate`, which takes the samples of its process (RANK,

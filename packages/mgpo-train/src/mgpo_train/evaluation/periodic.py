@@ -1,6 +1,6 @@
 """Evaluations in training (`eval_every`, `eval_tasks`): scores beside the training curves, and the best checkpoint.
 
-The policy plays greedily: the held-out samples by `evaluate.py`, tasks of lmms-eval by `lmms_tasks.py`, before the
+Decoding is greedy: the held-out samples by `evaluate.py`, tasks of lmms-eval by `lmms_tasks.py`, before the
 first step, every N steps and after the last. Training continues as if nothing had happened. The order within a step
 lets a killed run resume correctly: first `best/`, then the line in `metrics.jsonl`, then the checkpoint, so that a
 checkpoint's line is always there, and what it says is kept.

@@ -34,7 +34,7 @@ from mgpo_train.haystack.vision_stage import Pixels, train_vision
 SETTINGS = EpisodeSettings(
     min_pixels=BUDGET.min_pixels, max_pixels=BUDGET.max_pixels, coordinate_space="absolute", max_new_tokens=64
 )
-"""How the checkpoint is played: its `mgpo.json`."""
+"""How the checkpoint's episodes are run: its `mgpo.json`."""
 
 _BOX_HEAD, _BOX_TAIL = '```json\n[\n    {"bbox_2d": [', '], "label": "key image area"}\n]\n```'
 

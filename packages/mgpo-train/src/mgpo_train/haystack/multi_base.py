@@ -49,7 +49,7 @@ SETTINGS = EpisodeSettings(
     coordinate_space="absolute",
     max_new_tokens=160,
 )
-"""How the checkpoint is played: its `mgpo.json`."""
+"""How the checkpoint's episodes are run: its `mgpo.json`."""
 
 SCENES_SEED = 9_000
 """Seeds of the scenes lie apart from those of the training data."""

@@ -183,7 +183,7 @@ def _loading(config: MGPOConfig, adapter: bool) -> str:
         lines += ["processor = load_processor(name)"]
     code = "\n".join(lines)
     return (
-        f"## Loading\n\n```python\n{code}\n```\n\n`mgpo-demo --model NAME` plays it on your images, and `mgpo-eval "
+        f"## Loading\n\n```python\n{code}\n```\n\n`mgpo-demo --model NAME` runs it on your images, and `mgpo-eval "
         "--model mgpo --model_args pretrained=NAME --tasks ...` scores it; both read `mgpo.json`, which says how."
     )
 

@@ -1,4 +1,4 @@
-"""Rollouts with vLLM for the trainer: TRL's `VLLMGeneration` owns vLLM and its weights, our engines play the episodes.
+"""Rollouts with vLLM for the trainer: TRL's `VLLMGeneration` owns vLLM and its weights, our engines run the episodes.
 
 Relies on these names (TRL 1.16, vLLM 0.31); tests/train/test_vllm_contract.py fails when one moves:
 
@@ -250,7 +250,7 @@ class VLLMRollouts:
     def run(self, make_episodes: Any, indices: Sequence[int], seed: int) -> list[Trajectory]:
         """Trajectories of the samples at `indices` (B,), this process's; `seed` differs between steps.
 
-        Processes that share one vLLM (tensor parallelism) give it the same requests in the same order: each plays
+        Processes that share one vLLM (tensor parallelism) give it the same requests in the same order: each runs
         the episodes of all of them, and keeps its own.
         """
         everyone, mine = self._of_all_sharing(list(indices))

@@ -1,4 +1,4 @@
-"""A dialogue as the transformers engine plays it: with M-RoPE positions and a key/value cache."""
+"""A dialogue as the transformers engine runs it: with M-RoPE positions and a key/value cache."""
 
 from __future__ import annotations
 

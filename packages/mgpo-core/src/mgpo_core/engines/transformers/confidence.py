@@ -37,7 +37,7 @@ def choice_probabilities(model: Any, tokenizer: TurnTokenizer, trajectory: Traje
     """
     name = f"the trajectory of sample {trajectory.sample_id!r}"
     if not trajectory.done or not trajectory.tokens or not trajectory.tokens.spans:
-        raise ValueError(f"{name} has no tokens: let an engine that handles tokens play its episode to the end first")
+        raise ValueError(f"{name} has no tokens: let an engine that handles tokens run its episode to the end first")
     if len(trajectory.choices) < 2:
         raise ValueError(f"{name} has {len(trajectory.choices)} choices: confidence is between at least two")
     prefix, rest = _split(tokenizer, trajectory.tokens)

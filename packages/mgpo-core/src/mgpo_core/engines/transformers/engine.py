@@ -44,7 +44,7 @@ class TransformersEngine:
     it). `max_new_tokens` bounds one response, and `max_model_len` the whole conversation (None: the model's own context
     does); an episode without room for an answer to its next turn ends as too long. `seed=None` draws from torch's
     global generator, for a trainer whose checkpoints restore it. `reuse_cache=False` recomputes everything for every
-    token, one row at a time: the slow reference. Raises EngineError on a model it cannot load or play with.
+    token, one row at a time: the slow reference. Raises EngineError on a model it cannot load or run with.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class _Generation:
         contexts = [engine.max_model_len, getattr(self.text_config, "max_position_embeddings", None)]
         self.room = min((tokens for tokens in contexts if tokens), default=None)
         self.positions = TurnPositions(self.core, self.tokenizer)
-        # sliding windows need caches that forget; such models are played without reuse
+        # sliding windows need caches that forget; such models are run without reuse
         layer_types = set(getattr(self.text_config, "layer_types", None) or ["full_attention"])
         self.reuse_cache = engine.reuse_cache and layer_types == {"full_attention"}
         forbidden = torch.from_numpy(self.tokenizer.forbidden_mask(self.head.weight.shape[0])).to(self.device)

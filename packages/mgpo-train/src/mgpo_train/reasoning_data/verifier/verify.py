@@ -1,6 +1,6 @@
 """Verifies traces as the model that will be trained sees and writes them.
 
-The solution is played through an `Episode`, so that what training reads is what is verified. The paper (arXiv
+The solution is run through an `Episode`, so that what training reads is what is verified. The paper (arXiv
 2509.21788) does not say how its trajectories were checked: the checks are this project's own.
 """
 
