@@ -245,6 +245,11 @@ def test_test_files_mirror_the_packages_and_have_names_of_their_own() -> None:
 BANNED = re.compile(
     "(?i)"
     + "|".join(["stands" + " on", "died without" + " a word", "means nothing" + " to method", "could not" + " be had"])
+    + "|" + "|".join(["one[ -]" + "look", r"(?:is|are|be|was|were) " + r"played\b", r"the " + r"truth\b"])
+)  # fmt: skip
+# Questions and answers of others may have it, and so may the names of older versions.
+PICTURE = re.compile(
+    r"(?i)\b(?:a|the|every|each|several|one|no|small|large|whole|downsized|resized|of|and) " + r"pictures?\b"
 )
 
 
@@ -252,6 +257,18 @@ def test_no_text_has_a_phrase_that_the_project_avoids() -> None:
     """The field's words: relies on, exited without an error message, has no effect, failed to start."""
     mine = ((str(path), text) for path, text in texts() if path.suffix in {".py", ".md", ".toml", ".yaml", ".j2"})
     assert not [(path, hit[0]) for path, text in mine if path != "CHANGELOG.md" for hit in BANNED.finditer(text)]
+
+
+def test_images_are_called_images() -> None:
+    of_ours = ("packages", "apps", "docs", "examples", "tools", "benchmarks", "README.md", "CONTRIBUTING.md")
+    mine = ((str(path), text) for path, text in texts() if path.parts[0] in of_ours)
+    assert not [(path, hit[0]) for path, text in mine for hit in PICTURE.finditer(text)]
+
+
+def test_names_of_tests_are_short() -> None:
+    """At most 75 characters; about 60 are wanted."""
+    tests = ((str(path), text) for path, text in texts() if path.parts[0] == "tests" and path.suffix == ".py")
+    assert not [(path, name) for path, text in tests for name in re.findall(r"def (test_\w{71,})", text)]
 
 
 def test_limits_of_tests_are_in_one_place() -> None:

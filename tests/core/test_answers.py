@@ -437,7 +437,7 @@ ANOTHER_LETTER = [
 
 @pytest.mark.parametrize("said", LETTER_ALONE)
 @pytest.mark.parametrize("answer", ["C", "(C)", "C."])
-def test_an_answer_of_one_capital_letter_is_a_choice_though_the_choices_are_not_known(said: str, answer: str) -> None:
+def test_a_lone_capital_letter_is_a_choice_without_choices(said: str, answer: str) -> None:
     assert grade(f"So \\boxed{{{said}}}", answer)
     assert not grade(f"So \\boxed{{{said}}}", "B")
 

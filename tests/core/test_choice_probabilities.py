@@ -99,9 +99,7 @@ def test_probabilities_of_sampled_answers_equal_brute_force(engine, played):
         ("", "", ["\n\\boxed{" + letter for letter in LETTERS]),
     ],
 )
-def test_what_was_said_before_the_box_stays_and_choices_are_worded_as_the_answer_was(
-    engine, played, text, kept, endings
-):
+def test_choices_replace_the_answer_in_its_own_wording(engine, played, text, kept, endings):
     assert_equals(engine, saying(engine, played[0], text), kept, endings)
 
 

@@ -107,7 +107,7 @@ def test_relative_coordinates_are_thousandths_of_the_image():
     ],
 )
 @pytest.mark.parametrize("finish_reason", ["stop", "length"])
-def test_a_refused_box_returns_the_original_with_the_papers_sentence_and_the_reason(text, reason, finish_reason):
+def test_an_invalid_box_returns_the_original_and_the_reason(text, reason, finish_reason):
     play = episode()
     play.observe(text, finish_reason=finish_reason)
     [turn] = play.trajectory.turns

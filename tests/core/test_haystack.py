@@ -67,7 +67,7 @@ def test_ood_is_larger_fuller_and_smaller_than_train():
 
 
 @pytest.mark.parametrize("split", ["val", "ood"])
-def test_changing_the_mark_changes_the_downsized_image_by_a_rounding_step_at_most(split):
+def test_marks_change_the_downsized_image_by_rounding_at_most(split):
     from dataclasses import replace
 
     for index in range(4):
@@ -162,7 +162,7 @@ def test_the_true_box_of_several_images_holds_the_named_shape():
         assert np.abs(patch - COLOURS[sample.metadata["colour"]]).max() < 12
 
 
-def test_no_two_samples_share_a_scene_whatever_their_split_seed_and_number_of_images():
+def test_no_two_samples_share_a_scene():
     made = [
         scene.shapes
         for split in ("train", "val")
@@ -241,7 +241,7 @@ def test_an_unknown_checkpoint_is_refused():
 
 
 @pytest.mark.slow
-def test_no_supervised_probe_reads_the_mark_from_the_small_image_but_one_reads_it_from_a_crop():
+def test_a_probe_reads_the_mark_from_a_crop_only():
     """The probe is told where the target is, which no policy is; on crops the same probe is nearly always right."""
     small, large, labels = [], [], []
     for index in range(750):

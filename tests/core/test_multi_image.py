@@ -118,7 +118,7 @@ def test_a_perfect_box_on_the_wrong_image_is_wrong():
     assert (found["accuracy"], found["image_accuracy"], found["mean_iou"], found["hit_rate"]) == (0, 0, 0, 0)
 
 
-def test_the_part_that_is_asked_for_is_cut_from_its_own_image_and_the_answer_is_of_the_whole():
+def test_the_crop_is_of_its_own_image_and_the_answer_of_the_whole():
     played = episode(MultiImageTwoTurn())
     assert "First say in JSON which part" in message_text(played.messages[1])
     assert played.wants_box

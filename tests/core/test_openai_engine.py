@@ -150,7 +150,7 @@ def test_results_stand_in_the_order_of_the_episodes_whoever_is_answered_first(se
     assert [trajectory.sample_id for trajectory in played] == [f"s{index}" for index in range(6)]
 
 
-def test_as_many_episodes_at_a_time_as_asked_for_and_only_those_open_their_images(server):
+def test_concurrency_bounds_episodes_and_open_images(server):
     under_way, most = set(), []
     together = threading.Barrier(3)  # three requests have to be there at once before any is answered
     server.script = lambda body, number: together.wait(HANG) >= 0 and Reply(["So \\boxed{A}"])
@@ -282,7 +282,7 @@ def test_what_may_pass_is_asked_again_and_then_named(server, failure):
         (422, "no such thing", "reads images"),
     ],
 )
-def test_a_refusal_is_told_in_the_server_s_words_with_a_remedy_and_not_asked_again(server, status, message, remedy):
+def test_a_rejected_request_quotes_the_server_and_is_not_retried(server, status, message, remedy):
     server.script = lambda body, number: Reply(status=status, message=message) if number else usual(body, number)
     with pytest.raises(
         EngineError, match=rf"sample 's0': the server at \S+ did not answer turn 2 \(.*; .*{remedy}"
@@ -351,7 +351,7 @@ def test_the_url_may_end_in_its_version(server, end):
     assert load(server, url=server.url + end).run(episodes(1))[0].answer == "0"
 
 
-def test_without_a_name_the_first_model_is_taken_and_an_unknown_one_is_told_the_others(server):
+def test_the_served_model_is_the_first_or_a_known_name(server):
     server.models = [{"id": "first", "owned_by": "x"}, {"id": "second", "owned_by": "x"}]
     load(server, model=None).run(episodes(1))
     assert server.bodies[0]["model"] == "first"

@@ -159,7 +159,7 @@ def test_what_was_changed_since_is_not_ours_and_stops_an_overwriting(tmp_path: P
     assert files(tmp_path) == before
 
 
-def test_what_a_kill_left_half_written_is_ours_and_somebody_s_notes_beside_it_are_not(tmp_path: Path) -> None:
+def test_half_written_files_are_ours_and_notes_are_not(tmp_path: Path) -> None:
     record = start(tmp_path)
     record.begin("step-4")
     (tmp_path / "step-4").mkdir()

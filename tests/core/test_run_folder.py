@@ -92,7 +92,7 @@ def lines(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / TRAJECTORIES_FILE).read_text().splitlines()]
 
 
-def test_writing_again_leaves_no_image_of_before_and_removing_leaves_what_is_not_ours(training: Path) -> None:
+def test_writing_again_and_removing_leave_only_foreign_images(training: Path) -> None:
     mine = training / IMAGES_FOLDER / "holiday.png"
     mine.write_bytes(b"not a trajectory's")
     write_trajectories(training, {PART: [played(9, "A")]})

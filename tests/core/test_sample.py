@@ -61,7 +61,7 @@ def test_every_kind_of_source_gives_the_same_image(tmp_path: Path) -> None:
         assert load_image(source).tobytes() == image.tobytes()
 
 
-def test_an_image_in_memory_is_not_copied_and_one_from_a_file_carries_nothing_along(tmp_path: Path) -> None:
+def test_images_in_memory_are_not_copied_and_files_lose_metadata(tmp_path: Path) -> None:
     image = photo()
     assert load_image(image) is image
     exif = Image.Exif()

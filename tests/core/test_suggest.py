@@ -211,7 +211,7 @@ def test_a_hint_names_only_what_is_known(name: str, known: list[str]) -> None:
         assert hint.startswith(("known are ", "see --help"))
 
 
-def test_every_name_of_the_table_is_an_option_somewhere_and_stands_for_one_thing_there() -> None:
+def test_every_name_in_the_table_is_an_option() -> None:
     pytest.importorskip("trl")
     pytest.importorskip("mgpo_eval")
     import dataclasses

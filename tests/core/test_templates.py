@@ -66,7 +66,7 @@ def test_two_turn_returns_the_crop_with_the_papers_words():
     }
 
 
-def test_two_turn_returns_the_original_after_a_refused_box_with_the_papers_words():
+def test_two_turn_answers_an_invalid_box_with_the_papers_words():
     assert TwoTurn().follow_up(sample(), [IMAGE], REFUSED, 0) == {
         "role": "user",
         "content": [

@@ -280,7 +280,7 @@ def test_a_single_row_that_does_not_fit_says_so_and_other_errors_pass(tiny, monk
 
 @pytest.mark.parametrize("lengths", [[3], [2, 5, 2], [4, 4], [1, 7]], ids=str)
 @pytest.mark.parametrize("padded", [False, True])
-def test_row_caches_joined_into_a_batch_come_apart_unchanged_and_attend_to_their_own_tokens(lengths, padded):
+def test_joined_row_caches_split_unchanged_and_stay_separate(lengths, padded):
     def states(length):
         return tuple(torch.randn(2, length, 3) for _ in range(2))  # of two layers: (heads, length, size)
 

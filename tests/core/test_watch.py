@@ -155,7 +155,7 @@ def test_characters_are_withheld_until_they_are_whole(text, data):
     assert told[-1] == text
 
 
-def test_a_character_that_stays_incomplete_is_shown_at_the_end_as_the_turn_shows_it():
+def test_an_incomplete_character_is_shown_at_the_end():
     told: list[str] = []
     growing = StreamedText(TextStream(lambda episode, part: told.append(part)), Episode(SAMPLE))
     euro = "€".encode()

@@ -67,7 +67,7 @@ def test_counts_are_the_verdicts(root: Path) -> None:
     assert found["refused"] == 4
 
 
-def test_a_page_out_of_range_is_the_nearest_one_and_an_unknown_filter_is_an_error(root: Path) -> None:
+def test_pages_are_clamped_and_unknown_filters_are_errors(root: Path) -> None:
     run = open_below(root, "training")
     assert page(run, "all", 99)[0] == page(run, "all", 2)[0] != page(run, "all", -3)[0] == page(run, "all", 1)[0]
     with pytest.raises(ValueError, match="no filter 'best'"):

@@ -32,7 +32,7 @@ def images(draw: st.DrawFn) -> DemoImage:
 
 
 @given(images(), st.tuples(*[st.floats(-0.5, 1.5)] * 4))
-def test_a_drawn_box_comes_back_inside_the_image_whichever_corner_it_was_begun_at(
+def test_a_drawn_box_is_inside_the_image_from_any_corner(
     demo_image: DemoImage, shares: tuple[float, float, float, float]
 ) -> None:
     width, height = demo_image.shown_size

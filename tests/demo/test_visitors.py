@@ -21,7 +21,7 @@ def example(folder: Path) -> DemoImage:
     return keep_image(haystack.make("val", 1, 0)[0].images[0], "example", folder)
 
 
-def test_each_page_has_a_visitor_of_its_own_in_a_folder_that_only_the_server_reads() -> None:
+def test_each_page_has_its_own_visitor_and_private_folder() -> None:
     visitors = Visitors(Limits())
     anna, bert = visitors.of("anna"), visitors.of("bert")
     assert anna is visitors.of("anna") and anna is not bert

@@ -87,7 +87,7 @@ def expected(row: int) -> dict[str, float]:
     }
 
 
-def test_the_task_is_500_held_out_questions_of_five_kinds_with_their_box_and_image() -> None:
+def test_the_task_has_500_held_out_questions_of_five_kinds() -> None:
     from lmms_eval.tasks import TaskManager
 
     found = list(TaskManager("ERROR").load_task_or_group("haystack_multi")["haystack_multi"].dataset["test"])
@@ -184,7 +184,7 @@ def test_a_region_of_the_question_is_written_in_the_models_numbers(config: Any) 
     assert not any("<region>" in text for text in engine.asked)
 
 
-def test_a_checkpoint_that_learnt_it_answers_at_once_and_words_are_asked_for_as_ever() -> None:
+def test_a_multi_image_checkpoint_answers_boxes_in_a_single_turn() -> None:
     trained = EpisodeSettings(template="multi_image")
     runner = model(pointer(), settings=trained)
     asked = rows(2)

@@ -156,7 +156,7 @@ def test_thresholds_include_their_own_value():
         assert tuple(found[name] for name in ("iou_03", "iou_05", "iou_07")) == levels
 
 
-def test_a_box_on_the_wrong_image_costs_only_the_stricter_score_where_the_image_was_not_asked_for():
+def test_a_wrong_image_lowers_only_the_stricter_published_score():
     record = RECORDS[2]  # the first of four images
     box = record.ground_truth.as_tuple()
     unsaid = told(box, 0).removeprefix("It's in the first image. ")

@@ -46,7 +46,7 @@ def test_a_record_of_one_image_needs_no_name_for_it():
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: f"{record.task}-{record.index}")
-def test_the_published_prompt_is_the_question_and_its_format_where_the_record_says_so(record):
+def test_the_published_prompt_has_the_format_the_record_needs(record):
     asked = published_prompt(record)
     assert asked.startswith(record.question.strip())
     rest = asked.removeprefix(record.question.strip())
@@ -55,7 +55,7 @@ def test_the_published_prompt_is_the_question_and_its_format_where_the_record_sa
 
 
 @pytest.mark.parametrize("space", ["absolute", "0-1000"])
-def test_boxes_in_questions_are_asked_in_the_numbers_of_the_model_and_the_image_they_refer_to(space):
+def test_boxes_in_questions_use_the_model_s_coordinates(space):
     # (record, the box inside its question, the image it lies on)
     embedded = [
         (4, (570, 481, 690, 706), 0),

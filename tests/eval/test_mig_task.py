@@ -145,7 +145,7 @@ def test_scores_are_those_of_an_independent_computation(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_format_is_asked_for_once_and_boxes_in_questions_are_in_the_models_numbers(
+def test_prompts_ask_for_the_format_once_and_convert_boxes(
     way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mgpo_eval.models import MGPO

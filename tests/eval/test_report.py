@@ -69,7 +69,7 @@ def test_grounding_is_measured_on_the_trajectories_where_the_task_logs_none(tmp_
     assert "hit_rate" not in head
 
 
-def test_averages_of_lmms_eval_that_differ_are_shown_and_those_in_per_cent_do_not(tmp_path):
+def test_differing_averages_of_lmms_eval_are_shown(tmp_path):
     samples = [vstar(i, i < 3, ("direct_attributes", "relative_position")[i % 2]) for i in range(4)]
     averages = {
         "vstar_overall_acc,none": 75.0,
@@ -150,7 +150,7 @@ def test_a_fair_comparison_is_not_warned_of(double):
     assert "fair comparison" not in double.words
 
 
-def test_two_runs_in_one_folder_are_told_apart_and_more_are_compared_with_the_first(tmp_path):
+def test_runs_of_one_folder_are_compared_with_the_first(tmp_path):
     ids = [FIRST, SECOND, "c" * 16]
     for place, run_id in enumerate(ids):
         provenance = run_json(run_id, mode=("single_turn", "two_turn", "two_turn")[place])

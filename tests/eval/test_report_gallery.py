@@ -115,7 +115,7 @@ def test_a_choice_of_samples_is_full_the_same_every_time_and_has_every_kind(samp
             assert any(e.flags[kind] for e in chosen) == any(e.flags[kind] for e in found)
 
 
-def test_of_too_many_samples_those_with_images_are_shown_evenly_and_the_numbers_said(tmp_path):
+def test_the_gallery_samples_evenly_and_gives_the_counts(tmp_path):
     samples = [ours(i, i >= 30, run_id=FIRST, images=i % 2 == 0) for i in range(60)]
     folder = one_task(tmp_path, samples)
     page = report(folder, tmp_path, samples=20)

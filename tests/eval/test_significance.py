@@ -39,7 +39,7 @@ def test_mcnemar_over_every_assignment_of_the_pairs(pairs):
 
 
 @given(bits)
-def test_scores_of_0_and_1_get_their_fourfold_table_and_the_difference_of_their_means(pairs):
+def test_binary_scores_get_a_fourfold_table_and_a_difference(pairs):
     a, b = [float(x) for x, _ in pairs], [float(y) for _, y in pairs]
     found = compare_paired(a, b)
     cells = ((1, 1), (1, 0), (0, 1), (0, 0))

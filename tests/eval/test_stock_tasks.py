@@ -154,7 +154,7 @@ def test_what_has_no_standard_error_keeps_none(aggregation: Any, options: dict[s
     assert standard_errors([1.0, 0.0], aggregation, **options)["accuracy_stderr,none"] == "N/A"
 
 
-def test_choices_are_asked_in_the_second_turn_alone_and_no_stock_instruction_is_left(hub: Path) -> None:
+def test_choices_are_asked_in_the_second_turn_only(hub: Path) -> None:
     engine = Oracle(hub_fixture.write_vstar(hub))
     evaluate(engine, "vstar_bench")
     assert len(engine.asked) == len(hub_fixture.QUESTIONS)

@@ -40,7 +40,7 @@ def test_the_mode_says_whether_the_model_looks_and_the_task_how_it_answers(train
         assert (found.mode, found.templates.words.name, found.templates.box.name) == (mode, words, box)
 
 
-def test_only_a_checkpoint_that_learnt_to_answer_with_a_box_at_once_looks_once_unless_told() -> None:
+def test_only_multi_image_checkpoints_default_to_single_turn() -> None:
     modes = {trained: settings(trained).mode for trained in TRAINED}
     assert modes == dict.fromkeys(TRAINED, "two_turn") | {"multi_image": "single_turn"}
     for trained in TRAINED:

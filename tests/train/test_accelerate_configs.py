@@ -65,7 +65,7 @@ def test_deepspeed_s_plugin_is_made_of_it(path: Path, monkeypatch: pytest.Monkey
     assert zero["offload_optimizer"]["device"] == ("cpu" if "offload" in path.stem else "none")
 
 
-def test_the_slurm_script_is_a_shell_script_that_starts_the_shipped_configuration() -> None:
+def test_the_slurm_script_starts_the_shipped_configuration() -> None:
     script = PLANS / "multi-node.slurm"
     subprocess.run(["bash", "-n", str(script)], check=True)
     text = script.read_text(encoding="utf-8")

@@ -42,7 +42,7 @@ def test_flat_groups_are_those_whose_rewards_are_all_equal():
     assert zero_variance_groups([0, 1, 1, 0], 2) == []
 
 
-def test_fresh_samples_are_others_while_there_are_others_and_the_same_on_every_process():
+def test_fresh_samples_are_new_and_equal_on_every_process():
     drawn = resample(3, 10, [0, 1, 2, 2], 7, 1)
     assert drawn == resample(3, 10, [0, 1, 2, 2], 7, 1)
     assert len(set(drawn)) == 3 and not set(drawn) & {0, 1, 2}
@@ -96,7 +96,7 @@ def test_rollouts_with_an_overlong_turn_are_masked_whole_and_counted(tmp_path):
     assert trainer._metrics["train"]["overlong_filtered"] == [pytest.approx(sum(overlong) / len(overlong))]
 
 
-def test_a_second_turn_that_was_cut_short_leaves_the_images_of_its_batch_in_place(tmp_path, monkeypatch):
+def test_a_truncated_second_turn_keeps_the_batch_s_images(tmp_path, monkeypatch):
     # TRL would take such a rollout out of the attention, image tokens and all, and the next one would get its grid
     plain = trainer_of(tmp_path / "plain", max_logprob_gap=0.0)
     trainer = trainer_of(tmp_path / "masked", mask_truncated_completions=True)

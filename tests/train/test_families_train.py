@@ -158,7 +158,7 @@ def test_a_space_that_agrees_is_not_worth_a_word(described, recwarn):
     assert not [warning for warning in recwarn if "coordinate_space" in str(warning.message)]
 
 
-def test_options_can_be_made_for_a_model_out_of_reach_and_say_so_when_it_is_needed():
+def test_options_of_an_unreachable_model_fail_only_when_needed():
     config = MGPOConfig(model="nobody/knows-this-model")
     for name in ("space", "budget"):
         with pytest.raises(EngineError, match="configuration of model='nobody/knows-this-model'.*network"):

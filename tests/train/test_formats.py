@@ -564,7 +564,7 @@ def test_choices_that_the_question_lists_otherwise_are_refused(folder: Path, lay
     assert (sample.question, sample.answer) == (ASKED, "B")
 
 
-def test_choices_that_the_question_of_our_own_layout_lists_otherwise_are_refused(folder: Path) -> None:
+def test_choices_that_contradict_the_question_are_invalid(folder: Path) -> None:
     row = OPEN | {"question": f"{ASKED}\nA. blue\nB. red", "choices": ["red", "blue"]}
     with pytest.raises(SampleError, match="where the question lists"):
         load_samples(write(folder, row))

@@ -80,7 +80,7 @@ def test_frozen_parts_get_no_adapters_even_where_layers_share_names(tmp_path):
     assert {part_of(name) for name, _ in everywhere.named_parameters() if "lora_" in name} == {"language", "vision"}
 
 
-def test_the_loss_of_a_fresh_adapter_sees_the_policy_that_sampled_and_the_reference(tmp_path):
+def test_a_fresh_adapter_s_loss_sees_policy_and_reference(tmp_path):
     trainer, _ = trained(tmp_path, beta=0.05)
     log = next(row for row in trainer.state.log_history if "kl" in row)
     assert trainer.ref_model is None
@@ -233,7 +233,7 @@ def test_a_lora_run_resumes_exactly_and_leaves_a_model_that_loads_alone(tmp_path
     ).read_bytes()
 
 
-def test_weights_under_adapters_are_the_same_to_the_bit_after_vllm_has_been_given_the_sum():
+def test_base_weights_are_unchanged_after_the_merge_for_vllm():
     pytest.importorskip("vllm")
     from peft import LoraConfig, get_peft_model
 

@@ -184,9 +184,7 @@ def test_time_is_summed_over_the_parts_of_a_resumed_run() -> None:
     assert timing([]) == {"steps": 0, "seconds": 0.0, "seconds_per_step": None}
 
 
-def test_seconds_of_a_step_run_from_the_end_of_the_one_before_without_figures_and_checkpoints(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_step_seconds_exclude_figures_and_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from types import SimpleNamespace
 
     from mgpo_train.config.config import MGPOConfig

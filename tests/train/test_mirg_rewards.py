@@ -175,7 +175,7 @@ def test_hard_groups_count_more() -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=4, max_size=4).map(np.array))
-def test_the_weight_of_a_group_is_within_1_and_e_and_does_not_depend_on_its_order(overlaps: np.ndarray) -> None:
+def test_group_weights_are_between_1_and_e_in_any_order(overlaps: np.ndarray) -> None:
     weights = difficulty_weights(overlaps, 4)
     assert (weights >= 1 - 1e-12).all() and (weights <= math.e + 1e-12).all()
     assert weights == pytest.approx(difficulty_weights(overlaps[::-1], 4))

@@ -272,7 +272,7 @@ def test_numbers_are_read_out_of_lmms_evals_results():
     assert found.lower == {"haystack/crop_area_fraction"}
 
 
-def test_the_best_metric_is_accuracy_on_held_out_samples_or_the_first_tasks_first_score():
+def test_the_best_metric_is_held_out_accuracy_or_the_first_score():
     tasks = read_scores(RESULTS) | Scores({"other/f1": 0.3})
     held_out = Scores({"eval/valid_box_rate": 1.0, "eval/accuracy": 0.5})
     config = MGPOConfig(eval_tasks="other, haystack")

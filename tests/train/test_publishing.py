@@ -178,7 +178,7 @@ def test_a_failed_checkpoint_upload_is_told_and_the_training_continues(tmp_path:
     assert told.startswith("mgpo-train: warning: the upload to 'tester/looks' failed (")
 
 
-def test_a_lora_run_sends_merged_weights_and_its_adapter_only_where_checkpoints_sent_theirs(tmp_path, hub: FakeHub):
+def test_a_lora_run_uploads_merged_weights(tmp_path, hub: FakeHub):
     saved(tmp_path / "run" / "model")
     adapter = tmp_path / "run" / "adapter"
     put(adapter, [*USERS, "adapter_model.safetensors"])
@@ -262,7 +262,7 @@ def test_options_of_the_hub_are_respected(tmp_path: Path, hub: FakeHub):
     ("part", "status"),
     [("/api/repos/create", 403), ("/api/repos/create", 401), ("/preupload/", 404), ("/lfs/", 500), ("/commit/", 403)],
 )
-def test_a_failed_upload_says_in_one_line_where_the_model_is_and_how_to_upload_it(
+def test_a_failed_upload_names_the_model_and_the_remedy(
     tmp_path: Path, monkeypatch, hub: FakeHub, part: str, status: int
 ):
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # of huggingface_hub's retries

@@ -35,7 +35,7 @@ def test_neighbouring_copies_of_a_sample_share_their_images(tmp_path):
     assert episodes[0].trajectory is not episodes[1].trajectory
 
 
-def test_collected_completions_are_the_sampled_tokens_with_the_inserted_turn_between(played):
+def test_completions_are_sampled_tokens_around_the_inserted_turn(played):
     trajectories, tokens = played
     rollouts = collect(trajectories, tokens)
     for row, trajectory in enumerate(trajectories):

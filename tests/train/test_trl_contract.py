@@ -76,7 +76,7 @@ def test_the_fused_head_reads_weight_and_bias_of_the_output_embeddings():
     assert "weight, bias = lm_head.weight, lm_head.bias" in source, MEND
 
 
-def test_transformers_still_resumes_weights_through_the_method_that_is_overridden():
+def test_transformers_resumes_weights_through_our_override():
     source = inspect.getsource(transformers.Trainer)
     mend = "mend packages/mgpo-train/src/mgpo_train/models/checkpoint.py"
     assert list(inspect.signature(transformers.Trainer._load_from_checkpoint).parameters)[:2] == [
@@ -86,7 +86,7 @@ def test_transformers_still_resumes_weights_through_the_method_that_is_overridde
     assert "self._load_from_checkpoint(resume_from_checkpoint)" in source, mend
 
 
-def test_transformers_still_saves_and_ends_through_the_methods_that_are_overridden():
+def test_transformers_saves_and_ends_through_our_overrides():
     mend = "mend packages/mgpo-train/src/mgpo_train/models/checkpoint.py"
     saving = inspect.getsource(transformers.Trainer._save_checkpoint)
     # all processes have written their parts before the main one writes the file that makes a checkpoint complete
@@ -97,7 +97,7 @@ def test_transformers_still_saves_and_ends_through_the_methods_that_are_overridd
     assert "self._run_epoch(\n" in loop and "if self.control.should_training_stop:\n                break" in loop, mend
 
 
-def test_transformers_removes_checkpoints_by_the_limit_that_the_run_hides_from_it():
+def test_transformers_removes_checkpoints_by_save_total_limit():
     source = inspect.getsource(transformers.Trainer._save_checkpoint)
     calls = "rotate_checkpoints(" in source and "save_total_limit=self.args.save_total_limit" in source
     assert calls, "mend packages/mgpo-train/src/mgpo_train/output/checkpoint_rotation.py"

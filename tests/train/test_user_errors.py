@@ -237,7 +237,7 @@ def test_an_attention_kernel_that_there_is_not_is_named(tmp_path):
 # --- while it runs ----------------------------------------------------------------------------------------------------
 
 
-def test_memory_that_runs_out_and_a_trackers_error_get_a_remedy_and_a_bug_its_traceback():
+def test_known_failures_get_a_remedy_and_bugs_a_traceback():
     config = MGPOConfig(report_to="none")
     words = r"out of memory .*lower per_device_train_batch_size \(it is 8\)"
     with pytest.raises(model_module.EngineError, match=words), worded(config):
@@ -327,7 +327,7 @@ def test_what_the_user_sets_wins_over_the_model_and_the_recipe(trained, tmp_path
     assert used(made(mine))[:2] == (3136, 100352)
 
 
-def test_a_recipe_keeps_its_settings_for_its_own_model_and_for_one_that_says_nothing(tmp_path):
+def test_a_recipe_s_settings_hold_for_its_own_model(tmp_path):
     assert used(made("qwen2.5-vl-7b-mgpo-640"))[:3] == (200_704, 501_760, "absolute")
     other = made("qwen2.5-vl-7b-mgpo-640", "--model", "Qwen/Qwen2.5-VL-3B-Instruct")
     assert used(other)[:3] == (200_704, 501_760, "absolute") and other.max_response == 8192

@@ -1,6 +1,6 @@
 """What a run was trained and scored on, in a few digits: told apart from data that were changed before --resume.
 
-Of an image file its path, its size and its time count, not its bytes: one look at the file system for each. Of an image
+Of an image file its path, its size and its time count, not its bytes: one stat of the file system for each. Of an image
 in a table or in the text of a row, its length and a digest that was taken when the row was read.
 """
 
