@@ -109,9 +109,9 @@ def _check(options: argparse.Namespace) -> None:
         if name is not None:
             _check_model(name)
     if options.concurrency < 1:
-        raise DemoError(f"--concurrency {options.concurrency} must be at least 1")
+        raise DemoError(f"--concurrency {options.concurrency}: give at least 1")
     if options.root is not None and not options.root.is_dir():
-        raise DemoError(f"--root {options.root} is not a directory; name one that holds runs, for example outputs")
+        raise DemoError(f"--root {options.root}: not a directory; name one that holds runs, for example outputs")
     if options.mcp:
         try:
             import mcp.server.sse  # noqa: F401
@@ -161,5 +161,5 @@ def _auth(options: argparse.Namespace) -> tuple[str, str] | None:
         return None
     user, _, password = given.partition(":")
     if not user or not password:
-        raise DemoError("--auth is USER:PASSWORD, neither of them empty")
+        raise DemoError("--auth: give USER:PASSWORD, neither of them empty")
     return user, password

@@ -35,7 +35,7 @@ class Limits:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not 0 < value < math.inf:
-                raise DemoError(f"the limit {name}={value} must be a number above 0")
+                raise DemoError(f"{name}={value}: give a number above 0")
 
     @property
     def pixels(self) -> int:

@@ -30,7 +30,7 @@ class SamplingOptions:
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens={self.max_new_tokens} must be at least 1")
+            raise ValueError(f"max_new_tokens={self.max_new_tokens}: give at least 1")
         if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
             raise ValueError(
                 f"temperature={self.temperature} must be >= 0, top_p={self.top_p} in (0, 1], top_k={self.top_k} >= 0 "

@@ -143,7 +143,7 @@ class Episode:
         if self.done:
             raise EngineError(f"episode of sample {self.sample.id!r} ended with turn {self.turn}; start a new one")
         if finish_reason not in FINISH_REASONS:
-            raise EngineError(f"finish_reason {finish_reason!r} is none of {', '.join(FINISH_REASONS)}")
+            raise EngineError(f"finish_reason={finish_reason!r}: known are {', '.join(FINISH_REASONS)}")
         self._open()
         turn = Turn(text, finish_reason, seconds=seconds, tokens=tokens, prompt_tokens=prompt_tokens)
         outcome = CropOutcome(image=None, box_original=None, reason=None)

@@ -70,7 +70,7 @@ class Difficulty:
         if unknown or len(set(self.shapes)) < 2:
             raise ValueError(f"shapes={self.shapes}: give at least two of {', '.join(SHAPES)}")
         if self.canvas % self.seen or self.canvas // self.seen < 4:
-            raise ValueError(f"canvas={self.canvas} must be a multiple of seen={self.seen}, at least four times it")
+            raise ValueError(f"canvas={self.canvas}: give a multiple of seen={self.seen}, at least four times it")
         if not 2 <= self.objects[0] <= self.objects[1] <= len(COLOURS):
             raise ValueError(f"objects={self.objects}: give (fewest, most) between 2 and {len(COLOURS)}")
         if not self.mark <= 0.7 * self.size[0] <= 0.7 * self.size[1] <= 0.25 * self.canvas:

@@ -83,7 +83,7 @@ class OpenAIEngine:
         progress: bool = False,
     ) -> None:
         if concurrency < 1 or retries < 0:
-            raise ValueError(f"concurrency={concurrency} must be at least 1 and retries={retries} at least 0")
+            raise ValueError(f"concurrency={concurrency}, retries={retries}: give at least 1 and at least 0")
         self.url = _with_version(url)
         self.options = SamplingOptions(max_new_tokens, temperature, top_p, top_k, seed)
         self.concurrency, self.retries, self.progress = concurrency, retries, progress

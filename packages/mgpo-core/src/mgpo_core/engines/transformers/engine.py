@@ -67,7 +67,7 @@ class TransformersEngine:
         self.options = SamplingOptions(max_new_tokens, temperature, top_p, top_k, seed)
         self.max_model_len = max_model_len
         if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} must be at least 1")
+            raise ValueError(f"batch_size={batch_size}: give at least 1")
         if isinstance(model, (str, Path)):
             processor = processor or load_processor(model)
             model = load_model(model, device=device, dtype=dtype)
