@@ -109,5 +109,5 @@ def test_a_process_that_fails_ends_the_others_and_the_run_fails(tmp_path: Path) 
         LMMS_EVAL_DATASETS_CACHE=str(tmp_path / "cache"),
     )
     assert done.returncode != 0
-    assert "Process 1 failed" in done.stdout and "image 1 of mgpo_vstar/1" in done.stdout
+    assert "process 1 failed" in done.stdout and "image 1 of mgpo_vstar/1" in done.stdout
     assert not list(tmp_path.glob("out/*/*_results.json"))
