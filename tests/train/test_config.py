@@ -77,7 +77,7 @@ def test_columns_may_be_written_as_text() -> None:
         ({"freeze": ["vision", "merger", "language"]}, "nothing is left to train"),
         ({"coordinate_space": "relativ"}, "coordinate_space"),
         ({"min_pixels": 2_000_000, "max_pixels": 1_000_000}, "min_pixels <= max_pixels"),
-        ({"model": "some/model", "max_pixels": 100_000}, "Set both"),
+        ({"model": "some/model", "max_pixels": 100_000}, "set both"),
         ({"rewards": ["acuracy"]}, "did you mean 'accuracy'"),
         ({"rewards": []}, "at least accuracy"),
         ({"rewards": ["accuracy"], "reward_weights": [1.0, 2.0]}, "2 numbers for 1 rewards"),
