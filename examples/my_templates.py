@@ -4,7 +4,7 @@ r"""Your own template: three turns, of which the first two look.
     mgpo-eval --model mgpo --tasks haystack \
         --model_args pretrained=outputs/haystack-mgpo/model,template=examples/my_templates.py:ThreeTurn
 
-A template is any class with these members (`mgpo_core.templates.base.Template`); it says what the model is told, and
+A template is any class with these members (`mgpo_core.templates.base.Template`); it says what the prompt is, and
 when its response is read for a box.
 """
 

@@ -41,7 +41,7 @@ def run_all(runs: Path, jobs: int) -> None:
 
 
 def train(folder: Path, arguments: list[str], jobs: int) -> None:
-    """Run `mgpo-train` with these arguments into a folder, one of `jobs` at a time; goes on with what is there."""
+    """Run `mgpo-train` with these arguments into a folder, one of `jobs` at a time; resumes what is there."""
     command = [sys.executable, "-m", "mgpo_train", *arguments, "--output_dir", str(folder), "--resume"]
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
     folder.mkdir(parents=True, exist_ok=True)
@@ -175,7 +175,7 @@ def read_options(
 ) -> argparse.Namespace:
     """The options `runs`, `jobs` and `table_only`, and further `switches` with their help.
 
-    Runs are kept in the folder `runs` of `outputs` unless told otherwise.
+    By default, runs are kept in the folder `runs` of `outputs`.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=ROOT / "outputs" / runs, help="where the runs are kept")

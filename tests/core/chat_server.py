@@ -38,7 +38,7 @@ def pieces(text: str) -> list[str]:
 
 
 def usual(body: dict[str, Any], number: int) -> Reply:
-    """A box at the first turn; at the second, what stands in the place of the sample's number in the question."""
+    """A box at the first turn; at the second, what is in the place of the sample's number in the question."""
     if len(body["messages"]) == 2:
         return Reply(pieces(BOX))
     return Reply(["So \\boxed{", re.findall(r"number (\d+)", json.dumps(body["messages"]))[0], "}"])

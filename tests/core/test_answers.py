@@ -114,7 +114,7 @@ DISGUISED = [
         "最终答案：B！",
         "应选Ｂ",
     ],
-    # what stands before, behind and between
+    # what comes before, after and between
     *["dark green (option B)", "dark green, B", "dark green: B", "dark green - (B)", "dark green; option B"],
     *["B, which is dark green", "B, because it is dark green", "B, as it is dark green, not red", "B; it's dark green"],
     *["B is correct", "B is the correct answer", "Option B is correct", "(B) is the right choice", "B is dark green"],

@@ -143,11 +143,11 @@ def test_a_broken_line_is_reported_and_the_rest_is_there(training: Path) -> None
     assert run.entries[1].card().trajectory.sample_id == "task/3"
 
 
-def test_a_file_that_was_written_anew_meanwhile_is_no_silent_mix_up(training: Path) -> None:
+def test_a_file_rewritten_meanwhile_is_an_error(training: Path) -> None:
     run = open_run(training)
     write_trajectories(training, {PART: [played(7, "B"), played(8, "B")]})
     assert run.changed
-    with pytest.raises(RunFolderError, match="Open the run again"):
+    with pytest.raises(RunFolderError, match="open the run again"):
         run.entries[0].card()
 
 
@@ -187,7 +187,7 @@ def test_a_logged_run_id_reads_no_settings_from_elsewhere(tmp_path: Path) -> Non
     (tmp_path / "elsewhere/run.json").write_text('{"weights": {"name": "secret"}}')
     Evaluation(tmp_path, {"haystack": [ours(1, True, run_id="../elsewhere", images=False)]}, provenance=None).write()
     run = open_run(tmp_path)
-    assert "secret" not in run.title and any("no name of a folder" in problem for problem in run.problems)
+    assert "secret" not in run.title and any("not the name of a folder" in problem for problem in run.problems)
 
 
 def test_other_folders_and_links_are_refused_by_name(tmp_path: Path, training: Path) -> None:

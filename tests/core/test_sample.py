@@ -268,7 +268,7 @@ def test_an_empty_image_is_refused() -> None:
         ("no/such/photo.png", "'no/such/photo.png' does not exist; check the path"),
         ("https://example.org/a.png", "is a URL; download"),
         (lambda: "a string", "the function returned str; return a PIL.Image.Image"),
-        (42, "is no image; give a PIL image, a path"),
+        (42, "is not an image; give a PIL image, a path"),
         ({"bytes": None, "path": None}, "cannot be read as an image"),
         (b"", "cannot be read as an image"),
     ],

@@ -127,7 +127,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _check_model(name: str) -> None:
-    """Raise MGPOError for a name that is no model's, as far as that can be told without asking the hub."""
+    """Raise MGPOError for a name that is not a model, as far as can be checked without the hub."""
     from mgpo_core.engines.loading import resolve_model
 
     resolve_model(name)

@@ -36,7 +36,7 @@ mgpo-eval: evaluate models that look closer, inside lmms-eval.
   mgpo-eval tasks                                    names of all tasks; those in mgpo-eval: {tasks}
   mgpo-eval eval --help                              every option of lmms-eval
 
-Unlike lmms-eval's own command, this one writes to {output} and logs samples unless told otherwise, takes
+Unlike lmms-eval's own command, by default this one writes to {output} and logs samples, takes
 --batch_size auto as the default, and exits with a status other than 0 when anything failed or no result was written.
 A run that was killed goes on where it stopped when the same command is given again.
 

@@ -25,7 +25,7 @@ _LONGEST = 240
 
 @contextlib.contextmanager
 def data_sets_told(failures: list[str]) -> Iterator[None]:
-    """While lmms-eval runs: a data set that cannot be loaded is told in `failures`, and ends the run at once."""
+    """While lmms-eval runs: a data set that cannot be loaded is reported in `failures` and ends the run at once."""
     import datasets
     from lmms_eval.api import task
 

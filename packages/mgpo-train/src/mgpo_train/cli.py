@@ -31,7 +31,7 @@ RENAMED = {"build-trajectories": "build-reasoning-data"}
 
 MACHINE = {
     "accelerate": "with --dry-run: size for this accelerate configuration (a shipped one by name, or a YAML file)",
-    "devices": "with --dry-run: size for so many devices",
+    "devices": "with --dry-run: size for this number of devices",
     "gpu": f"with --dry-run: size for this device ({', '.join(GPUS)})",
     "response_tokens": "with --dry-run: tokens of a typical response, for the estimate of time [256]",
 }
@@ -40,12 +40,12 @@ EXAMPLES = """\
 examples:
   mgpo-train haystack-mgpo                                     the whole method in minutes on a CPU
   mgpo-train haystack-mgpo --seed 1 --output_dir outputs/seed1 --resume
-                                                               go on with a run that was stopped
+                                                               resume an interrupted run
   mgpo-train photos --train_data my_photos/samples.jsonl --model Qwen/Qwen2.5-VL-3B-Instruct --dry-run
                                                                your own images: check and size the run first
 
   mgpo-train build-reasoning-data --help                       reasoning traces for several images
-  mgpo-train haystack-base --help                              make haystack's base checkpoint anew
+  mgpo-train haystack-base --help                              train haystack's base checkpoint again
   mgpo-train haystack-multi-base --help                        the same for the checkpoint of several images
   mgpo-train upload outputs/mine/model OWNER/NAME              a saved model to the Hugging Face hub
 """

@@ -1,7 +1,7 @@
 """What can be refused before torch is imported: the folder, names and numbers of a few options, missing files.
 
 The options are read here only as far as these checks need it; `command_line.make_config` reads all of them, and what
-cannot be read here is told there.
+cannot be read here is reported there.
 """
 
 from __future__ import annotations

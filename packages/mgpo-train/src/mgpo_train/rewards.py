@@ -4,7 +4,7 @@ MGPO's is `accuracy` alone; no box is ever compared with the ground truth. Where
 several images (MIRG-RL, arXiv 2509.21788), `object` and `image` judge it. That paper's formulas are not published:
 these are a reconstruction.
 
-A reward is a function in one of two forms, told apart by its first parameter. One named `trajectory`, or annotated
+A reward is a function in one of two forms, distinguished by its first parameter. One named `trajectory`, or annotated
 `Trajectory`, makes it ours: `f(trajectory) -> float`. Any other function is called as TRL calls its own:
 `f(prompts, completions, completion_ids=None, **columns) -> list[float]`.
 """

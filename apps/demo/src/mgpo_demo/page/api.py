@@ -150,7 +150,7 @@ def _answer(trajectory: Trajectory) -> dict[str, str | None]:
 
 
 def _box(text: str, size: tuple[int, int]) -> Box:
-    """The box that was given; DemoError for one that is no part of an image of this size."""
+    """The box that was given; DemoError for one that is not part of an image of this size."""
     try:
         x1, y1, x2, y2 = (float(part) for part in (text or "").strip(" []()").split(","))
     except ValueError as error:
@@ -159,7 +159,7 @@ def _box(text: str, size: tuple[int, int]) -> Box:
     inside = all(map(math.isfinite, box.as_tuple())) and box.clipped(*size) == box
     if not inside or not (x1 < x2 and y1 < y2):
         raise DemoError(
-            f"box={text!r:.80} is no part of the image of {size[0]}×{size[1]} pixels: it needs "
+            f"box={text!r:.80} is not part of the image of {size[0]}×{size[1]} pixels: it needs "
             f"0 <= x1 < x2 <= {size[0]} and 0 <= y1 < y2 <= {size[1]}"
         )
     return box

@@ -40,7 +40,7 @@ _NOTHING = (gr.skip(), 1, "", *[gr.skip()] * 4)
 
 
 class _Browser:
-    """The tab's components and events; what is open stands in the components, nothing is kept of a visitor."""
+    """The tab's components and events; what is open is in the components, nothing is kept of a visitor."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -1,7 +1,7 @@
 """Keeps a page that stays open from growing.
 
-Gradio 6.31 makes a component anew for every output that an event leaves as it is, and keeps all of them, with what they
-showed, in the session until the page is closed: a tenth of a megabyte for each run.
+Gradio 6.31 creates a new component for every output that an event leaves as it is, and keeps all of them, with what
+they showed, in the session until the page is closed: a tenth of a megabyte for each run.
 Relies on `App.state_holder` and on `SessionState`'s `blocks_config.blocks` and `config_values`.
 """
 

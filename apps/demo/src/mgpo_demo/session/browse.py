@@ -77,7 +77,7 @@ def open_below(root: Path, name: str) -> RunFolder:
 
 
 class OpenRuns:
-    """The runs that were opened last, so that turning a page does not read a log of thousands of samples anew."""
+    """The runs that were opened last, so that turning a page does not read a log of thousands of samples again."""
 
     def __init__(self, root: Path, most: int = 4) -> None:
         self.root = root

@@ -68,7 +68,7 @@ class DemoImage:
 def keep_upload(upload: Path, name: str, folder: Path, limits: Limits) -> DemoImage:
     """Take a file that was uploaded as an image into `folder`; the upload itself is left alone.
 
-    Raises DemoError for one of too many bytes or pixels and for what is no image of a usual kind, ImageError for one
+    Raises DemoError for one of too many bytes or pixels and for what is not a usual kind of image, ImageError for one
     that is corrupt, animated or over 200 times as long as it is wide.
     """
     shown_name = (Path(name).name or "image")[:100]

@@ -77,7 +77,7 @@ def iou(a: Box, b: Box) -> float:
     height = min(a.y2, b.y2) - max(a.y1, b.y1)
     if width <= 0 or height <= 0:
         return 0.0
-    # of areas that overflow a double no share can be told
+    # areas that overflow a double have no ratio
     share = width * height / (a.area + b.area - width * height)
     return min(share, 1.0) if math.isfinite(share) else 0.0
 

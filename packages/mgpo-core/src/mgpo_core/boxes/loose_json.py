@@ -13,7 +13,7 @@ from typing import Any
 
 FENCE = re.compile(r"`{3,}")
 
-MAX_DEPTH = 32  # deeper nesting is no list of boxes, and a bound keeps every later walk over a value safe
+MAX_DEPTH = 32  # deeper nesting is not a list of boxes, and a bound keeps every later walk over a value safe
 _MAX_DIGITS = 400  # a longer number overflows a double anyway
 
 # Possessive quantifiers (*+, ++): none of these can backtrack. The lookahead skips brackets that cannot start JSON.

@@ -57,7 +57,7 @@ class ParseResult:
 def parse_boxes(text: str, *, strict: bool = False) -> ParseResult:
     """Read the first block of boxes out of a model's text; never raises, linear in the text's length.
 
-    What stands in a reasoning (`<think>...</think>`, or one that is not closed) is no answer and is not read. Accepts
+    What is in a reasoning (`<think>...</think>`, or one that is not closed) is no answer and is not read. Accepts
     lists and dicts, fenced or bare, keyed `bbox_2d` or `bbox`, in the dialects of JSON that models write
     (loose_json), numbers also as texts; a key or a format that names another layout (`bbox_xywh`) is read as it says.
     Also what stands between box tokens (`<|box_start|>(10,20),(110,120)<|box_end|>`). Without any of these, a plain
@@ -174,7 +174,7 @@ _ENDS = ("<|im_end|>", "<|endoftext|>", "</s>", "</answer>")
 
 
 def _is_prose(text: str, plain: MarkedBoxes) -> bool:
-    """Whether flat numbers in brackets stand in a sentence that does not speak of a box."""
+    """Whether flat numbers in brackets are in a sentence that does not speak of a box."""
     numbers = text[plain.start : plain.end]
     if numbers[:1] not in ("[", "(") or re.search(r"[\[({]", numbers[1:]):
         return False
@@ -248,7 +248,7 @@ def _value_layout(key: str, value: Any) -> Layout | None:
 
 
 def _read(entry: dict[str, Any], said: Layout | None) -> list[Box | Rejection]:
-    """The box of an entry, or the boxes that stand in a list under its key, or why there is none."""
+    """The box of an entry, or the boxes in a list under its key, or why there is none."""
     layout, value = _box_value(entry) or (Layout.UNSAID, entry)
     if said is not None and said is not layout:
         layout = said if layout is Layout.UNSAID else Layout.OTHER

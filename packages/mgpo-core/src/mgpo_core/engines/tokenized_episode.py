@@ -77,7 +77,7 @@ class TokenizedEpisode:
     images: list[Image.Image] = field(default_factory=list)
     prompt_length: int = 0
     text_stream: TextStream | None = field(default=None, kw_only=True)
-    """Is told how every response grows."""
+    """Receives the text of every response as it grows."""
     room: int | None = field(default=None, kw_only=True)
     """How many tokens the whole conversation may have, the last response included; None: no limit."""
 

@@ -11,7 +11,7 @@ from typing import Any
 __all__ = ["digest_bytes", "identity", "is_unchanged"]
 
 _WHOLE = 8_000_000
-"""Files up to so many bytes are read whole; of a larger one, blocks spread evenly over it."""
+"""Files up to this size in bytes are read whole; of larger ones, evenly spread blocks."""
 _BLOCKS, _BLOCK = 32, 65_536
 
 

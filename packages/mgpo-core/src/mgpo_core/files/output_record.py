@@ -44,7 +44,7 @@ MODEL_FILES = (
 """Names that a model, a processor, an adapter or a checkpoint is written under, as a regular expression."""
 
 PROGRAM, FORMAT = "mgpo", 1
-"""By what a `run.json` of ours is told from another program's."""
+"""What distinguishes a `run.json` of ours from another program's."""
 
 _LISTED = 5
 _GENERATIONS = 4

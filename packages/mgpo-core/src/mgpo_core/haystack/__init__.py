@@ -118,7 +118,7 @@ def _checked(name: str, value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
             raise ValueError(f"{name}={value!r}: give a number, 0 or more")
         return float(value)
-    # clipped stripes would not cancel in the small image: the colours leave room for so many grey levels
+    # clipped stripes would not cancel in the small image: the colours leave room for this many grey levels
     low, high = (0, MAX_AMPLITUDE) if name == "amplitude" else (int(name != "grid"), MAX_CANVAS)
     if type(value) is not int or not low <= value <= high:
         raise ValueError(f"{name}={value!r}: give a whole number from {low} to {high}")

@@ -84,7 +84,7 @@ class _Maker:
         return int(self.rng.integers(self.level.objects[0], self.level.objects[1] + 1))
 
     def names(self, count: int, *, without: Sequence[Name] = ()) -> list[Name]:
-        """So many names of distinct colours, none of them, nor of their colours, in `without`."""
+        """`count` names of distinct colours; neither the names nor their colours are in `without`."""
         free = [colour for colour in COLOURS if colour not in {colour for colour, _ in without}]
         colours = [str(colour) for colour in self.rng.permutation(free)[:count]]
         return [(colour, str(self.rng.choice(self.level.shapes))) for colour in colours]

@@ -61,7 +61,7 @@ class Difficulty:
     noise: float = 4.0
     """Standard deviation of the grain on the shapes, in grey levels."""
     grid: int = 0
-    """Centres of shapes are multiples of so many pixels; 0: anywhere."""
+    """Centres of shapes are multiples of this number of pixels; 0: anywhere."""
     shapes: tuple[str, ...] = SHAPES
     """Which shapes there are."""
 

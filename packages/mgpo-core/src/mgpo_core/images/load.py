@@ -78,7 +78,7 @@ def _open(source: ImageSource, who: str, files: ExitStack) -> Image.Image:
             raise ImageError(f"{who}: the function returned {type(image).__name__}; return a PIL.Image.Image")
         return image
     if not isinstance(source, (bytes, bytearray, memoryview, str, os.PathLike)):
-        raise ImageError(f"{who} is no image; give a PIL image, a path, bytes or a function that returns an image")
+        raise ImageError(f"{who} is not an image; give a PIL image, a path, bytes or a function that returns an image")
     if isinstance(source, str) and is_uri(source):
         source = _from_uri(source, who)
     try:

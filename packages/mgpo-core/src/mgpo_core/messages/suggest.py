@@ -115,10 +115,10 @@ for _line in _TABLE.splitlines():
     SYNONYMS.setdefault(_name, []).extend(_words_for_it.split())
 
 FEW = 40
-"""So many known names are listed where none is near."""
+"""How many known names are listed where none is near."""
 
 MOST = 6
-"""So many are suggested; more would say nothing."""
+"""Maximum number of suggestions."""
 
 
 def nearest(name: str, known: Iterable[str], otherwise: str | None = None) -> str:

@@ -34,7 +34,7 @@ FILTERS = {
 
 _HEAD = 200_000
 _OURS = (b'<meta name="generator" content="mgpo">', b'<body class="mgpo')
-"""By which a page of ours is known again, within so many bytes; one of the version before by the class of its body."""
+"""What identifies a page of ours (the version before: its body's class), within the first `_HEAD` bytes."""
 
 _SYSTEM_DARK = "@media (prefers-color-scheme: dark) {\n  .mgpo {"
 _METRIC_WORDS = {

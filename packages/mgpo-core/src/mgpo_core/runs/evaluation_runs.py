@@ -233,7 +233,7 @@ def _provenance(root: Path, run_id: str | None, notes: list[str]) -> Mapping[str
         return {}
     path = path_below(root, f"{FOLDER}/{run_id}/{RUN_FILE}")
     if path is None:
-        notes.append(f"The settings of run {run_id!r} are not known: that is no name of a folder.")
+        notes.append(f"The settings of run {run_id!r} are not known: that is not the name of a folder.")
         return {}
     try:
         found = dict(json.loads(path.read_text(encoding="utf-8")))

@@ -76,7 +76,7 @@ class Entry:
         except (*MALFORMED_RECORD, OSError) as error:
             what = reason(error)
         raise RunFolderError(
-            f"{self.id} cannot be read from {self.file.name} ({what}): was it written anew? Open the run again"
+            f"{self.id} cannot be read from {self.file.name} ({what}): was the file rewritten? open the run again"
         )
 
 

@@ -1,4 +1,4 @@
-"""Sentences that say how to answer ("Answer with the option's letter."), told from those that say what to look for.
+"""Sentences that say how to answer ("Answer with the option's letter."), and not what to look for.
 
 A sentence says how to answer if it asks for a form ("the option's letter", "from the given choices", "a single word")
 and every word of it belongs to such requests: "Answer its colour in a single word." names a colour, and is a question.

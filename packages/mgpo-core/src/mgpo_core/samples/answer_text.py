@@ -60,7 +60,7 @@ _START = re.compile(rf"\A(?:[ $*_`\"']++|{_ARTICLE})*+")
 _LOOSE_SPACE = re.compile(
     r"(?<=[^\w\s.'\"]) (?!\d{3}(?!\d))|(?<=[^\w\s.,'\"]) | (?=[^\w\s.'\"])|(?<=\d) (?=[^\W\d_])|(?<=\d') "
 )
-"""A space that means nothing: beside a sign, and between a number and its unit; not in `1, 000`."""
+"""A space without meaning: beside a sign, and between a number and its unit; not in `1, 000`."""
 _MAX_NUMBER = 60  # characters; a longer one is compared as text
 
 

@@ -98,7 +98,7 @@ def choice_columns(columns: Mapping[str, Any]) -> dict[str, str]:
 def choice_list(columns: Mapping[str, Any]) -> str | None:
     """The column that holds a row's choices under one of their usual names, whatever its case; None without one.
 
-    A name of one choice (`option`), which may be the right one, counts where a list stands in it. Raises SampleError
+    A name of one choice (`option`), which may be the right one, counts where it holds a list. Raises SampleError
     for two that differ.
     """
     found = []

@@ -20,7 +20,7 @@ _PREFIX = re.compile(
     r"(?:[(\[]?(?:答案|选项|选择|选|答)[)\]]?应?[该当]?(?:是|为|选择|选)?|(?<=.)是)\s?:?\s?"
     r")(?=\S)"
 )
-"""What says no more than that an answer follows; several may stand in a row."""
+"""What says no more than that an answer follows; several may follow one another."""
 _SAYS_SO = re.compile(r"(?:is|be|[=:是为\])])\s?$")
 _IS_RIGHT = re.compile(
     r"(?<=[a-z)\]])(?:\s?选?项)?(?:\s?[是为]?(?:最?(?:正确|对|合适|佳)的?(?:答案|选项|选择)?|答案)"
@@ -69,7 +69,7 @@ def grade_answer(prediction: str, answer: str, choices: Sequence[str] = ()) -> b
     """Whether `prediction` (what stood in the box) means `answer`.
 
     With `choices`, both are resolved to a choice (`resolve_choice`). Without, an answer that is one capital letter is
-    the letter of a choice (the choices stand in the question then), known in its usual disguises. Else they are
+    the letter of a choice (the choices are in the question then), known in its usual disguises. Else they are
     compared as numbers if both are (1,000 = 1000 = 1000.0; a percent or degree sign may be left out or added, so
     50% = 50, but 50% is not 0.5), else as short texts without regard to case, spacing, LaTeX, quotes, a leading
     article, "the answer is", and closing punctuation.

@@ -53,7 +53,7 @@ def count_marks(text: str) -> int:
 
 
 def resolve_marks(texts: Sequence[str], images: int) -> tuple[str, ...]:
-    """The texts of a sample (question, then choices) without marks, for so many images.
+    """The texts of a sample (question, then choices) without marks, for this number of images.
 
     Raises SampleError when there are marks but not one for each image, and for marks of video and sound.
     """
@@ -127,7 +127,7 @@ def _label_start(text: str, mark: re.Match[str], number: int, last: int) -> int:
 
 
 def _leading(text: str, spans: Sequence[tuple[int, int]]) -> int:
-    """How many marks stand in front of the text, nothing but space and commas between them."""
+    """How many marks precede the text, nothing but space and commas between them."""
     at, count = 0, 0
     for start, end in spans:
         if text[at:start].strip(_BETWEEN):
@@ -137,7 +137,7 @@ def _leading(text: str, spans: Sequence[tuple[int, int]]) -> int:
 
 
 def _trailing(text: str, spans: Sequence[tuple[int, int]]) -> int:
-    """How many marks stand behind a text that had ended before them."""
+    """How many marks follow a text that had ended before them."""
     at, count = len(text), 0
     for start, end in reversed(spans):
         if text[end:at].strip(_BETWEEN):

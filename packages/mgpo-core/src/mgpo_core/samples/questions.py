@@ -81,7 +81,7 @@ def split_question(text: str) -> tuple[str, tuple[str, ...]]:
     Choices are lettered from A without a gap, at least two: lines that begin with `(A)`, `A.`, `A)`, `A:` or `A -`;
     else a list within a line in any of these forms, behind "Options:", an instruction how to answer, a question mark, a
     blank to fill in, or at the start of a line; elsewhere as `(A) ... (B) ...`. Headers and instructions before the
-    list are left out. What stands behind the last choice in a line or a sentence of its own is an instruction too,
+    list are left out. What follows the last choice in a line or a sentence of its own is an instruction too,
     unless it asks or tells something ("Hint: ..."): then it ends the question.
     """
     stripped = strip_instructions(text)

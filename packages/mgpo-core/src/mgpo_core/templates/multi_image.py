@@ -1,7 +1,7 @@
 """Templates for questions over several images whose answer is a box in one of them (MIRG-RL, arXiv 2509.21788).
 
 The paper's own prompts are not published: the words are a reconstruction. Images are numbered from 1, the reasoning
-stands in a block of its own, and the answer is JSON that names image and box; coordinates are those of the image named.
+is in a block of its own, and the answer is JSON that names image and box; coordinates are those of the image named.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def has_reasoning(text: str) -> bool:
 
 
 def after_reasoning(text: str) -> str:
-    """What stands behind the reasoning block: all of `text` without one, nothing while one is not closed."""
+    """What follows the reasoning block: all of `text` without one, nothing while one is not closed."""
     opening, closing = THINK
     _, closed, answer = text.rpartition(closing)
     if closed:

@@ -34,7 +34,7 @@ class Answer:
 
 
 def read_answer(text: str) -> Answer:
-    """Read a whole response; what stands before a `</think>` is not the answer.
+    """Read a whole response; what comes before a `</think>` is not the answer.
 
     The box is `(x1,y1),(x2,y2)`, with or without box tokens, else JSON; numbers that are all at most 1 are taken for
     fractions, as the published evaluation does. The image is that of the JSON entry; else the last one named before the

@@ -161,7 +161,7 @@ def answer_of(trajectory: Trajectory) -> str:
     if not trajectory.choices:
         letter = None if boxed is None else lone_letter(boxed)
         if boxed is not None and letter is not None and letter in boxed:
-            return letter  # the choices stand in the question: scorers know "C", not "\\text{(C)}"
+            return letter  # the choices are in the question: scorers know "C", not "\\text{(C)}"
         return text.strip() if boxed is None else boxed
     index = None if boxed is None else resolve_choice(boxed, trajectory.choices)
     return NO_ANSWER if index is None else choice_letter(index)

@@ -65,7 +65,7 @@ def describe(options: ModelOptions, settings: GenerationSettings, weights: str |
         "precision": {"dtype": options.dtype or "the checkpoint's", "device": device},
         "versions": _versions(options.engine),
     }
-    # results of weights that cannot be told apart must not be mixed: such a run is never gone on with
+    # results of weights that cannot be told apart must not be mixed: such a run is never resumed
     name = fingerprint(found) if weights is not None else f"once-{secrets.token_hex(6)}"
     return Provenance(name, found)
 

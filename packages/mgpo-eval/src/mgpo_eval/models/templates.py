@@ -53,7 +53,7 @@ def choose_mode(mode: Mode | None, own: Template, *, asked: bool = False) -> Mod
 def choose_templates(mode: Mode, own: Template, space: CoordinateSpace, mig_format: MigFormat = "auto") -> Templates:
     """The templates of a mode, for a checkpoint whose own template is `own`.
 
-    MIG-Bench is asked in JSON, unless told otherwise, of models that write pixels and of those trained to answer with a
+    By default, MIG-Bench is asked in JSON of models that write pixels and of those trained to answer with a
     box; of others as published, in thousandths.
     """
     words = _fitting(own, SingleTurn() if mode == "single_turn" else TwoTurn())

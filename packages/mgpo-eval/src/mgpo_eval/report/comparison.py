@@ -81,7 +81,7 @@ def comparability(a: Run, b: Run) -> list[str]:
     unknown = [run.name for run in (a, b) if not run.provenance]
     if unknown:
         return [
-            "Whether the comparison is fair cannot be told: pixel budget and decoding are not recorded for "
+            "Whether the comparison is fair is unknown: pixel budget and decoding are not recorded for "
             f"{' and '.join(unknown)}."
         ]
     first, second = flat_provenance(a.provenance), flat_provenance(b.provenance)

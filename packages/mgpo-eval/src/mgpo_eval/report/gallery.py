@@ -1,4 +1,4 @@
-"""Which trajectories a report shows, and which of their cards stand beside each other."""
+"""Which trajectories a report shows, and which of their cards are side by side."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def gallery_samples(runs: Mapping[str, Run]) -> list[GallerySample]:
 
 
 def choose_samples(samples: Sequence[GallerySample], most: int) -> list[GallerySample]:
-    """At most so many of the samples, the same every time, in the order of `KINDS`.
+    """At most `limit` of the samples, the same every time, in the order of `KINDS`.
 
     Half of the places are shared out equally, so that every kind that there is can be looked at; the rest go to the
     kinds in their order. Of one kind, samples are taken evenly over the logs, those whose images were kept first.

@@ -12,7 +12,7 @@ from mgpo_core.runs.sample_log import TaskResult, clusters_of, in_order
 __all__ = ["MOST_CATEGORIES", "disagreement", "n_questions", "score_tables"]
 
 MOST_CATEGORIES = 12
-"Beyond so many, a task's categories are folded away."
+"A task with more categories than this has them folded away."
 
 Category = tuple[str, str]
 

@@ -33,7 +33,7 @@ class DataSpec:
     """haystack:SPLIT, a .jsonl or .parquet file, a folder, or a hub id."""
     split: str | None = None
     n: int | None = None
-    """At most so many rows, from the start (haystack: exactly so many)."""
+    """Maximum number of rows, from the start (haystack: the exact number)."""
     seed: int | None = None
     """haystack only; default 0."""
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -150,7 +150,7 @@ def parse_columns(value: Any, where: str) -> dict[str, str]:
             raise SampleError(f"{where}: {show(value)} maps nothing: {COLUMNS_SYNTAX}")
         return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
     if not isinstance(value, Mapping) or not all(isinstance(theirs, str | None) for theirs in value.values()):
-        raise SampleError(f"{where}: {show(value)} is no mapping of names: {COLUMNS_SYNTAX}")
+        raise SampleError(f"{where}: {show(value)} is not a mapping of names: {COLUMNS_SYNTAX}")
     return {ours: theirs or "" for ours, theirs in value.items()}
 
 

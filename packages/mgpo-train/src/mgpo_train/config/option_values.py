@@ -1,4 +1,4 @@
-"""Values that an option cannot have, told before anything is loaded (no torch): numbers out of range, unknown words."""
+"""Checks of option values before anything is loaded (no torch): numbers out of range, unknown words."""
 
 from __future__ import annotations
 

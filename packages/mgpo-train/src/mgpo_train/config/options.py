@@ -16,7 +16,7 @@ from mgpo_core.registry import import_plugins
 from mgpo_train.config.data_spec import BoxFormat, BoxScale
 
 METHODS: dict[str, str] = {"mgpo": "two_turn", "grpo": "single_turn", "sft": "single_turn", "mirg": "multi_image"}
-"""Each training method with the template that it uses unless told otherwise."""
+"""Each training method with its default template."""
 
 DEFAULT_REWARDS: dict[str, list[str]] = {"mirg": ["object", "image", "format"]}
 """The rewards of a method, where they are not `accuracy` alone."""

@@ -1,4 +1,4 @@
-"""`report_to`: whether the trackers that are named can be used, told before the model is loaded.
+"""`report_to`: checks that the named trackers can be used, before the model is loaded.
 
 Relies on `transformers.integrations.integration_utils.INTEGRATION_TO_CALLBACK` (5.17).
 """

@@ -1,4 +1,4 @@
-"""What a run was trained and scored on, in a few digits: told apart from data that were changed before --resume.
+"""A short digest of what a run was trained and scored on, to notice data that changed before --resume.
 
 Of an image file its path, its size and its time count, not its bytes: one stat of the file system for each. Of an image
 in a table or in the text of a row, its length and a digest that was taken when the row was read.
@@ -42,7 +42,7 @@ def check_same_data(then: Mapping[str, Any], now: Mapping[str, Any], names: Mapp
     for option in now:
         before, after = then.get(option), now[option]
         if option not in then or before == after or before is None or after is None:
-            continue  # that there were data, or none, is told by the options
+            continue  # whether there were data is compared with the options
         changed = [words for part, words in _WORDS.items() if before.get(part) != after[part]]
         count = "" if before["n"] == after["n"] else f", {before['n']} before and {after['n']} now"
         times = "" if changed == ["its rows"] else " (path, size or time of a file; cp -p and rsync -a keep times)"

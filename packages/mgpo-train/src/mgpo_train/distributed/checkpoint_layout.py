@@ -1,6 +1,6 @@
 """How a checkpoint lies on the disk, in one piece or in shards, and which run can go on from it.
 
-Told from the names of its files, which transformers (5.17), accelerate (1.15) and DeepSpeed (0.19) give them.
+Recognised by the names of its files, which transformers (5.17), accelerate (1.15) and DeepSpeed (0.19) give them.
 """
 
 from __future__ import annotations

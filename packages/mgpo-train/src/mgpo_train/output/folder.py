@@ -213,7 +213,7 @@ def releases_folder(run: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _release(out: Path) -> None:
-    with contextlib.suppress(OSError, ConfigError, ValueError):  # whatever ended the run is what must be told
+    with contextlib.suppress(OSError, ConfigError, ValueError):  # the error that ended the run is the one to report
         record = open_output(out, OWNER, probe=False)
         if record is not None and record.is_mine:
             record.done()

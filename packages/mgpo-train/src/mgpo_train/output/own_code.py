@@ -1,4 +1,4 @@
-"""The Python files that a run was given: told apart from files that were changed before --resume (no torch).
+"""Digests of the Python files that a run was given, to notice changes before --resume (no torch).
 
 A module (`package.module:name`) is known by its name alone, as other installed code is.
 """
@@ -24,7 +24,7 @@ def code_of(specs: Iterable[str]) -> dict[str, str]:
 def check_same_code(then: Mapping[str, str], now: Mapping[str, str], out: Path) -> None:
     """Raise ConfigError when a file of the run in the folder `out` is not what it began with.
 
-    `then` and `now` are of `code_of`; a file that only one of them has is told by the options.
+    `then` and `now` are of `code_of`; a file that only one of them has is reported by the comparison of options.
     """
     changed = [file for file in now if file in then and then[file] != now[file]]
     if changed:

@@ -184,7 +184,7 @@ def upload_checkpoint(folder: Path, step: int, config: MGPOConfig) -> Future[Non
     """Send a checkpoint beside the training, as `hub_strategy` says; None where it says not to.
 
     `every_save`: weights, processor and card, as a model (adapters into `adapter/`). `checkpoint`: the whole checkpoint
-    into `last-checkpoint/`; `all_checkpoints`: into `checkpoint-N/`. A failure is told and does not end the training.
+    into `last-checkpoint/`; `all_checkpoints`: into `checkpoint-N/`. A failure is logged and does not end training.
     """
     strategy = _strategy(config)
     if strategy == "end":

@@ -115,7 +115,7 @@ def _steps_per_batch(config: MGPOConfig) -> int:
 
 
 def planned_steps(config: MGPOConfig, samples: int, devices: int | None = None) -> int:
-    """Optimiser steps of a whole run on so many devices (default: those of this run).
+    """Optimiser steps of a whole run on `devices` devices (default: those of this run).
 
     An incomplete last batch of an epoch counts for sft alone: TRL drops it, and with it the samples of a round of
     rollouts that cannot be filled.

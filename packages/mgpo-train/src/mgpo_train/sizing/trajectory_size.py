@@ -59,7 +59,7 @@ class TrajectorySize:
         return min(assumed, self.response_limit)
 
     def typical(self, assumed: int) -> int:
-        """Tokens with the median prompt and responses of so many tokens."""
+        """Tokens with the median prompt and responses of this length."""
         return self.prompt[1] + self.turns * self.response(assumed) + (self.turns - 1) * self.follow_up
 
 

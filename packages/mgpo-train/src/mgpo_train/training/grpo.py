@@ -162,7 +162,7 @@ class MGPOTrainer(CheckpointResumeMixin, GRPOTrainer):
         )
 
     def _replace_zero_variance_groups(self, trajectories: list[Trajectory]) -> list[Trajectory]:
-        """Play fresh samples in place of groups whose rewards are all equal, for so many rounds at most.
+        """Replace zero-variance groups by rollouts of fresh samples, for at most `dynamic_sampling` rounds.
 
         Groups may lie across processes: all of them see all rewards, and draw the same fresh samples.
         """

@@ -96,7 +96,7 @@ class AnswerTrainer(CheckpointResumeMixin, SFTTrainer):
 def make_trainer(model: Any, processor: Any, config: MGPOConfig, samples: Sequence[Sample]) -> SFTTrainer:
     """An `SFTTrainer` over the samples with the run's training arguments; SampleError when one has no answer."""
     with_box = config.make_template().answers_with_box
-    for sample in samples:  # what is missing is told before training starts
+    for sample in samples:  # missing files are reported before training starts
         check_sft_sample(sample, with_box=with_box)
     tokens = TurnTokenizer(processor)
     indices = Dataset.from_dict({"input_ids": [[0]] * len(samples), "sample": list(range(len(samples)))})

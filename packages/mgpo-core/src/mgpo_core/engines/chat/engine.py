@@ -62,8 +62,8 @@ class OpenAIEngine:
     seconds the server may be silent. Temperature 0 is greedy; when sampling, every response has a seed of its own.
 
     The other engines never sample a special token but the end of the turn; a chat API knows no ids, so no server, vLLM
-    included, is told to forbid any. What a request does not name is the server's to choose: vLLM takes it from the
-    checkpoint's generation_config.json, where Qwen's have a repetition penalty, so vLLM is told that there is none.
+    included, is asked to forbid any. What a request does not name is the server's to choose: vLLM takes it from the
+    checkpoint's generation_config.json, where Qwen's have a repetition penalty, so requests to vLLM turn it off.
     """
 
     def __init__(

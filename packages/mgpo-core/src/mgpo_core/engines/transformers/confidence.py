@@ -30,7 +30,7 @@ def choice_probabilities(model: Any, tokenizer: TurnTokenizer, trajectory: Traje
     The last response is kept up to its last `\boxed{`, as it was sampled (without one: whole, and a box is begun on a
     new line). Each choice goes on from there as this model answers: with the text of the choice if that is how the
     trajectory's own answer reads, else with its letter, and `}`. Where a sampled token holds both the end of `\boxed{`
-    and the beginning of an answer ("{A"), it is left out and encoded anew together with the choice. A choice's score is
+    and the beginning of an answer ("{A"), it is left out and re-tokenised together with the choice. A choice's score is
     the sum of its tokens' log-probabilities at temperature 1, forbidden tokens masked; the scores are softmaxed.
 
     Raises ValueError for a trajectory that has not ended, has no tokens, or fewer than two choices.
@@ -90,7 +90,7 @@ def _scores(
         return logits.float().masked_fill(forbidden, float("-inf")).log_softmax(-1)
 
     first = logprobs(output.logits[0, -1])
-    # padding stands behind the endings, where no token of theirs sees it
+    # padding follows the endings, where no token of theirs sees it
     width = max(map(len, endings))
     padded = torch.tensor([[*ending, *[tokenizer.pad_id] * (width - len(ending))] for ending in endings], device=device)
     following = (int(positions.max()) + 1 + torch.arange(width, device=device)).expand(3, len(endings), -1)

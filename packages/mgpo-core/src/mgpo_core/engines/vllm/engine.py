@@ -74,7 +74,7 @@ class VLLMEngine:
         """Run every episode to its end; trajectories in the order given, `tokens` filled.
 
         `on_text` is called in this thread, once for every token, when the step of vLLM that made it has ended: tokens
-        come one a step, or several where vLLM was told to guess ahead. Meanwhile vLLM stands still.
+        come one per step, or several with speculative decoding. Meanwhile vLLM stands still.
         """
         run_streaming(lambda text_stream: self._generate_all(episodes, text_stream), on_text)
         return [episode.trajectory for episode in episodes]

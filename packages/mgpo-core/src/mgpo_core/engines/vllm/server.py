@@ -174,7 +174,7 @@ class VLLMServerEngine:
                     raise EngineError(
                         f"sample {tokenized.name!r}: the vLLM server at {self.url} did not answer turn "
                         f"{tokenized.episode.turn + 1} after {attempt + 1} attempts ({type(error).__name__}: {error}); "
-                        "look at its log, restart it, and go on with --resume"
+                        "look at its log, restart it, and continue with --resume"
                     ) from error
                 self.retried += 1
                 await asyncio.sleep(2.0**attempt)

@@ -28,7 +28,7 @@ _BEGINS = re.compile(r"^(?:begin|start)(?:_of)?_|_(?:start|begin)$")
 _ENDS = re.compile(r"^end(?:_of)?_|_end$")
 _REASONING = re.compile(REASONING_TAG)
 _ANSWERS = (("answer", "final_answer", "finalanswer"), ("conclusion",), ("solution", "response", "output"))
-"""Tags around an answer, the surest first; what stands in the last ones may explain it."""
+"""Tags around an answer, the surest first; what is in the last ones may explain it."""
 _KNOWN = frozenset(name for names in _ANSWERS[:2] for name in names)
 _LAST_TOKENS = (
     "<|im_end|>", "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|eos|>", "<|return|>",
@@ -44,7 +44,7 @@ _STATED = re.compile(
     r"|(?:正确|最终)?答案[是为:：\s]+(?=\S)",
     re.IGNORECASE,
 )
-"""What says no more than that an answer follows: it is no part of the answer."""
+"""What says no more than that an answer follows: it is not part of the answer."""
 _LOCATION = re.compile(r"<loc_?\d{1,4}>")
 _REMEDY = "mark it with <answer>...</answer> or \\boxed{...}"
 
@@ -62,7 +62,7 @@ class _Tag:
 
 
 def final_answer(text: str, *, may_explain: bool = False) -> str:
-    r"""The answer in a text: what stands in its `<answer>` tags, else in its `\boxed{}`, else behind its last `####`
+    r"""The answer in a text: what is in its `<answer>` tags, else in its `\boxed{}`, else behind its last `####`
     or its reasoning, else the text itself if it is short, without "the answer is" in front.
 
     `may_explain`: the text is what somebody said, not a column of answers, so that several lines, or "the answer is" in
@@ -79,7 +79,7 @@ def final_answer(text: str, *, may_explain: bool = False) -> str:
 
 
 def said_last(text: str) -> tuple[str, bool]:
-    """(what stands in the text's answer tags, else behind its reasoning, whether it was in such tags).
+    """(what is in the text's answer tags, else behind its reasoning, whether it was in such tags).
 
     Raises SampleError where it has two different answers, or a tag that is not closed.
     """
@@ -121,7 +121,7 @@ def _final(text: str, may_explain: bool) -> str:
 
 
 def _boxed(text: str) -> str:
-    r"""What stands in the text's \boxed{}, which must not be two different answers."""
+    r"""What is in the text's \boxed{}, which must not be two different answers."""
     parts = text.split("\\boxed")[1:]
     boxed = [content for part in parts if (content := extract_boxed("\\boxed" + part))]
     if not boxed:

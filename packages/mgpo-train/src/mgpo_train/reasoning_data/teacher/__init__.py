@@ -1,1 +1,1 @@
-"""Traces by a teacher: a model behind an OpenAI-compatible server that is told the annotations."""
+"""Traces by a teacher: a model behind an OpenAI-compatible server that is given the annotations."""

@@ -1,4 +1,4 @@
-"""What a teacher model is asked: a worked solution of a set whose annotations it is told, with its claims as data.
+"""The teacher model's prompt: a worked solution of a set whose annotations it is given, with its claims as data.
 
 The words are this project's own: the prompts of MIRG-RL (arXiv 2509.21788) are not published.
 """
