@@ -45,7 +45,15 @@ def _context() -> ForkServerContext:
         patch.setenv("VLLM_LOGGING_LEVEL", os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"))
         forkserver.ensure_running()
     os.environ[ADDRESS] = forkserver._forkserver._forkserver_address
+    atexit.register(_end_server, forkserver._forkserver._forkserver_pid, os.getpid())
     return context
+
+
+def _end_server(server: int, owner: int) -> None:
+    """End the fork server and wait for it: only then does its CPU time, forks included, count as this process's."""
+    if os.getpid() == owner:
+        os.kill(server, signal.SIGTERM)
+        os.waitpid(server, 0)
 
 
 class SpawnedProcess(ForkServerProcess):
