@@ -46,6 +46,15 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Start one fork server for all processes of pytest-xdist, where slow tests are to run, while they collect."""
+    everything = not config.option.markexpr and "PYTEST_XDIST_WORKER" not in os.environ
+    if everything and getattr(config.option, "numprocesses", None):
+        import warm_start
+
+        warm_start.start_server()
+
+
 LONGEST_FIRST = (
     "test_vllm.py",
     "test_back_ends.py",

@@ -34,11 +34,9 @@ ADDRESS = "WARM_START_ADDRESS"
 """The variable by which forks know their fork server."""
 
 
-@functools.cache
-def _context() -> ForkServerContext:
-    """The context of a fork server that has imported `warm_imports.py`, which is beside this file."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["warm_imports"])
+def start_server() -> None:
+    """Start the fork server of this process and of those that it starts; it imports `warm_imports.py`, beside this."""
+    forkserver.set_forkserver_preload(["warm_imports"])
     with pytest.MonkeyPatch.context() as patch:
         # Python 3.11 does not give sys.path to its fork server, which passes over what it cannot import
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
@@ -46,7 +44,6 @@ def _context() -> ForkServerContext:
         forkserver.ensure_running()
     os.environ[ADDRESS] = forkserver._forkserver._forkserver_address
     atexit.register(_end_server, forkserver._forkserver._forkserver_pid, os.getpid())
-    return context
 
 
 def _end_server(server: int, owner: int) -> None:
@@ -54,6 +51,24 @@ def _end_server(server: int, owner: int) -> None:
     if os.getpid() == owner:
         os.kill(server, signal.SIGTERM)
         os.waitpid(server, 0)
+
+
+@functools.cache
+def _context() -> ForkServerContext:
+    """A context whose processes are forks of the server; starts it where no process above this one has."""
+    if ADDRESS not in os.environ:
+        start_server()
+    elif forkserver._forkserver._forkserver_pid is None:
+        _join_server()
+    return multiprocessing.get_context("forkserver")
+
+
+def _join_server() -> None:
+    """Let processes start from the fork server of a process above this one."""
+    server = forkserver._forkserver
+    server._forkserver_address, server.ensure_running = os.environ[ADDRESS], lambda: None
+    if server._forkserver_alive_fd is None:  # is sent along, for the fork's own processes
+        server._forkserver_alive_fd = os.open(os.devnull, os.O_RDONLY)
 
 
 class SpawnedProcess(ForkServerProcess):
@@ -77,8 +92,7 @@ def _settle(environment: dict[str, str], folder: str) -> None:
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    server = forkserver._forkserver
-    server._forkserver_address, server.ensure_running = os.environ[ADDRESS], lambda: None
+    _join_server()
 
 
 def _spawned(

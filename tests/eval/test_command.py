@@ -10,9 +10,10 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+import yaml
 from patience import HANG
 
-from mgpo_eval import cli
+from mgpo_eval import cli, plugin
 from mgpo_eval.plugin import TASKS
 
 NAMES = {
@@ -58,6 +59,22 @@ def test_every_function_that_a_task_file_names_exists() -> None:
     assert len(named) > 10
     for module, _, function in (name.rpartition(".") for name in named):
         assert hasattr(import_module(module), function), f"{module}.{function}"
+
+
+def test_task_files_are_read_in_c_as_they_are_in_python(tmp_path: Path) -> None:
+    import lmms_eval.tasks
+    from lmms_eval.utils import ignore_constructor
+
+    yaml.add_constructor("!function", ignore_constructor)
+    stock = sorted(Path(lmms_eval.tasks.__file__).parent.rglob("*.yaml"))[::15]
+    files = [*stock, *TASKS.glob("*.yaml")]
+    assert len(files) > 100 and yaml.__with_libyaml__
+    for path in files:
+        with path.open("rb") as file:
+            assert repr(plugin._full_load(file)) == repr(yaml.full_load(path.read_bytes())), path
+    (tmp_path / "task.yaml").write_text("task: !unknown {}")
+    with (tmp_path / "task.yaml").open("rb") as file, pytest.raises(yaml.YAMLError, match="!unknown"):
+        plugin._full_load(file)
 
 
 def test_defaults_are_added_where_nothing_is_said() -> None:

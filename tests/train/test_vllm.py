@@ -135,18 +135,18 @@ def metrics(folder: Path) -> list[dict[str, float]]:
     return list(read_metrics(folder / METRICS_FILE))
 
 
-def test_ten_steps_in_colocate_mode_learn_as_with_transformers(tmp_path):
+def test_colocate_mode_learns_as_with_transformers(tmp_path):
     run("colocate", tmp_path)
     ours, theirs = metrics(tmp_path / "colocate"), metrics(tmp_path / "transformers")
-    assert [row["step"] for row in ours] == [row["step"] for row in theirs] == list(range(1, 11))
+    assert [row["step"] for row in ours] == [row["step"] for row in theirs] == list(range(1, 6))
     for row in ours:
         # also after the weights have moved: they are synchronised every step
         assert 0 < row["logprob_gap/turn1"] < 1e-5 and 0 < row["logprob_gap/turn2"] < 1e-5
         assert abs(row["sampling/importance_sampling_ratio/mean"] - 1) < 1e-4
         assert row["prefix_cache_hit_rate/turn2"] > 0.3
     reward = [np.mean([row["reward"] for row in rows]) for rows in (ours, theirs)]
-    # 480 rollouts each: three standard errors of the difference of two shares near 0.4
-    assert abs(reward[0] - reward[1]) < 3 * np.sqrt(2 * 0.4 * 0.6 / 480)
+    # 240 rollouts each: three standard errors of the difference of two shares near 0.4
+    assert abs(reward[0] - reward[1]) < 3 * np.sqrt(2 * 0.4 * 0.6 / 240)
 
 
 def test_two_processes_share_one_vllm_by_tensor_parallelism(tmp_path):

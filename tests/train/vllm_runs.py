@@ -2,7 +2,7 @@
 
 python vllm_runs.py engine OUT MODEL our engine on vLLM against our engine on transformers
 python vllm_runs.py qwen3 OUT        the same on a tiny Qwen3-VL, whose boxes are in thousandths
-python vllm_runs.py colocate OUT     ten RL steps with vLLM in the trainer's process, and ten without it
+python vllm_runs.py colocate OUT     five RL steps with vLLM in the trainer's process, and five without it
 python vllm_runs.py server OUT MODEL URL   the engine on a running server, then RL steps against it
 python vllm_runs.py tempted OUT      a copy of the checkpoint that would like to write image tokens
 """
@@ -35,7 +35,7 @@ from mgpo_core.templates.base import message_images
 N, SEED, LIMIT = 64, 5, 48
 VLLM = {"max_model_len": 1024, "max_num_seqs": 64}
 RUN = [
-    *("--max_steps", "10", "--eval_samples", "0", "--per_device_train_batch_size", "48", "--progress", "false"),
+    *("--max_steps", "5", "--eval_samples", "0", "--per_device_train_batch_size", "48", "--progress", "false"),
     *("--plot_every", "0", "--report_every", "0", "--save_steps", "1000"),
 ]
 
