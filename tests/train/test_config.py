@@ -95,7 +95,7 @@ def test_columns_may_be_written_as_text() -> None:
         ({"train_data": "none"}, "train_data is none"),
         ({"train_data": "{oops"}, "is not JSON"),
         ({"columns": "question"}, "columns: 'question' maps nothing: write columns=question=prompt"),
-        ({"columns": {"question": 3}}, "no mapping of names"),
+        ({"columns": {"question": 3}}, "not a mapping of names"),
         ({"use_vllm": True, "vllm_mode": "colocated"}, "did you mean 'colocate'"),
         ({"use_vllm": True, "method": "sft"}, "has no rollouts"),
         ({"method": "sft", "rewards": ["format"]}, r"rewards=\['format'\] has no effect with method=sft"),
