@@ -8,6 +8,7 @@ import os
 
 # jemalloc, which pyarrow would use, has a thread
 os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 with contextlib.suppress(ImportError):
     import vllm.utils.system_utils
@@ -27,6 +28,7 @@ for name in (
     "lmms_eval.evaluator",
     "vllm.entrypoints.openai.api_server",
     "vllm.v1.worker.cpu_worker",
+    "gradio",
 ):
     with contextlib.suppress(ImportError):
         importlib.import_module(name)

@@ -92,6 +92,7 @@ def _settle(environment: dict[str, str], folder: str) -> None:
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+    tempfile.tempdir = None  # known already; TMPDIR may be another here
     _join_server()
 
 
@@ -111,6 +112,7 @@ def _run(command: Sequence[str], environment: dict[str, str], folder: str, outpu
     for path, stream in ((output, 1), (errors, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), stream)
     _settle(environment, folder)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         if command[0] == "-m":

@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+import warm_start
 from patience import HANG
 
 ENDING = 30.0
@@ -21,21 +24,44 @@ ENDING = 30.0
 
 
 @dataclass
+class Started:
+    """What tests ask of a `subprocess.Popen`, of a process of `multiprocessing`."""
+
+    process: BaseProcess
+
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return self.process.pid
+
+    def send_signal(self, sign: int) -> None:
+        if self.process.is_alive():
+            os.kill(self.pid, sign)
+
+    def wait(self, timeout: float) -> int:
+        """Its exit status, as soon as it has one; TimeoutExpired after `timeout` seconds."""
+        self.process.join(timeout)
+        if self.process.exitcode is None:
+            raise subprocess.TimeoutExpired("mgpo-demo", timeout)
+        return self.process.exitcode
+
+
+@dataclass
 class Demo:
     """A running server."""
 
-    process: subprocess.Popen[bytes]
+    process: Started
     log: Path
 
     @property
     def written(self) -> str:
-        return self.log.read_text(errors="replace")
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def wait_for(self, pattern: str) -> str:
         """The first group of what it writes, as soon as it does; AssertionError if it ends without."""
         deadline = time.monotonic() + HANG
         while (found := re.search(pattern, self.written, re.MULTILINE)) is None:
-            assert self.process.poll() is None and time.monotonic() < deadline, self.written[-4000:]
+            assert self.process.process.is_alive() and time.monotonic() < deadline, self.written[-4000:]
             time.sleep(0.05)
         return found[1]
 
@@ -52,21 +78,16 @@ class Demo:
 
 
 @contextlib.contextmanager
-def demo(*arguments: str, command: Sequence[str] = (sys.executable, "-m", "mgpo_demo"), **more: str) -> Iterator[Demo]:
+def demo(*arguments: str, command: Sequence[str] = ("-m", "mgpo_demo"), **more: str) -> Iterator[Demo]:
     """The demo with these options on any free port, asked to end at the end; `more` is put into its environment."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "log")
-        environment = os.environ | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"} | more
-        with log.open("wb") as file:
-            process = subprocess.Popen(
-                [*command, "--port", "0", *arguments], stdout=file, stderr=subprocess.STDOUT, env=environment
-            )
+        process = Started(warm_start.start([*command, "--port", "0", *arguments], log, **more))
         try:
             yield Demo(process, log)
         finally:
-            process.terminate()
+            process.send_signal(signal.SIGTERM)
             try:
                 process.wait(ENDING)
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                warm_start.kill_group(process.process)

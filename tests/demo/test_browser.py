@@ -42,7 +42,7 @@ def go_on(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(go_on: Path) -> Iterator[str]:
     """One server for all tests: each page is a visitor of its own."""
-    moody = [sys.executable, str(Path(__file__).with_name("moody_demo.py"))]
+    moody = [str(Path(__file__).with_name("moody_demo.py"))]
     with demo("--max-upload-mb", str(UPLOAD_MB), command=moody, MOODY_GO_ON=str(go_on)) as started:
         yield started.ready_url
 
