@@ -30,6 +30,8 @@ from typing import Any
 import pytest
 from patience import HANG
 
+_SERVER: Any = forkserver._forkserver
+
 ADDRESS = "WARM_START_ADDRESS"
 """The variable by which forks know their fork server."""
 
@@ -42,8 +44,8 @@ def start_server() -> None:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
         patch.setenv("VLLM_LOGGING_LEVEL", os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"))
         forkserver.ensure_running()
-    os.environ[ADDRESS] = forkserver._forkserver._forkserver_address
-    atexit.register(_end_server, forkserver._forkserver._forkserver_pid, os.getpid())
+    os.environ[ADDRESS] = _SERVER._forkserver_address
+    atexit.register(_end_server, _SERVER._forkserver_pid, os.getpid())
 
 
 def _end_server(server: int, owner: int) -> None:
@@ -58,22 +60,23 @@ def _context() -> ForkServerContext:
     """A context whose processes are forks of the server; starts it where no process above this one has."""
     if ADDRESS not in os.environ:
         start_server()
-    elif forkserver._forkserver._forkserver_pid is None:
+    elif _SERVER._forkserver_pid is None:
         _join_server()
     return multiprocessing.get_context("forkserver")
 
 
 def _join_server() -> None:
     """Let processes start from the fork server of a process above this one."""
-    server = forkserver._forkserver
-    server._forkserver_address, server.ensure_running = os.environ[ADDRESS], lambda: None
-    if server._forkserver_alive_fd is None:  # is sent along, for the fork's own processes
-        server._forkserver_alive_fd = os.open(os.devnull, os.O_RDONLY)
+    _SERVER._forkserver_address, _SERVER.ensure_running = os.environ[ADDRESS], lambda: None
+    if _SERVER._forkserver_alive_fd is None:  # is sent along, for the fork's own processes
+        _SERVER._forkserver_alive_fd = os.open(os.devnull, os.O_RDONLY)
 
 
 class SpawnedProcess(ForkServerProcess):
     """A fork of the fork server that takes environment, folder, output and process group from the process that starts
     it, as a spawned process does."""
+
+    _args: tuple[Any, ...]
 
     def start(self) -> None:
         inherited = (dict(os.environ), str(Path.cwd()), os.getpid(), os.getpgrp())
@@ -157,7 +160,8 @@ def run(
     """
     with tempfile.TemporaryDirectory() as written:
         output, errors = Path(written, "output"), Path(written, "errors")
-        output.touch(), errors.touch()
+        output.touch()
+        errors.touch()
         context = _context()
         environment = {**os.environ, **variables}
         started = [
@@ -207,7 +211,7 @@ def _first_failure(started: Sequence[BaseProcess]) -> int | None:
         if not ended:
             return None
         for sentinel in ended:
-            process = running.pop(sentinel)  # type: ignore[call-overload]
+            process = running.pop(sentinel)  # type: ignore[arg-type]
             process.join()
             if status == 0 and process.exitcode:
                 status = process.exitcode
