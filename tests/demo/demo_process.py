@@ -24,19 +24,16 @@ ENDING = 30.0
 
 
 @dataclass
-class Started:
-    """What tests ask of a `subprocess.Popen`, of a process of `multiprocessing`."""
+class Demo:
+    """A running server."""
 
     process: BaseProcess
-
-    @property
-    def pid(self) -> int:
-        assert self.process.pid is not None
-        return self.process.pid
+    log: Path
 
     def send_signal(self, sign: int) -> None:
         if self.process.is_alive():
-            os.kill(self.pid, sign)
+            assert self.process.pid is not None
+            os.kill(self.process.pid, sign)
 
     def wait(self, timeout: float) -> int:
         """Its exit status, as soon as it has one; TimeoutExpired after `timeout` seconds."""
@@ -44,14 +41,6 @@ class Started:
         if self.process.exitcode is None:
             raise subprocess.TimeoutExpired("mgpo-demo", timeout)
         return self.process.exitcode
-
-
-@dataclass
-class Demo:
-    """A running server."""
-
-    process: Started
-    log: Path
 
     @property
     def written(self) -> str:
@@ -61,7 +50,7 @@ class Demo:
         """The first group of what it writes, as soon as it does; AssertionError if it ends without."""
         deadline = time.monotonic() + HANG
         while (found := re.search(pattern, self.written, re.MULTILINE)) is None:
-            assert self.process.process.is_alive() and time.monotonic() < deadline, self.written[-4000:]
+            assert self.process.is_alive() and time.monotonic() < deadline, self.written[-4000:]
             time.sleep(0.05)
         return found[1]
 
@@ -82,12 +71,12 @@ def demo(*arguments: str, command: Sequence[str] = ("-m", "mgpo_demo"), **more: 
     """The demo with these options on any free port, asked to end at the end; `more` is put into its environment."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "log")
-        process = Started(warm_start.start([*command, "--port", "0", *arguments], log, **more))
+        started = Demo(warm_start.start([*command, "--port", "0", *arguments], log, **more), log)
         try:
-            yield Demo(process, log)
+            yield started
         finally:
-            process.send_signal(signal.SIGTERM)
+            started.send_signal(signal.SIGTERM)
             try:
-                process.wait(ENDING)
+                started.wait(ENDING)
             except subprocess.TimeoutExpired:
-                warm_start.kill_group(process.process)
+                warm_start.kill_group(started.process)

@@ -151,7 +151,7 @@ def test_mcp_2_is_refused_though_it_imports(
 def test_a_model_that_cannot_be_loaded_ends_the_command(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "no such"}')
     with demo("--model", str(tmp_path)) as server:
-        assert server.process.wait(HANG) == 2
+        assert server.wait(HANG) == 2
         assert re.search(r"^mgpo-demo: could not load .*check the name", server.written, re.MULTILINE)
         assert "Traceback" not in server.written and "ready:" not in server.written
 
@@ -159,7 +159,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_command(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_dead_server_opens_no_page() -> None:
     with demo("--server", "http://127.0.0.1:9", "--coordinate-space", "absolute") as server:
-        assert server.process.wait(HANG) == 2
+        assert server.wait(HANG) == 2
         assert re.search(
             r"^mgpo-demo: the server at http://127\.0\.0\.1:9/v1 cannot be used", server.written, re.MULTILINE
         )
@@ -172,6 +172,6 @@ def test_nothing_is_left_behind_when_it_is_stopped(sign: signal.Signals, tmp_pat
     with demo(TMPDIR=str(tmp_path)) as server:
         server.wait_for(r"(ready): haystack:mgpo")
         assert list(tmp_path.glob("mgpo-demo-*"))
-        server.process.send_signal(sign)
-        assert server.process.wait(HANG) == 0
+        server.send_signal(sign)
+        assert server.wait(HANG) == 0
         assert not list(tmp_path.glob("mgpo-demo-*")) and "Traceback" not in server.written

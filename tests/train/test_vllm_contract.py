@@ -87,7 +87,10 @@ def test_trl_owns_vllm_by_these_names():
 
 
 def test_trl_is_imported_without_vllm_until_a_run_wants_it():
-    code = "import sys, mgpo_train.training.grpo; assert 'vllm' not in sys.modules"
+    code = (
+        "import sys, mgpo_train.training.grpo; assert 'vllm' not in sys.modules; "
+        "from mgpo_train.training.trl_grpo import generation_with_vllm; assert hasattr(generation_with_vllm(), 'LLM')"
+    )
     mend = "mend packages/mgpo-train/src/mgpo_train/training/trl_grpo.py"
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG, check=False)
     assert finished.returncode == 0, f"{finished.stderr[-2000:]}{mend}"
