@@ -51,7 +51,7 @@ def test_a_file_is_loaded_once_however_its_path_is_written(folder: Path) -> None
         ("hundred", "number='hundred': known are one; or give your own"),
         ("mine.py", "number='mine.py': name what it is in the file, as in mine.py:name"),
         ("mine.py:sevn", "number='mine.py:sevn': mine.py has no 'sevn'; did you mean 'seven'"),
-        ("gone.py:seven", "there is no file 'gone.py'.*correct the path"),
+        ("gone.py:seven", "no such file 'gone.py'.*correct the path"),
         ("no_such_package.sub:f", "there is no module 'no_such_package'; install it"),
         ("broken.py:x", "importing broken.py raised KeyError: 'nothing.*there'; correct it"),
         ("needs.py:x", "importing needs.py raised ModuleNotFoundError: No module named 'no_such_package'"),
@@ -93,7 +93,7 @@ def test_a_plugin_registers_a_family(folder: Path, monkeypatch: pytest.MonkeyPat
     )
     import_plugins(["family.py", "family.py"])
     assert isinstance(find_family("other_vl"), ModelFamily) and find_family("other_vl").name == "Other-VL"
-    with pytest.raises(RegistryError, match=r"plugins='gone.py': there is no file"):
+    with pytest.raises(RegistryError, match=r"plugins='gone.py': no such file"):
         import_plugins(["gone.py"])
 
 

@@ -136,7 +136,7 @@ def test_a_wrong_option_is_refused_with_the_nearest_right_one(
     [
         (["haystack-mgop"], "did you mean 'haystack-mgpo'"),
         (["haystack-mgpo.yaml"], "did you mean the recipe 'haystack-mgpo'"),
-        (["nowhere.yaml"], "there is no file"),
+        (["nowhere.yaml"], "no such file"),
         (["--seed", "1"], "name a recipe or a YAML file first"),
     ],
 )

@@ -42,7 +42,7 @@ def test_own_files_train_resume_and_evaluate(tmp_path: Path) -> None:
     (out / "summary.json").unlink()
     rewards.rename(tmp_path / "moved.py")
     error = refusal(tmp_path, *TRAIN, "--resume")
-    assert "rewards='my_rewards.py:short_answer': there is no file 'my_rewards.py'" in error
+    assert "rewards='my_rewards.py:short_answer': no such file 'my_rewards.py'" in error
     rewards.write_text((tmp_path / "moved.py").read_text().replace("ENOUGH = 40", "ENOUGH = 4"))
     assert "--resume: my_rewards.py was changed since the run began; restore" in refusal(tmp_path, *TRAIN, "--resume")
     shutil.copy(tmp_path / "moved.py", rewards)

@@ -100,9 +100,9 @@ def test_a_recipe_names_files_beside_it(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--rewards", "gone.py:f"], "rewards='gone.py:f': there is no file"),
+        (["--rewards", "gone.py:f"], "rewards='gone.py:f': no such file"),
         (["--template", "twoturn"], "template='twoturn': did you mean 'two_turn'"),
-        (["--plugins", "gone.py"], "plugins='gone.py': there is no file"),
+        (["--plugins", "gone.py"], "plugins='gone.py': no such file"),
         (["--train_data", "rows.jsonl?layout=plane"], "layout='plane': did you mean 'plain'"),
     ],
 )

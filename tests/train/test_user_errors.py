@@ -127,7 +127,7 @@ def test_a_file_of_options_that_cannot_be_read_is_refused_by_name_and_line(conte
 
 def test_a_folder_is_not_a_file_of_options(capsys, tmp_path):
     (tmp_path / "mine.yaml").mkdir()
-    assert "there is no file" in refusal(capsys, str(tmp_path / "mine.yaml"))
+    assert "no such file" in refusal(capsys, str(tmp_path / "mine.yaml"))
 
 
 # --- trackers ---------------------------------------------------------------------------------------------------------

@@ -158,7 +158,7 @@ def load_module(name: str) -> ModuleType:
     if path is None:
         return _import(name)
     if not path.is_file():
-        raise _ImportFailedError(f"there is no file {name!r} (from {Path.cwd()}); correct the path")
+        raise _ImportFailedError(f"no such file {name!r} (from {Path.cwd()}); correct the path")
     module_name = f"mgpo_file_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     located = spec_from_file_location(module_name, path)
     assert located is not None and located.loader is not None

@@ -276,7 +276,7 @@ def _bytes(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise _UnreadableError(f"an image is no base64: {error}") from error
+        raise _UnreadableError(f"an image is not base64: {error}") from error
 
 
 def _step(data: _StepData, image: DemoImage, images: dict[str, Image.Image], folder: Path) -> Step:

@@ -33,7 +33,7 @@ def find(name: str) -> Path:
             return path
         shipped = FOLDER / path.name
         hint = f": did you mean the recipe {path.stem!r}?" if shipped.is_file() else ""
-        raise ConfigError(f"there is no file {name!r}{hint}")
+        raise ConfigError(f"no such file {name!r}{hint}")
     if (FOLDER / f"{name}.yaml").is_file():
         return FOLDER / f"{name}.yaml"
     raise ConfigError(f"there is no recipe {name!r}: {nearest(name, names())} (mgpo-train --list shows all)")
